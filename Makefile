@@ -1,0 +1,55 @@
+# Every command a person types at the checkout. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help up down test test-fast check bench lock env clean
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+# The first interpreter that is Python 3.11, by the usual names; PYTHON=... overrides.
+PYTHON  ?= $(shell for p in python3.11 python3 python; do \
+	if command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; \
+	then echo $$p; break; fi; done)
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "scorecat needs Python 3.11 and found none." >&2; \
+	  echo "Install it (Debian/Ubuntu: apt-get install python3.11 python3.11-venv; pyenv: pyenv install 3.11)" >&2; \
+	  echo "or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "environment: $(VENV) from requirements.lock (a few minutes the first time)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "$(PYTHON) cannot make a virtual environment: install its venv package (Debian/Ubuntu: apt-get install python3.11-venv)" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+env: $(STAMP) ## create .venv from the hash-locked requirements
+
+up: $(STAMP) ## train a demo model if there is none, start the service, return when it answers
+	@$(BIN)/scorecat up $(ARGS)
+
+down: ## stop everything that `make up` started
+	@test ! -x $(BIN)/scorecat || $(BIN)/scorecat down $(ARGS)
+
+test: $(STAMP) ## the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(STAMP) ## unit, property and contract tests (under a minute)
+	@$(BIN)/python -m pytest tests/unit tests/property tests/contract $(ARGS)
+
+check: $(STAMP) ## lint, format, types, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: $(STAMP) ## the benchmarks, as ratios within one run
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lock: ## resolve pyproject.toml again into requirements.lock (needs uv)
+	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
+	  --custom-compile-command "make lock" --extra dev pyproject.toml -o requirements.lock
+
+clean: ## remove the environment and caches (keeps .scorecat, your models and state)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,1 @@
+"""Large batch scoring through the same deployments that answer online requests."""

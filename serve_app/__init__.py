@@ -1,0 +1,3 @@
+"""scorecat: a distributed scoring cluster for CatBoost models on tabular data."""
+
+__version__ = "0.1.0"

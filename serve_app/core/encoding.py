@@ -1,0 +1,267 @@
+"""Rows in, matrix out: the one encoder of online requests, batch jobs and training.
+
+`FeatureEncoder.encode` is pure: equal batches give equal matrices to the last bit, whatever other
+rows travel with them, and nothing of its input is kept or shared with its output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from serve_app.core.errors import InvalidDataError, InvariantError
+from serve_app.core.features import UNKNOWN_CLASS, FeatureSpec
+
+FROM_REQUEST: Final = 0
+"""Source code: the value came with the row."""
+FROM_STATE: Final = 1
+"""Source code: the value was looked up in the state."""
+FROM_DEFAULT: Final = 2
+"""Source code: the declared default was used."""
+SOURCE_NAMES: Final = ("request", "state", "default")
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """Why one row was not scored.
+
+    Attributes
+    ----------
+    row : int
+        Index of the row in the batch that was encoded.
+    feature : str
+        The first feature that broke a rule.
+    detail : str
+        The rule, and the value that broke it.
+    """
+
+    row: int
+    feature: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """Encoded rows: what CatBoost sees, and what happened to the others.
+
+    Attributes
+    ----------
+    matrix : ndarray of float32, shape (n_ok, n_features), column-major
+        The accepted rows in input order. Category codes are whole numbers below 2**24, exact in
+        float32. Column-major because CatBoost predicts large batches from it about 1.6x faster.
+    rows : ndarray of int64, shape (n_ok,)
+        For each row of the matrix, its index in the input.
+    sources : ndarray of uint8, shape (n_ok, n_features)
+        Where each value came from: index into `SOURCE_NAMES`.
+    errors : tuple of RowError
+        One per rejected row, ordered by row.
+    """
+
+    matrix: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    sources: NDArray[np.uint8]
+    errors: tuple[RowError, ...]
+
+
+class FeatureEncoder:
+    """Turns record batches into matrices for one model.
+
+    Parameters
+    ----------
+    features : sequence of FeatureSpec
+        The model's inputs in the model's order.
+    vocabularies : mapping of str to sequence of str
+        For every categorical feature its classes; a class's position is its code. Each must
+        contain ``__unknown__``.
+
+    Raises
+    ------
+    InvariantError
+        A categorical feature has no vocabulary, the vocabulary repeats a class or lacks
+        ``__unknown__``, or a null rule refers to a feature that is not there.
+    """
+
+    def __init__(self, features: Sequence[FeatureSpec], vocabularies: Mapping[str, Sequence[str]]) -> None:
+        self.features = tuple(features)
+        self._index = {spec.name: i for i, spec in enumerate(self.features)}
+        self._classes = {name: pa.array(classes, pa.string()) for name, classes in vocabularies.items()}
+        self._codes = {
+            name: {label: float(code) for code, label in enumerate(classes)} for name, classes in vocabularies.items()
+        }
+        for spec in self.features:
+            self._check_spec(spec)
+
+    def _check_spec(self, spec: FeatureSpec) -> None:
+        if spec.kind == "categorical":
+            codes = self._codes.get(spec.name)
+            if codes is None or UNKNOWN_CLASS not in codes or len(codes) != len(self._classes[spec.name]):
+                raise InvariantError(
+                    f"the vocabulary of {spec.name} must list distinct classes, {UNKNOWN_CLASS} among them"
+                )
+        source = self._index.get(spec.fill_from) if spec.fill_from else None
+        if spec.on_null == "fill_from" and (source is None or self.features[source].on_null == "fill_from"):
+            raise InvariantError(f"{spec.name} is filled from {spec.fill_from}, which is no feature with a value")
+
+    def encode(self, batch: pa.RecordBatch) -> EncodedBatch:
+        """Encode a batch; rows that break a rule become `RowError`s and never spoil the others.
+
+        Parameters
+        ----------
+        batch : RecordBatch
+            Columns are found by feature name; a column that is not there counts as all null; other
+            columns are ignored. Numeric columns may have any number or boolean type, categorical
+            ones any string or integer type (dictionary-encoded too).
+
+        Raises
+        ------
+        InvalidDataError
+            A column has a type that cannot mean this feature; no row can be right then.
+
+        Notes
+        -----
+        Pure. Memory: about 3 x 8 bytes per value of one column beside the matrix (4 bytes a value)
+        and the sources (1 byte a value).
+        """
+        n_rows, n_features = batch.num_rows, len(self.features)
+        matrix = np.empty((n_rows, n_features), dtype=np.float32, order="F")
+        sources = np.zeros((n_rows, n_features), dtype=np.uint8, order="F")
+        present = {name: i for i, name in enumerate(batch.schema.names)}
+        errors: dict[int, RowError] = {}
+        for j, spec in enumerate(self.features):
+            column = batch.column(present[spec.name]) if spec.name in present else None
+            if spec.kind == "categorical":
+                self._fill_categorical(spec, column, matrix[:, j], sources[:, j], errors)
+            else:
+                self._fill_numeric(spec, column, matrix[:, j], sources[:, j], errors)
+        for j, spec in enumerate(self.features):
+            if spec.on_null == "fill_from" and spec.fill_from is not None:
+                missing = sources[:, j] == FROM_DEFAULT
+                matrix[missing, j] = matrix[missing, self._index[spec.fill_from]]
+        if not errors:
+            return EncodedBatch(matrix, np.arange(n_rows, dtype=np.int64), sources, ())
+        rows = np.setdiff1d(np.arange(n_rows, dtype=np.int64), np.fromiter(errors, np.int64, len(errors)))
+        return EncodedBatch(
+            np.asfortranarray(matrix[rows]),
+            rows,
+            np.asfortranarray(sources[rows]),
+            tuple(errors[row] for row in sorted(errors)),
+        )
+
+    def _fill_categorical(
+        self,
+        spec: FeatureSpec,
+        column: pa.Array | None,
+        out: NDArray[np.float32],
+        sources: NDArray[np.uint8],
+        errors: dict[int, RowError],
+    ) -> None:
+        codes = self._codes[spec.name]
+        unknown = codes[UNKNOWN_CLASS]
+        null_code = codes.get(str(spec.fill), unknown)
+        if column is None:
+            out[:] = null_code
+            missing = np.ones(len(out), dtype=bool)
+        else:
+            labels = _as_strings(spec.name, column)
+            found = pc.index_in(labels, value_set=self._classes[spec.name])
+            out[:] = pc.fill_null(found, int(unknown)).to_numpy(zero_copy_only=False)
+            missing = np.asarray(labels.is_null().to_numpy(zero_copy_only=False))
+            out[missing] = null_code
+        _mark_missing(spec, missing, sources, errors)
+
+    def _fill_numeric(
+        self,
+        spec: FeatureSpec,
+        column: pa.Array | None,
+        out: NDArray[np.float32],
+        sources: NDArray[np.uint8],
+        errors: dict[int, RowError],
+    ) -> None:
+        if column is None:
+            missing = np.ones(len(out), dtype=bool)
+            out[:] = np.nan
+        else:
+            values = _as_floats(spec.name, column)
+            missing = np.asarray(column.is_null().to_numpy(zero_copy_only=False))
+            with np.errstate(over="ignore"):
+                out[:] = values
+            self._check_values(spec, values, out, missing, errors)
+        if spec.on_null == "fill" and spec.fill is not None:
+            out[missing] = float(spec.fill)
+        _mark_missing(spec, missing, sources, errors)
+
+    @staticmethod
+    def _check_values(
+        spec: FeatureSpec,
+        values: NDArray[np.float64],
+        out: NDArray[np.float32],
+        missing: NDArray[np.bool_],
+        errors: dict[int, RowError],
+    ) -> None:
+        # Bounds are checked on float64 and finiteness on float32, which is what the model sees: a
+        # price of 1e300 is finite as float64 and infinite as float32.
+        with np.errstate(invalid="ignore"):
+            bad = ~np.isfinite(out)
+            if spec.on_null == "nan":
+                bad &= ~np.isnan(values)
+            if spec.above is not None:
+                bad |= ~(out > spec.above)
+            if spec.minimum is not None:
+                bad |= values < spec.minimum
+            if spec.maximum is not None:
+                bad |= values > spec.maximum
+            if spec.integer:
+                bad |= np.floor(values) != values
+        bad &= ~missing
+        for row in np.flatnonzero(bad).tolist():
+            errors.setdefault(row, RowError(row, spec.name, f"{describe_rule(spec)}, got {values[row]:g}"))
+
+
+def describe_rule(spec: FeatureSpec) -> str:
+    """Return the rule for a feature's values in words, for example ``must be a whole number from 0 to 23``."""
+    if spec.kind == "categorical":
+        return "must be a string"
+    noun = "a whole number" if spec.integer else "a finite number"
+    if spec.above is not None:
+        return f"must be {noun} above {spec.above:g}"
+    if spec.minimum is not None and spec.maximum is not None:
+        return f"must be {noun} from {spec.minimum:g} to {spec.maximum:g}"
+    if spec.minimum is not None:
+        return f"must be {noun} of at least {spec.minimum:g}"
+    return f"must be {noun}"
+
+
+def _mark_missing(
+    spec: FeatureSpec, missing: NDArray[np.bool_], sources: NDArray[np.uint8], errors: dict[int, RowError]
+) -> None:
+    if spec.on_null == "reject":
+        for row in np.flatnonzero(missing).tolist():
+            errors.setdefault(row, RowError(row, spec.name, f"is required and {describe_rule(spec)}, got null"))
+    sources[missing] = FROM_DEFAULT
+
+
+def _as_strings(name: str, column: pa.Array) -> pa.Array:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_null(kind) or pa.types.is_integer(kind) or pa.types.is_large_string(kind):
+        return column.cast(pa.string())
+    if pa.types.is_string(kind) or pa.types.is_string_view(kind):
+        return column if column.type == pa.string() else column.cast(pa.string())
+    raise InvalidDataError(f"column {name} must hold strings, not {column.type}")
+
+
+def _as_floats(name: str, column: pa.Array) -> NDArray[np.float64]:
+    kind = column.type
+    if pa.types.is_boolean(kind):
+        column = column.cast(pa.uint8())
+    elif not (
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
+    ):
+        raise InvalidDataError(f"column {name} must hold numbers, not {kind}")
+    floats = column if kind == pa.float64() else column.cast(pa.float64(), safe=False)
+    return np.asarray(floats.to_numpy(zero_copy_only=False), dtype=np.float64)

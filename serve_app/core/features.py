@@ -1,0 +1,139 @@
+"""What a feature is, and the 22 features of the purchase model.
+
+A `FeatureSpec` says everything the encoder needs to know of one input: its kind, its unit, the
+values it may take and what happens when it is null. Specs belong to the model: they are written
+into the package's manifest and read back from it, so a package keeps its meaning for ever.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+
+Kind = Literal["numeric", "categorical"]
+Group = Literal["row", "session", "user", "other"]
+OnNull = Literal["reject", "nan", "fill", "fill_from"]
+
+UNKNOWN_CLASS: Final = "__unknown__"
+"""The class every unseen category is encoded as (convention of existing `deployed_model.pkl`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """One named input of a model.
+
+    Attributes
+    ----------
+    name : str
+        Column name, unique within a model.
+    kind : {"numeric", "categorical"}
+        Numeric columns become float32; categorical ones are looked up in a vocabulary.
+    unit : str
+        Unit of the value (``currency``, ``minutes``, ``events``, ``share``, ...), for people.
+    group : {"row", "session", "user", "other"}
+        Where the value comes from: the request, the session's history, the user's history.
+    on_null : {"reject", "nan", "fill", "fill_from"}
+        Null rule: the row is rejected; NaN is passed to the model; `fill` is put in; or the value
+        of the feature named by `fill_from` is copied (after its own null rule).
+    fill : float or str or None
+        Value for ``on_null="fill"``.
+    fill_from : str or None
+        Name of a numeric feature for ``on_null="fill_from"``.
+    minimum, maximum : float or None
+        Inclusive bounds of a numeric value; a value outside is rejected.
+    above : float or None
+        Exclusive lower bound.
+    integer : bool
+        True when only whole numbers are meaningful.
+    description : str
+        One sentence for people.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    group: Group = "other"
+    on_null: OnNull = "reject"
+    fill: float | str | None = None
+    fill_from: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    integer: bool = False
+    description: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as a JSON object without the fields that hold their default."""
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        return {k: v for k, v in dataclasses.asdict(self).items() if v != defaults[k]}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> FeatureSpec:
+        """Build a spec from `to_json`'s form; an unknown key raises TypeError."""
+        return cls(**value)
+
+
+def _row(name: str, unit: str, **rules: Any) -> FeatureSpec:
+    return FeatureSpec(name, "numeric", unit, "row", **rules)
+
+
+def _history(name: str, unit: str, group: Group, description: str, **rules: Any) -> FeatureSpec:
+    null = {"on_null": "fill_from", "fill_from": "price"} if "fill" not in rules else {"on_null": "fill"}
+    return FeatureSpec(name, "numeric", unit, group, minimum=0.0, description=description, **null, **rules)
+
+
+# The defaults of the history features describe a shopper without history whose very first event is
+# the scored row itself (every feature counts its own row once): one event, one product, one
+# session, mean and sum of prices equal to this price. They are not zero, because a shopper with
+# zero events cannot be looking at a product. A row without category_id adds no category, and the
+# request's own category is not known to be one, so unique_categories defaults to 1 like the others.
+PURCHASE_FEATURES: Final[tuple[FeatureSpec, ...]] = (
+    _row("price", "currency", above=0.0, description="Price of the product in this row."),
+    _row("hour", "hour of day, UTC", minimum=0, maximum=23, integer=True, description="Hour of the row, 0-23."),
+    _row("day_of_week", "day, Monday=0", minimum=0, maximum=6, integer=True, description="Day of the row, 0-6."),
+    _row("is_weekend", "0 or 1", minimum=0, maximum=1, integer=True, description="1 on Saturday and Sunday."),
+    _history("total_events_x", "events", "session", "Events of the session so far.", fill=1.0),
+    _history("unique_products", "products", "session", "Distinct products of the session so far.", fill=1.0),
+    _history("unique_categories", "categories", "session", "Distinct category ids of the session so far.", fill=1.0),
+    _history("avg_price", "currency", "session", "Mean price over the session's events so far."),
+    _history("max_price", "currency", "session", "Highest price of the session so far."),
+    _history("total_price_viewed", "currency", "session", "Sum of prices over the session's events so far."),
+    _history("session_duration", "minutes", "session", "Time from the session's first event to this row.", fill=0.0),
+    _history("avg_events_per_session", "events per session", "user", "Mean events over the user's sessions.", fill=1.0),
+    _history("total_events_y", "events", "user", "Events of the user so far.", fill=1.0),
+    _history("avg_products_per_session", "products per session", "user", "Mean distinct products.", fill=1.0),
+    _history("total_products_viewed", "products", "user", "Sum of the sessions' distinct products.", fill=1.0),
+    _history("avg_session_duration", "minutes", "user", "Mean duration of the user's sessions.", fill=0.0),
+    _history("total_purchases", "sessions", "user", "Sessions with a purchase before this row.", fill=0.0),
+    _history("total_sessions", "sessions", "user", "Sessions of the user so far.", fill=1.0),
+    _history("avg_price_viewed", "currency", "user", "Mean of the sessions' mean prices."),
+    _history("conversion_rate", "share", "user", "total_purchases / total_sessions.", fill=0.0, maximum=1.0),
+    FeatureSpec(
+        "brand", "categorical", "name", "row", on_null="fill", fill="unknown", description="Brand of the product."
+    ),
+    FeatureSpec(
+        "category_code",
+        "categorical",
+        "dotted path",
+        "row",
+        on_null="fill",
+        fill="other",
+        description="Category of the product.",
+    ),
+)
+"""The purchase model's inputs: names and order of existing `deployed_model.pkl` packages."""
+
+PURCHASE_NAMES: Final[tuple[str, ...]] = tuple(f.name for f in PURCHASE_FEATURES)
+HISTORY_NAMES: Final[tuple[str, ...]] = tuple(f.name for f in PURCHASE_FEATURES if f.group != "row")
+
+
+def arrow_schema(features: tuple[FeatureSpec, ...]) -> pa.Schema:
+    """Return the Arrow schema rows of these features are built in: float64 and string columns.
+
+    Numbers travel as float64, what JSON carries, and become float32 once, in the encoder.
+    """
+    kinds = {"numeric": pa.float64(), "categorical": pa.string()}
+    return pa.schema([pa.field(f.name, kinds[f.kind]) for f in features])

@@ -1,0 +1,121 @@
+"""The manifest: what a package says about itself.
+
+The manifest is the only JSON object of a package with a meaning beyond its own file: it lists the
+features with their rules, the thresholds, the measured quality and the SHA-256 of every other file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from serve_app.core.errors import PackageError
+from serve_app.core.features import PURCHASE_NAMES, FeatureSpec
+from serve_app.core.recommendation import Thresholds
+
+FORMAT_VERSION: Final = 1
+Task = Literal["binary", "multiclass", "regression"]
+_VOLATILE: Final = ("created_at", "parent_version", "files", "libraries")
+"""Members that differ between two equal packages: times, ids, and hashes of files that hold some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything a package says about itself; see DESIGN, "A package".
+
+    Attributes
+    ----------
+    name : str
+        Model name, for example ``purchase``.
+    created_at : str
+        ISO 8601 time in UTC.
+    task : {"binary", "multiclass", "regression"}
+    features : tuple of FeatureSpec
+        Inputs in the model's order.
+    thresholds : Thresholds
+        Bounds of the recommendation bands.
+    metrics : dict
+        Measured quality and how it was measured.
+    training : dict
+        Training data: fingerprint, rows, time range, seed, parameters.
+    libraries : dict
+        Versions of the libraries that made the package.
+    model_digest : str
+        SHA-256 over the trees and leaf values; equal models have equal digests.
+    parent_version : int or None
+        The version this one was trained from.
+    files : dict of str to str
+        SHA-256 (hex) of every other file of the package.
+    """
+
+    name: str
+    created_at: str
+    task: Task
+    features: tuple[FeatureSpec, ...]
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
+    model_digest: str = ""
+    parent_version: int | None = None
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the inputs in the model's order."""
+        return tuple(f.name for f in self.features)
+
+    @property
+    def categorical_names(self) -> tuple[str, ...]:
+        """Names of the categorical inputs."""
+        return tuple(f.name for f in self.features if f.kind == "categorical")
+
+    @property
+    def is_purchase(self) -> bool:
+        """Whether the inputs are the 22 purchase features, so that /predict_purchase can serve it."""
+        return self.feature_names == PURCHASE_NAMES
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything but times, ids and file hashes: equal training gives equal digests."""
+        content = {k: v for k, v in self.to_json().items() if k not in _VOLATILE}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest as a JSON object."""
+        value = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        value["features"] = [f.to_json() for f in self.features]
+        value["thresholds"] = dataclasses.asdict(self.thresholds)
+        return {"format_version": FORMAT_VERSION, **value}
+
+    def dump(self) -> bytes:
+        """Return the manifest as UTF-8 JSON, indented for people."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Parse the bytes of a ``manifest.json``.
+
+    Raises
+    ------
+    PackageError
+        Not JSON, written by a newer scorecat, or a member is missing or of the wrong form.
+    """
+    try:
+        value = json.loads(data)
+        found = value.pop("format_version")
+    except (ValueError, AttributeError, KeyError, TypeError) as exc:
+        raise PackageError(f"manifest.json is not a scorecat manifest: {exc}") from exc
+    if found != FORMAT_VERSION:
+        raise PackageError(
+            f"manifest.json has format version {found!r}, this scorecat reads {FORMAT_VERSION}: upgrade scorecat"
+        )
+    try:
+        value["features"] = tuple(FeatureSpec.from_json(f) for f in value["features"])
+        value["thresholds"] = Thresholds(**value["thresholds"])
+        return Manifest(**value)
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise PackageError(f"manifest.json is incomplete or has unknown members: {exc}") from exc

@@ -1,0 +1,1 @@
+"""Ray: thin Serve deployments around plain classes, their options, the local cluster."""

@@ -1,0 +1,1 @@
+"""HTTP: routes, request bodies, problem details. Knows nothing of Ray."""

@@ -1,0 +1,124 @@
+"""What the use cases need from outside, as protocols; adapters and deployments implement them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from serve_app.core.encoding import EncodedBatch
+from serve_app.core.manifest import Manifest
+
+
+class Model(Protocol):
+    """A trained model that turns matrices into probabilities."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over trees and leaf values."""
+        ...
+
+    def predict(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the probability of the positive class, (n,), for an (n, n_features) matrix."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the model as a native CatBoost file."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package read from disk and proved whole.
+
+    Attributes
+    ----------
+    manifest : Manifest
+    model : Model
+    vocabularies : mapping of str to list of str
+        Classes of each categorical feature; a class's position is its code.
+    golden : Table
+        At least 64 input rows with their matrix (columns ``matrix.<feature>``, float32) and
+        ``probability`` (float64).
+    reference : Table
+        Distribution profile of features and scores, see `serve_app.core.profile`.
+    """
+
+    manifest: Manifest
+    model: Model
+    vocabularies: Mapping[str, list[str]]
+    golden: pa.Table
+    reference: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class Aliases:
+    """The aliases of one model as read at one moment.
+
+    Attributes
+    ----------
+    versions : mapping of str to int
+        Version by alias.
+    token : str
+        Changes with every move; hand it back to move on condition that nothing moved since.
+    """
+
+    versions: Mapping[str, int]
+    token: str
+
+
+class Registry(Protocol):
+    """Where packages live: immutable numbered versions and movable aliases."""
+
+    def names(self) -> list[str]:
+        """Return the names of all models, sorted."""
+        ...
+
+    def versions(self, name: str) -> list[int]:
+        """Return the versions of a model, ascending; empty when there is no such model."""
+        ...
+
+    def publish(self, name: str, directory: Path) -> int:
+        """Copy a finished package in as the next version, all or nothing, and return its number."""
+        ...
+
+    def locate(self, name: str, version: int) -> Path:
+        """Return a local directory with the package; raises NotFoundError."""
+        ...
+
+    def aliases(self, name: str) -> Aliases:
+        """Return the aliases of a model; empty when none was ever set."""
+        ...
+
+    def move_alias(self, name: str, alias: str, version: int, *, expected: Aliases | None = None) -> Aliases:
+        """Point an alias at a version; ConflictError when aliases changed since `expected` was read."""
+        ...
+
+
+class EncoderPort(Protocol):
+    """The Encoder replicas of one version."""
+
+    async def encode(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedBatch:
+        """Encode a batch; raises ReplicaLostError when no replica answers in time."""
+        ...
+
+
+class ModelPort(Protocol):
+    """The CatBoostModel replicas of one version."""
+
+    async def predict(self, matrix: NDArray[np.float32], *, timeout_s: float) -> NDArray[np.float64]:
+        """Return probabilities (n,); raises ReplicaLostError when no replica answers in time."""
+        ...
+
+
+class SplitSource(Protocol):
+    """Where Gateways read which versions answer."""
+
+    def read(self) -> Mapping[str, Any] | None:
+        """Return the current split record, or None when there is none yet."""
+        ...
