@@ -81,7 +81,7 @@ def _row(name: str, unit: str, **rules: Any) -> FeatureSpec:
 
 
 def _history(name: str, unit: str, group: Group, description: str, **rules: Any) -> FeatureSpec:
-    null = {"on_null": "fill_from", "fill_from": "price"} if "fill" not in rules else {"on_null": "fill"}
+    null: dict[str, Any] = {"on_null": "fill"} if "fill" in rules else {"on_null": "fill_from", "fill_from": "price"}
     return FeatureSpec(name, "numeric", unit, group, minimum=0.0, description=description, **null, **rules)
 
 

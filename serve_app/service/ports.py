@@ -33,13 +33,12 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
-    """A package read from disk and proved whole.
+class PackageParts:
+    """A package without its model, which is all an encoder needs.
 
     Attributes
     ----------
     manifest : Manifest
-    model : Model
     vocabularies : mapping of str to list of str
         Classes of each categorical feature; a class's position is its code.
     golden : Table
@@ -50,10 +49,22 @@ class Package:
     """
 
     manifest: Manifest
-    model: Model
     vocabularies: Mapping[str, list[str]]
     golden: pa.Table
     reference: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class Package(PackageParts):
+    """A package read from disk and proved whole.
+
+    Attributes
+    ----------
+    model : Model
+        The trained model, beside what `PackageParts` has.
+    """
+
+    model: Model
 
 
 @dataclass(frozen=True, slots=True)

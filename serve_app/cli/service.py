@@ -1,0 +1,266 @@
+"""``scorecat up``, ``down`` and ``status``."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import httpx
+import typer
+
+from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.adapters.split_file import SplitFile
+from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.core.errors import BadRequestError, InvariantError, NotFoundError
+from serve_app.deployments.local_cluster import (
+    ClusterSpec,
+    check_port,
+    cluster_environment,
+    find_processes,
+    plan_cluster,
+    start_cluster,
+    stop_cluster,
+)
+from serve_app.deployments.options import OPTIONS, Profile
+from serve_app.settings import Settings, load_settings
+
+READY_TIMEOUT_S: Final = 60.0
+_EXAMPLE: Final = (
+    '{"user_id":"541312140","session_id":"s-1","product_id":"1004856","category_code":"electronics.smartphone",'
+    '"brand":"samsung","price":130.76,"hour":12,"day_of_week":1,"is_weekend":0}'
+)
+
+
+def up(
+    port: Annotated[int | None, typer.Option(help="HTTP port (setting SCORECAT_PORT, default 8000).")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model to serve: name, name@version or name@alias; default purchase@champion.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="laptop (one replica each) or production (two and more).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start the service in the background and return when it answers.
+
+    Trains a demo model on generated events first when the registry has no model.
+    """
+    settings = _settings(port, profile)
+    with _locked(settings.home):
+        spec = _read_spec(settings.home)
+        if spec is not None and find_processes(spec):
+            _say_running(settings, spec, as_json)
+            return
+        started = time.monotonic()
+        check_port(settings.host, settings.port)
+        registry = DirectoryRegistry(settings.registry_root)
+        name, wanted = _parse_model(model, settings)
+        if not registry.versions(name):
+            _train_demo(settings, name, explicit=model is not None)
+        version = registry.resolve(name, wanted)
+        spec = plan_cluster(settings.home, settings.host, settings.port, settings.num_cpus)
+        try:
+            _start(settings, spec, registry, name, version)
+        except BaseException:
+            stop_cluster(spec)
+            _spec_path(settings.home).unlink(missing_ok=True)
+            raise
+        result = {
+            **_endpoints(spec),
+            "model": name,
+            "version": version,
+            "profile": settings.profile,
+            "ready_in_s": round(time.monotonic() - started, 1),
+        }
+    if as_json:
+        print_json(result)
+        return
+    err.print(f"ready in {result['ready_in_s']} s: {name} v{version} on {_url(spec)} (docs at {_url(spec)}/docs)")
+    out.print(f"curl -s {_url(spec)}/predict_purchase -H 'Content-Type: application/json' \\\n  -d '{_EXAMPLE}'")
+
+
+def down(as_json: JsonOption = False) -> None:
+    """Stop everything that `up` started; the registry and all state stay."""
+    settings = load_settings()
+    with _locked(settings.home):
+        spec = _read_spec(settings.home)
+        stopped = stop_cluster(spec) if spec is not None else 0
+        left = find_processes(spec) if spec is not None else []
+        if left:
+            raise InvariantError(f"these processes would not end: {', '.join(str(p.pid) for p in left)}")
+        _spec_path(settings.home).unlink(missing_ok=True)
+    if as_json:
+        print_json({"stopped_processes": stopped})
+    else:
+        err.print(f"stopped {stopped} processes" if stopped else "nothing was running")
+
+
+def status(as_json: JsonOption = False) -> None:
+    """Say what runs: versions, replicas, health; exit code 1 when the service cannot score."""
+    settings = load_settings()
+    spec = _read_spec(settings.home)
+    if spec is None or not find_processes(spec):
+        if as_json:
+            print_json({"running": False, "ready": False})
+        else:
+            err.print("not running; start it with `scorecat up`")
+        raise typer.Exit(1)
+    ready = _probe(spec)
+    apps = _list_apps(spec)
+    if as_json:
+        print_json({"running": True, "ready": ready is not None, **(ready or {}), **_endpoints(spec), "apps": apps})
+    else:
+        serving = f"serving {ready['model']} v{ready['version']}" if ready else "NOT READY"
+        out.print(f"{serving} on {_url(spec)} · jobs at {spec.job_address} · Ray at {spec.address}")
+        for app_name, deployments in apps.items():
+            for deployment, d in deployments.items():
+                out.print(f"  {app_name:20} {deployment:14} {d['status']:10} replicas {d['replicas']}", markup=False)
+    if ready is None:
+        raise typer.Exit(1)
+
+
+def read_url(settings: Settings) -> str:
+    """Return the URL of the running service, or where it would be."""
+    spec = _read_spec(settings.home)
+    return _url(spec) if spec is not None else f"http://{settings.host}:{settings.port}"
+
+
+def _start(settings: Settings, spec: ClusterSpec, registry: DirectoryRegistry, name: str, version: int) -> None:
+    environment = cluster_environment(spec)
+    _write_spec(settings.home, spec)
+    with err.status("starting Ray"):
+        start_cluster(spec, environment, settings.home / "logs" / "ray.log")
+    os.environ.update(environment)  # before Ray is imported: it reads them at import
+
+    import ray
+    from ray import serve
+
+    from serve_app.app import run_gateway, run_version, split_path
+
+    chosen: Profile = settings.profile
+    with err.status(f"starting {name} v{version} and the gateway"):
+        ray.init(address=spec.address, log_to_driver=False, logging_level="ERROR")
+        serve.start(http_options={"host": spec.host, "port": spec.http_port})
+        run_version(name, version, registry.locate(name, version), chosen)
+        SplitFile(split_path(settings)).write({"revision": 1, "model": name, "stable": version})
+        run_gateway(settings, chosen)
+        _await_ready(spec)
+        ray.shutdown()
+
+
+def _await_ready(spec: ClusterSpec) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if _probe(spec) is not None:
+            return
+        time.sleep(0.1)
+    raise InvariantError(f"the service did not become ready in {READY_TIMEOUT_S:g} s; see the logs folder")
+
+
+def _probe(spec: ClusterSpec) -> dict[str, Any] | None:
+    with contextlib.suppress(httpx.HTTPError, ValueError):
+        answer = httpx.get(f"{_url(spec)}/readyz", timeout=2.0)
+        if answer.status_code == httpx.codes.OK:
+            body = answer.json()
+            return {"model": body["model"], "version": body["version"]}
+    return None
+
+
+def _list_apps(spec: ClusterSpec) -> dict[str, dict[str, dict[str, Any]]]:
+    with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
+        details = httpx.get(f"{spec.job_address}/api/serve/applications/", timeout=5.0).json()
+        return {
+            app_name: {
+                name: {
+                    "status": d["status"],
+                    "replicas": sum(r["state"] == "RUNNING" for r in d["replicas"]),
+                    "target": d["target_num_replicas"],
+                }
+                for name, d in app["deployments"].items()
+            }
+            for app_name, app in details["applications"].items()
+        }
+    return {}
+
+
+def _train_demo(settings: Settings, name: str, *, explicit: bool) -> None:
+    if explicit and name != settings.model:
+        raise NotFoundError(f"there is no model {name} in {settings.registry_root}; see `scorecat models list`")
+    from serve_app.cli.train import train_demo
+
+    err.print("the registry is empty: training a demo model on generated events (about a minute)")
+    train_demo(settings)
+
+
+def _settings(port: int | None, profile: str | None) -> Settings:
+    settings = load_settings()
+    if profile is not None and profile not in OPTIONS:
+        raise BadRequestError(f"unknown profile {profile!r}: choose {' or '.join(OPTIONS)}")
+    if port is not None and not 1 <= port <= 65535:  # noqa: PLR2004
+        raise BadRequestError(f"--port {port} is no port: choose 1 to 65535")
+    given = {"port": port, "profile": profile}
+    return settings.model_copy(update={k: v for k, v in given.items() if v is not None})
+
+
+def _parse_model(model: str | None, settings: Settings) -> tuple[str, str]:
+    name, _, wanted = (model or settings.model).partition("@")
+    return name, wanted or "champion"
+
+
+def _say_running(settings: Settings, spec: ClusterSpec, as_json: bool) -> None:
+    ready = _probe(spec)
+    if ready is None:
+        raise InvariantError("the service is running but not ready: see `scorecat status`, or `scorecat down` first")
+    if settings.port != spec.http_port:
+        raise BadRequestError(f"the service already runs on port {spec.http_port}: `scorecat down` first")
+    if as_json:
+        print_json({**_endpoints(spec), **ready, "already_running": True})
+    else:
+        err.print(f"already running: {ready['model']} v{ready['version']} on {_url(spec)}")
+
+
+def _url(spec: ClusterSpec) -> str:
+    return f"http://{spec.host}:{spec.http_port}"
+
+
+def _endpoints(spec: ClusterSpec) -> dict[str, Any]:
+    return {"url": _url(spec), "job_address": spec.job_address, "ray_address": spec.address}
+
+
+def _spec_path(home: Path) -> Path:
+    return home / "cluster.json"
+
+
+def _write_spec(home: Path, spec: ClusterSpec) -> None:
+    value = {**dataclasses.asdict(spec), "run_dir": str(spec.run_dir)}
+    _spec_path(home).write_text(json.dumps(value, indent=2))
+
+
+def _read_spec(home: Path) -> ClusterSpec | None:
+    try:
+        value = json.loads(_spec_path(home).read_text())
+        return ClusterSpec(**{**value, "run_dir": Path(value["run_dir"])})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as exc:
+        raise InvariantError(f"{_spec_path(home)} is damaged ({exc}): end the cluster's processes and delete it") from exc
+
+
+@contextlib.contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        file = (home / "up.lock").open("a")
+    except OSError as exc:
+        raise BadRequestError(f"the state folder {home} cannot be written: {exc.strerror}") from exc
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise BadRequestError(f"another `scorecat up` or `down` works on {home}: wait for it") from exc
+        yield

@@ -1,0 +1,165 @@
+"""How good probabilities are: ranking, sharpness, calibration, with intervals that respect users.
+
+Rows of one user are not independent, so intervals come from a bootstrap that draws users, not rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FLOAT = NDArray[np.float64]
+
+RELIABILITY_SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+"""Bins of the reliability table, as shares of the rows by probability; finer where rare positives are."""
+
+BOOTSTRAP_ROUNDS: Final = 200
+CONFIDENCE: Final = 0.95
+_CLIP: Final = 1e-15
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRows:
+    """Rows with their outcome and probability, sorted once for many weightings.
+
+    Attributes
+    ----------
+    target : ndarray of float64, shape (n,)
+        1 or 0, by falling probability.
+    probability : ndarray of float64, shape (n,)
+        Falling.
+    cluster : ndarray of int64, shape (n,)
+        Dense code of what is drawn in a bootstrap: the user.
+    ends : ndarray of int64
+        Last row of each run of equal probabilities.
+    bins : ndarray of int64, shape (n,)
+        Bin of the reliability table.
+    """
+
+    target: _FLOAT
+    probability: _FLOAT
+    cluster: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    bins: NDArray[np.int64]
+
+
+def rank_rows(target: NDArray[Any], probability: _FLOAT, cluster: NDArray[np.int64] | None = None) -> ScoredRows:
+    """Sort rows by falling probability; without clusters each row is its own."""
+    n = len(probability)
+    order = np.argsort(-probability, kind="stable")
+    p = probability[order]
+    ends = np.append(np.flatnonzero(p[1:] != p[:-1]), n - 1) if n else np.empty(0, dtype=np.int64)
+    edges = np.unique(np.quantile(p, RELIABILITY_SHARES[1:-1])) if n else np.empty(0)
+    groups = np.arange(n) if cluster is None else np.unique(cluster, return_inverse=True)[1]
+    return ScoredRows(
+        target=np.asarray(target, dtype=np.float64)[order],
+        probability=p,
+        cluster=groups.astype(np.int64)[order],
+        ends=ends,
+        bins=np.searchsorted(edges, p, side="left"),
+    )
+
+
+def compute_metrics(rows: ScoredRows, thresholds: Sequence[float], weight: _FLOAT | None = None) -> dict[str, float]:
+    """Return all metrics as one flat dict; a metric that is not defined on these rows is NaN.
+
+    Parameters
+    ----------
+    rows : ScoredRows
+    thresholds : sequence of float
+        A row is predicted positive when its probability is at least the threshold.
+    weight : ndarray of float64, shape (n,), optional
+        Weights in the order of `rows`; 1 each when left out.
+    """
+    y, p = rows.target, rows.probability
+    w = np.ones(len(y)) if weight is None else weight
+    total = w.sum()
+    tp, seen = np.cumsum(w * y), np.cumsum(w)
+    n_positive = tp[-1] if len(tp) else 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        out = {"base_rate": n_positive / total, "mean_probability": w @ p / total}
+        out |= _ranking(tp[rows.ends], seen[rows.ends])
+        clipped = np.clip(p, _CLIP, 1 - _CLIP)
+        out["log_loss"] = -(w @ np.where(y > 0, np.log(clipped), np.log1p(-clipped))) / total
+        out["brier"] = w @ (p - y) ** 2 / total
+        out["ece"] = np.abs(np.bincount(rows.bins, w * (p - y))).sum() / total
+        for threshold in thresholds:
+            k = int(np.searchsorted(-p, -threshold, side="right"))
+            hit, chosen = (tp[k - 1], seen[k - 1]) if k else (0.0, 0.0)
+            precision, recall = np.divide(hit, chosen), np.divide(hit, n_positive)
+            out[f"precision@{threshold:g}"] = precision
+            out[f"recall@{threshold:g}"] = recall
+            out[f"f1@{threshold:g}"] = np.divide(2 * hit, chosen + n_positive)
+    return {name: float(value) for name, value in out.items()}
+
+
+def _ranking(tp: _FLOAT, seen: _FLOAT) -> dict[str, float]:
+    """ROC-AUC by the trapezoid rule, and average precision, from running sums at the ends of ties."""
+    fp = seen - tp
+    if len(tp) == 0 or tp[-1] <= 0 or fp[-1] <= 0:
+        return {"roc_auc": float("nan"), "pr_auc": float("nan")}
+    before = np.concatenate([[0.0], tp[:-1]])
+    roc = np.sum(np.diff(fp, prepend=0.0) * (tp + before)) / (2 * tp[-1] * fp[-1])
+    precision = np.divide(tp, seen, out=np.zeros_like(tp), where=seen > 0)
+    return {"roc_auc": float(roc), "pr_auc": float(np.sum((tp - before) * precision) / tp[-1])}
+
+
+def bootstrap_intervals(
+    rows: ScoredRows, thresholds: Sequence[float], rng: np.random.Generator, *, n_rounds: int = BOOTSTRAP_ROUNDS
+) -> dict[str, tuple[float, float]]:
+    """Return the 95 % percentile interval of each metric under redrawing of clusters.
+
+    Notes
+    -----
+    A round draws as many clusters as there are and weights each row by how often its cluster came; the
+    rows stay sorted, so a round costs a few passes. Rounds in which a metric is undefined are left out.
+    """
+    n_clusters = int(rows.cluster.max()) + 1 if len(rows.cluster) else 0
+    found: dict[str, list[float]] = {}
+    for _ in range(n_rounds if n_clusters else 0):
+        drawn = np.bincount(rng.integers(0, n_clusters, n_clusters), minlength=n_clusters).astype(np.float64)
+        for name, value in compute_metrics(rows, thresholds, drawn[rows.cluster]).items():
+            found.setdefault(name, []).append(value)
+    tail = (1 - CONFIDENCE) / 2
+    out = {}
+    for name, values in found.items():
+        known = np.asarray(values)[np.isfinite(values)]
+        low, high = np.quantile(known, [tail, 1 - tail]) if len(known) else (np.nan, np.nan)
+        out[name] = (float(low), float(high))
+    return out
+
+
+def reliability_table(rows: ScoredRows) -> list[dict[str, float]]:
+    """Return, from low to high probability, each bin's rows, mean probability and rate of positives."""
+    n = np.bincount(rows.bins)
+    p, y = np.bincount(rows.bins, rows.probability), np.bincount(rows.bins, rows.target)
+    return [
+        {
+            "n": int(n[k]),
+            "mean_probability": float(p[k] / n[k]),
+            "rate": float(y[k] / n[k]),
+            "n_positive": int(y[k]),
+        }
+        for k in np.flatnonzero(n)
+    ]
+
+
+def precision_recall_points(rows: ScoredRows, n_points: int = 100) -> list[tuple[float, float]]:
+    """Return about `n_points` points (recall, precision) along the curve."""
+    tp, seen = np.cumsum(rows.target)[rows.ends], (rows.ends + 1).astype(np.float64)
+    if len(tp) == 0 or tp[-1] == 0:
+        return []
+    recall, precision = tp / tp[-1], tp / seen
+    at = np.unique(np.searchsorted(recall, np.linspace(0.005, 1, n_points)).clip(0, len(tp) - 1))
+    return [(float(recall[k]), float(precision[k])) for k in at]
+
+
+def best_f1_threshold(rows: ScoredRows) -> float:
+    """Return the probability at which predicting positives gives the highest F1."""
+    tp, chosen = np.cumsum(rows.target)[rows.ends], rows.ends + 1
+    f1 = 2 * tp / (chosen + rows.target.sum())
+    return float(rows.probability[rows.ends[int(np.argmax(f1))]])

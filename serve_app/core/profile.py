@@ -1,0 +1,93 @@
+"""The distribution of features and scores, kept in a package to measure drift against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+SCORE: Final = "score"
+TOP_CLASSES: Final = 20
+PROFILE_SCHEMA: Final = pa.schema(
+    [
+        pa.field("feature", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("bin", pa.int32(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("count", pa.int64(), nullable=False),
+        pa.field("share", pa.float64(), nullable=False),
+    ]
+)
+"""One row for each bin. Kind is ``numeric``, ``categorical`` or ``score``. Labels: ``range`` (above `low`,
+up to `high`; the first one includes `low`), ``out of range``, ``missing``; or a class, ``(other classes)``,
+``(unseen)``."""
+
+
+def profile_numbers(feature: str, values: NDArray[Any], *, kind: str = "numeric") -> list[dict[str, Any]]:
+    """Return the bins of one numeric column: its deciles, then out of range and missing."""
+    known = values[~np.isnan(values)].astype(np.float64)
+    edges = np.unique(np.quantile(known, np.arange(11) / 10)) if len(known) else np.empty(0)
+    if len(edges) == 1:
+        edges = np.repeat(edges, 2)
+    inner = edges[1:-1]
+    counts = np.bincount(np.searchsorted(inner, known, side="left"), minlength=max(len(edges) - 1, 0))
+    rows = [
+        _bin(feature, kind, k, "range", int(count), len(values), float(edges[k]), float(edges[k + 1]))
+        for k, count in enumerate(counts)
+    ]
+    rows.append(_bin(feature, kind, len(rows), "out of range", 0, len(values)))
+    rows.append(_bin(feature, kind, len(rows), "missing", len(values) - len(known), len(values)))
+    return rows
+
+
+def profile_classes(feature: str, codes: NDArray[Any], classes: Sequence[str], unseen: str) -> list[dict[str, Any]]:
+    """Return the bins of one categorical column: its most frequent classes, the others, the unseen."""
+    counts = np.bincount(codes.astype(np.int64), minlength=len(classes))
+    seen = [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k] and classes[k] != unseen]
+    top, others = seen[:TOP_CLASSES], seen[TOP_CLASSES:]
+    rows = [_bin(feature, "categorical", i, classes[k], int(counts[k]), len(codes)) for i, k in enumerate(top)]
+    rows.append(_bin(feature, "categorical", len(rows), "(other classes)", int(counts[others].sum()), len(codes)))
+    n_unseen = int(counts[list(classes).index(unseen)])
+    rows.append(_bin(feature, "categorical", len(rows), "(unseen)", n_unseen, len(codes)))
+    return rows
+
+
+def profile_table(
+    matrix: NDArray[np.float32],
+    scores: NDArray[np.float64],
+    names: Sequence[str],
+    vocabularies: Mapping[str, Sequence[str]],
+    unseen: str,
+) -> pa.Table:
+    """Profile encoded rows and their scores in the form of `PROFILE_SCHEMA`."""
+    rows: list[dict[str, Any]] = []
+    for j, name in enumerate(names):
+        column = matrix[:, j]
+        if name in vocabularies:
+            rows += profile_classes(name, column, vocabularies[name], unseen)
+        else:
+            rows += profile_numbers(name, column)
+    rows += profile_numbers(SCORE, scores, kind="score")
+    return pa.Table.from_pylist(rows, schema=PROFILE_SCHEMA)
+
+
+def _bin(
+    feature: str,
+    kind: str,
+    number: int,
+    label: str,
+    count: int,
+    n_rows: int,
+    low: float | None = None,
+    high: float | None = None,
+) -> dict[str, Any]:
+    share = count / n_rows if n_rows else 0.0
+    return {
+        "feature": feature, "kind": kind, "bin": number, "label": label, "low": low, "high": high, "count": count,
+        "share": share,
+    }  # fmt: skip

@@ -1,0 +1,114 @@
+"""What the purchase model learns: will this user buy this product later in this session?
+
+Never the row's own type: a purchase row is no training row, and the target of a view or a cart looks
+only at what follows it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_app.core.errors import InvalidDataError
+from serve_app.core.history import EventColumns, group_rows, pair_codes
+
+OPEN_SESSION_S: Final = 1800
+"""A session with an event in the last 30 minutes of the log may go on, so its rows are left out."""
+
+TRAIN: Final = 0
+STOP: Final = 1
+TEST: Final = 2
+LEFT_OUT: Final = -1
+SLICE_NAMES: Final = ("train", "stop", "test")
+
+
+def purchase_target(events: EventColumns) -> NDArray[np.bool_]:
+    """Return for every row whether the same user buys the same product later in the same session.
+
+    Notes
+    -----
+    Pure; one sort. "Later" is later in the order of the events, so equal times keep the log's order.
+    """
+    n = len(events.user)
+    target = np.zeros(n, dtype=bool)
+    if not events.is_purchase.any():
+        return target
+    pairs = group_rows(pair_codes(events.session, events.product))
+    places = np.arange(n)
+    starts = np.flatnonzero(pairs.start == places)
+    last = np.maximum.reduceat(np.where(events.is_purchase[pairs.rows], places, -1), starts)
+    sizes = np.diff(np.append(starts, n))
+    target[pairs.rows] = np.repeat(last, sizes) > places
+    return target
+
+
+def session_end_s(events: EventColumns) -> NDArray[np.int64]:
+    """Return for every row the time of the last event of its session, seconds since 1970 UTC."""
+    ends = np.empty(int(events.session.max()) + 1 if len(events.session) else 0, dtype=np.int64)
+    ends[events.session] = events.time_s  # ascending, and the last of equal indices stays
+    return ends[events.session]
+
+
+def may_be_open(end_s: NDArray[np.int64], log_end_s: int) -> NDArray[np.bool_]:
+    """Return which rows belong to a session that may go on after the end of the log."""
+    return end_s > log_end_s - OPEN_SESSION_S
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSplit:
+    """Three slices of time, one after the other.
+
+    Attributes
+    ----------
+    stop_from_s, test_from_s : int
+        First second of the early-stopping slice and of the test slice, seconds since 1970 UTC.
+    slices : ndarray of int8, shape (n,)
+        `TRAIN`, `STOP`, `TEST` or `LEFT_OUT` for each row.
+    """
+
+    stop_from_s: int
+    test_from_s: int
+    slices: NDArray[np.int8]
+
+
+def choose_split(
+    time_s: NDArray[np.int64], end_s: NDArray[np.int64], *, stop_share: float = 0.1, test_share: float = 0.2
+) -> TimeSplit:
+    """Split rows by their time: train first, then early stopping, then test.
+
+    Parameters
+    ----------
+    time_s, end_s : ndarray of int64, shape (n,)
+        Time of the row and of the last event of its session.
+    stop_share, test_share : float
+        Shares of the rows in the later slices.
+
+    Raises
+    ------
+    InvalidDataError
+        All rows are too close in time to be split.
+
+    Notes
+    -----
+    A row of an earlier slice whose session reaches into a later one is left out: its target was
+    decided in the later slice, and its session would stand in both.
+    """
+    if len(time_s) == 0:
+        raise InvalidDataError("the log has no rows to train on: only views and carts of closed sessions are")
+    at = np.quantile(time_s, [1 - stop_share - test_share, 1 - test_share], method="higher")
+    stop_from, test_from = int(at[0]), int(at[1])
+    slices = np.full(len(time_s), TRAIN, dtype=np.int8)
+    slices[time_s >= stop_from] = STOP
+    slices[time_s >= test_from] = TEST
+    border = np.array([stop_from, test_from, np.iinfo(np.int64).max])
+    slices[end_s >= border[slices]] = LEFT_OUT
+    for code, name in enumerate(SLICE_NAMES):
+        if not (slices == code).any():
+            raise InvalidDataError(
+                f"the {name} slice is empty: the log's {len(time_s)} rows are too few or too close in time to be "
+                f"split into {', '.join(SLICE_NAMES)}"
+            )
+    return TimeSplit(stop_from, test_from, slices)

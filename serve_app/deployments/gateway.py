@@ -1,0 +1,91 @@
+"""The ingress: connects the scoring service to the replicas and to HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from serve_app.adapters.access_log import AccessLogFile
+from serve_app.adapters.logs import log_json_lines
+from serve_app.adapters.package_dir import load_parts
+from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.adapters.split_file import SplitFile
+from serve_app.core.errors import GoldenMismatchError
+from serve_app.deployments.handles import EncoderHandle, ModelHandle, version_app
+from serve_app.http.app import create_app
+from serve_app.http.asgi import ASGIApp
+from serve_app.service.microbatch import BatchLimits
+from serve_app.service.packaging import GOLDEN_TOLERANCE, golden_inputs
+from serve_app.service.scoring import Scoring, VersionScorer
+
+POLL_S: Final = 0.25
+"""How often a Gateway looks at the split record."""
+PROBE_TIMEOUT_S: Final = 10.0
+
+logger = logging.getLogger("scorecat.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """What a Gateway replica is started with; the composition root fills it from the settings.
+
+    Attributes
+    ----------
+    registry_root, split_path, log_dir : str
+        Package registry, split record, folder of the logs.
+    request_timeout_s : float
+        Deadline of requests that name none.
+    limits : BatchLimits
+    """
+
+    registry_root: str
+    split_path: str
+    log_dir: str
+    request_timeout_s: float
+    limits: BatchLimits = field(default_factory=BatchLimits)
+
+
+class Gateway:
+    """The FastAPI ingress; `serve.ingress` mounts what `__serve_build_asgi_app__` returns."""
+
+    async def __init__(self, config: GatewayConfig) -> None:
+        self._config = config
+        log_dir = Path(config.log_dir)
+        log_json_lines(log_dir / f"gateway-{os.getpid()}.jsonl")
+        self._access_log = AccessLogFile(log_dir / f"access-{os.getpid()}.jsonl")
+        self._registry = DirectoryRegistry(Path(config.registry_root))
+        self._scoring = Scoring(SplitFile(Path(config.split_path)), self._connect)
+        with contextlib.suppress(Exception):  # the poll below tries again; /readyz says no until then
+            await self._scoring.refresh()
+        self._tasks = [asyncio.create_task(self._follow_split()), asyncio.create_task(self._access_log.run())]
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:  # noqa: PLW3201 - Ray's name
+        """Return the ASGI application; Ray calls this after the constructor."""
+        return create_app(self._scoring, self._access_log, timeout_s=self._config.request_timeout_s)
+
+    async def _follow_split(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                await self._scoring.refresh()
+            except Exception:
+                logger.exception("the split record could not be followed; the last known split stays")
+
+    async def _connect(self, name: str, version: int) -> VersionScorer:
+        """Connect to a version and prove the way there and back with one of its golden rows."""
+        parts = load_parts(self._registry.locate(name, version))
+        app = version_app(name, version)
+        encoder, model = EncoderHandle(app), ModelHandle(app)
+        encoded = await encoder.encode(golden_inputs(parts).slice(0, 1), timeout_s=PROBE_TIMEOUT_S)
+        found = await model.predict(encoded.matrix, timeout_s=PROBE_TIMEOUT_S)
+        expected = parts.golden.column("probability").to_numpy()[:1]
+        if not np.allclose(found, expected, rtol=0, atol=GOLDEN_TOLERANCE):
+            raise GoldenMismatchError(f"{app} answered its first golden row with {found[0]!r}, not {expected[0]!r}")
+        return VersionScorer(version, parts.manifest, encoder, model, self._config.limits)

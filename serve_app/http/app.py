@@ -1,0 +1,195 @@
+"""Put the routes together: FastAPI for everything but the hot route."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from serve_app import __version__
+from serve_app.core.errors import FieldError, InvalidRowError, InvariantError, NotReadyError, ScorecatError
+from serve_app.http.asgi import AccessLog, ASGIApp, Exchange, Receive, Scope, Send
+from serve_app.http.predict import PredictPurchase
+from serve_app.http.problems import CONTENT_TYPE, describe_problem, dump_problem, problem_members
+from serve_app.http.schemas import (
+    DetailedResponse,
+    Health,
+    Problem,
+    PurchaseRequest,
+    PurchaseResponse,
+    Readiness,
+)
+from serve_app.service.scoring import Scoring
+
+logger = logging.getLogger("scorecat.http")
+HOT_PATH: Final = "/predict_purchase"
+
+_DESCRIPTION: Final = """Will this shopper buy this product?
+
+Send what the shop knows of one row, get a probability and a recommendation. Errors are
+RFC 9457 problem details that name the field and the rule. `503` and `429` carry `Retry-After`;
+`X-Request-Timeout-Seconds` sets a deadline."""
+
+
+def create_app(scoring: Scoring, access_log: AccessLog, *, timeout_s: float) -> ASGIApp:
+    """Return the ASGI application of the Gateway.
+
+    Parameters
+    ----------
+    scoring : Scoring
+    access_log : AccessLog
+    timeout_s : float
+        Deadline of requests that name none.
+    """
+    predict = PredictPurchase(scoring, access_log, timeout_s)
+    api = FastAPI(title="scorecat", version=__version__, description=_DESCRIPTION, redirect_slashes=False)
+    _document_predict(api)
+    _add_probes(api, scoring)
+    _add_errors(api)
+    return _Front(api, predict, access_log)
+
+
+class _Front:
+    """Sends the hot route past FastAPI, and gives every other answer its request id and log line."""
+
+    def __init__(self, api: FastAPI, predict: PredictPurchase, access_log: AccessLog) -> None:
+        self.api = api
+        self._predict = predict
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.api(scope, receive, send)
+        elif scope["path"] == HOT_PATH and scope["method"] == "POST":
+            await self._predict(scope, receive, send)
+        else:
+            await self._call_api(scope, receive, send)
+
+    async def _call_api(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange.open(scope, receive, send, self._access_log)
+        scope["state"] = {**scope.get("state", {}), "request_id": exchange.request_id}
+        status = 500
+
+        async def send_with_id(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", exchange.request_id.encode())]
+            await send(message)
+
+        try:
+            await self.api(scope, receive, send_with_id)
+        finally:
+            exchange.log(status)
+
+
+def _problem_docs(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": "Problem details", "content": {CONTENT_TYPE.decode(): {"schema": schema}}}
+        for status in statuses
+    }
+
+
+def _document_predict(api: FastAPI) -> None:
+    @api.post(
+        HOT_PATH,
+        response_model=PurchaseResponse | DetailedResponse,
+        responses=_problem_docs(400, 404, 413, 415, 422, 500, 503, 504),
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PurchaseRequest"}}},
+            },
+            "parameters": [
+                _parameter("detail", "query", {"type": "boolean"}, "Say where every feature came from."),
+                _parameter(
+                    "X-Request-Timeout-Seconds",
+                    "header",
+                    {"type": "number", "exclusiveMinimum": 0},
+                    "Deadline, at most 60; answered shortly before it.",
+                ),
+                _parameter("X-Request-Id", "header", {"type": "string", "maxLength": 128}, "Echoed and logged."),
+            ],
+        },
+        summary="Will this shopper buy this product?",
+    )
+    async def predict_purchase(request: Request) -> Response:
+        """Score one row.
+
+        The answer's headers name the prediction, the model version and why that version answered.
+        """
+        raise InvariantError(f"{request.url.path} is answered before FastAPI")  # documented here only
+
+    original: Callable[[], dict[str, Any]] = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = original()
+        schemas = document["components"]["schemas"]
+        for model in (PurchaseRequest, Problem):
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(schema.pop("$defs", {}))
+            schemas[model.__name__] = schema
+        return document
+
+    api.openapi = openapi  # type: ignore[method-assign]
+
+
+def _parameter(name: str, place: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": False, "schema": schema, "description": description}
+
+
+def _add_probes(api: FastAPI, scoring: Scoring) -> None:
+    @api.get("/livez", summary="Is the process alive?")
+    async def livez() -> Health:
+        """Answer as long as the process can answer anything."""
+        return Health(status="ok")
+
+    @api.get("/readyz", responses=_problem_docs(503), summary="Can it score?")
+    async def readyz() -> Readiness:
+        """Answer 200 when a model version has answered and has not just been lost."""
+        live = scoring.live
+        if not live.is_answering:
+            raise NotReadyError(f"version {live.version} lost its replicas and is coming back", 1.0)
+        return Readiness(status="ok", model=scoring.model_name, version=live.version)
+
+
+def _add_errors(api: FastAPI) -> None:
+    async def on_known(request: Request, exc: Exception) -> Response:
+        error = exc if isinstance(exc, ScorecatError) else InvariantError("unexpected")
+        if isinstance(error, InvariantError):
+            logger.error("request %s failed", request.state.request_id, exc_info=exc)
+        return _problem_response(error, request.state.request_id)
+
+    async def on_http(request: Request, exc: Exception) -> Response:
+        status = exc.status_code if isinstance(exc, HTTPException) else 500
+        detail = {
+            404: f"there is no route {request.url.path}; /docs lists them",
+            405: f"{request.method} is not allowed on {request.url.path}; /docs lists what is",
+        }.get(status, str(getattr(exc, "detail", "")))
+        code = {404: "not-found", 405: "method-not-allowed"}.get(status, "bad-request")
+        members = problem_members(status, code, detail, request.state.request_id)
+        headers = dict(getattr(exc, "headers", None) or {})
+        return Response(dump_problem(members), status, headers, media_type=CONTENT_TYPE.decode())
+
+    async def on_invalid(request: Request, exc: Exception) -> Response:
+        errors = exc.errors() if isinstance(exc, RequestValidationError) else []
+        fields = tuple(FieldError("/" + "/".join(map(str, e["loc"])), e["msg"]) for e in errors)
+        return _problem_response(InvalidRowError("the request is not as documented", fields), request.state.request_id)
+
+    api.add_exception_handler(ScorecatError, on_known)
+    api.add_exception_handler(HTTPException, on_http)
+    api.add_exception_handler(RequestValidationError, on_invalid)
+    api.add_exception_handler(Exception, on_known)
+
+
+def _problem_response(error: ScorecatError, request_id: str) -> Response:
+    status, members, extra = describe_problem(error, request_id)
+    headers = {name.decode(): value.decode() for name, value in extra}
+    return Response(dump_problem(members), status, headers, media_type=CONTENT_TYPE.decode())
+
+

@@ -1,0 +1,130 @@
+"""The few lines of ASGI the hot route needs: read a body, send an answer, log it."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from serve_app.core.errors import BadRequestError, MalformedBodyError, PayloadTooLargeError, ScorecatError
+from serve_app.http.problems import CONTENT_TYPE, describe_problem, dump_problem
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON: Final = b"application/json"
+_REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class AccessLog(Protocol):
+    """Takes one line a request; must never block or raise."""
+
+    def record(
+        self, request_id: str, method: str, path: str, status: int, duration_s: float, version: int | None
+    ) -> None:
+        """Keep a line for later writing."""
+        ...
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way to an answer: what was asked, and the means to answer once.
+
+    Attributes
+    ----------
+    scope, receive, send
+        ASGI.
+    request_id : str
+        The caller's ``X-Request-Id`` when it has 1 to 128 printable ASCII characters, else a new one.
+    headers : dict of bytes to bytes
+        Request headers, names in lower case; of a repeated header the last.
+    started_s : float
+        `time.perf_counter` at the start.
+    version : int or None
+        Model version that answered, for the log.
+    """
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    request_id: str
+    headers: dict[bytes, bytes]
+    started_s: float
+    access_log: AccessLog
+    version: int | None = None
+
+    @classmethod
+    def open(cls, scope: Scope, receive: Receive, send: Send, access_log: AccessLog) -> Exchange:
+        """Start an exchange for an HTTP scope."""
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        return cls(scope, receive, send, request_id, headers, time.perf_counter(), access_log)
+
+    async def read_body(self, limit_bytes: int) -> bytes:
+        """Read the body; raises PayloadTooLargeError before more than `limit_bytes` are kept."""
+        declared = self.headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit_bytes:
+            raise PayloadTooLargeError(f"the body may have {limit_bytes} bytes, {int(declared)} were announced")
+        chunks: list[bytes] = []
+        n_bytes = 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise MalformedBodyError("the connection was closed before the whole body arrived")
+            chunk = message.get("body", b"")
+            n_bytes += len(chunk)
+            if n_bytes > limit_bytes:
+                raise PayloadTooLargeError(f"the body may have {limit_bytes} bytes, more arrived")
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def answer(self, status: int, body: bytes, extra: Headers, content_type: bytes = JSON) -> None:
+        """Send a whole answer and log it."""
+        headers: Headers = [
+            (b"content-type", content_type),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-request-id", self.request_id.encode()),
+            *extra,
+        ]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+        self.log(status)
+
+    async def answer_error(self, error: ScorecatError) -> None:
+        """Send an error as problem details."""
+        status, members, extra = describe_problem(error, self.request_id)
+        await self.answer(status, dump_problem(members), extra, CONTENT_TYPE)
+
+    def log(self, status: int) -> None:
+        """Write the line of this exchange to the access log."""
+        duration_s = time.perf_counter() - self.started_s
+        self.access_log.record(
+            self.request_id, self.scope["method"], self.scope["path"], status, duration_s, self.version
+        )
+
+    def timeout_s(self, default_s: float, longest_s: float) -> float:
+        """Return the seconds this request has: ``X-Request-Timeout-Seconds`` or the default.
+
+        Raises
+        ------
+        BadRequestError
+            The header is no number above 0.
+        """
+        given = self.headers.get(b"x-request-timeout-seconds")
+        if given is None:
+            return default_s
+        try:
+            seconds = float(given)
+        except ValueError:
+            seconds = -1.0
+        if not seconds > 0:
+            raise BadRequestError("X-Request-Timeout-Seconds must be a number of seconds above 0")
+        return min(seconds, longest_s)

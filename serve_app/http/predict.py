@@ -1,0 +1,129 @@
+"""``POST /predict_purchase``, the hot route: no framework between the socket and the micro-batch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import orjson
+
+from serve_app.core.encoding import FROM_DEFAULT, SOURCE_NAMES
+from serve_app.core.errors import (
+    BadRequestError,
+    InvariantError,
+    NotFoundError,
+    NotReadyError,
+    ScorecatError,
+    UnsupportedMediaError,
+)
+from serve_app.core.features import PURCHASE_NAMES
+from serve_app.http.asgi import AccessLog, Exchange, Headers, Receive, Scope, Send
+from serve_app.http.schemas import PurchaseRequest, parse_row
+from serve_app.service.scoring import Score, Scoring
+
+MAX_ROW_BYTES: Final = 256 * 1024
+"""Far above any row (the widest has 25 members and three ids of 512 characters)."""
+LONGEST_TIMEOUT_S: Final = 60.0
+DEADLINE_MARGIN_S: Final = 0.02
+"""Answers leave this long before the caller's deadline, ahead of the proxy's own plain-text answer."""
+
+logger = logging.getLogger("scorecat.http")
+_ROW_NAMES: Final = tuple(PURCHASE_NAMES)
+
+
+class PredictPurchase:
+    """The route as an ASGI application.
+
+    Parameters
+    ----------
+    scoring : Scoring
+    access_log : AccessLog
+    timeout_s : float
+        Deadline of requests that name none, seconds.
+    """
+
+    def __init__(self, scoring: Scoring, access_log: AccessLog, timeout_s: float) -> None:
+        self._scoring = scoring
+        self._access_log = access_log
+        self._timeout_s = timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; every outcome is an answer."""
+        exchange = Exchange.open(scope, receive, send, self._access_log)
+        try:
+            await self._answer(exchange)
+        except ScorecatError as error:
+            if not isinstance(error, (BadRequestError, NotReadyError)):
+                logger.exception("request %s failed", exchange.request_id)
+            await exchange.answer_error(error)
+        except Exception:
+            logger.exception("request %s failed", exchange.request_id)
+            await exchange.answer_error(InvariantError("unexpected"))
+
+    async def _answer(self, exchange: Exchange) -> None:
+        timeout_s = exchange.timeout_s(self._timeout_s, LONGEST_TIMEOUT_S)
+        deadline_at = asyncio.get_running_loop().time() + timeout_s - DEADLINE_MARGIN_S
+        detail = _read_flag(exchange.scope["query_string"], "detail")
+        _check_media(exchange.headers)
+        body = await exchange.read_body(MAX_ROW_BYTES)
+        row = parse_row(body)
+        live = self._scoring.live
+        if not live.manifest.is_purchase:
+            raise NotFoundError(f"the served model {live.manifest.name} does not have the inputs of /predict_purchase")
+        score = await self._scoring.score([row[name] for name in _ROW_NAMES], deadline_at)
+        exchange.version = score.version
+        prediction_id = uuid.uuid4().hex
+        answer: dict[str, Any] = {
+            "user_id": row["user_id"],
+            "purchase_probability": score.probability,
+            "recommendation": score.recommendation,
+        }
+        if detail:
+            answer |= self._describe(score, prediction_id, row, body)
+        headers: Headers = [
+            (b"x-prediction-id", prediction_id.encode()),
+            (b"x-model-version", str(score.version).encode()),
+            (b"x-route-reason", score.reason.encode()),
+        ]
+        await exchange.answer(200, orjson.dumps(answer), headers)
+
+    def _describe(self, score: Score, prediction_id: str, row: dict[str, Any], body: bytes) -> dict[str, Any]:
+        features = {}
+        for spec, source, value in zip(self._scoring.live.manifest.features, score.sources, score.values, strict=True):
+            shown = (row[spec.name] or spec.fill) if spec.kind == "categorical" else value
+            features[spec.name] = {"value": shown, "source": SOURCE_NAMES[source]}
+        return {
+            "prediction_id": prediction_id,
+            "model": self._scoring.model_name,
+            "version": score.version,
+            "route_reason": score.reason,
+            "n_defaulted": score.sources.count(FROM_DEFAULT),
+            "features": features,
+            "ignored": sorted(set(orjson.loads(body)) - set(PurchaseRequest.model_fields)),
+        }
+
+
+def _check_media(headers: dict[bytes, bytes]) -> None:
+    media, _, parameters = headers.get(b"content-type", b"application/json").lower().partition(b";")
+    media = media.strip()
+    if not (media == b"application/json" or media.endswith(b"+json")):
+        raise UnsupportedMediaError(f"send application/json, not {media.decode('latin-1') or 'nothing'}")
+    if b"charset" in parameters and b"utf-8" not in parameters and b"utf8" not in parameters:
+        raise UnsupportedMediaError("send JSON as UTF-8")
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise UnsupportedMediaError("send the body without Content-Encoding")
+
+
+_FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
+
+
+def _read_flag(query: bytes, name: str) -> bool:
+    if not query:
+        return False
+    value = parse_qs(query.decode("latin-1"), keep_blank_values=True).get(name, ["false"])[-1].lower()
+    if value not in _FLAGS:
+        raise BadRequestError(f"the query parameter {name} must be true or false, not {value[:40]!r}")
+    return _FLAGS[value]

@@ -1,0 +1,92 @@
+"""Errors as RFC 9457 problem details: one table from error type to status."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import orjson
+
+from serve_app.core.errors import (
+    BadRequestError,
+    ConflictError,
+    DeadlineExceededError,
+    InvalidDataError,
+    InvalidRowError,
+    InvariantError,
+    MalformedBodyError,
+    NotFoundError,
+    NotReadyError,
+    PayloadTooLargeError,
+    ScorecatError,
+    UnsupportedMediaError,
+)
+
+STATUS: Final[dict[type[ScorecatError], int]] = {
+    MalformedBodyError: 400,
+    InvalidRowError: 422,
+    InvalidDataError: 422,
+    PayloadTooLargeError: 413,
+    UnsupportedMediaError: 415,
+    NotFoundError: 404,
+    ConflictError: 409,
+    BadRequestError: 400,
+    DeadlineExceededError: 504,
+    NotReadyError: 503,
+    InvariantError: 500,
+    ScorecatError: 500,
+}
+"""HTTP status by error type; the nearest base class decides for types that are not listed."""
+
+TITLES: Final[dict[int, str]] = {
+    400: "Bad request",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    413: "Payload too large",
+    415: "Unsupported media type",
+    422: "Invalid row",
+    500: "Internal error",
+    503: "Not ready",
+    504: "Deadline exceeded",
+}
+CONTENT_TYPE: Final = b"application/problem+json"
+
+
+def status_of(error: ScorecatError) -> int:
+    """Return the HTTP status of an error."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def describe_problem(error: ScorecatError, request_id: str) -> tuple[int, dict[str, Any], list[tuple[bytes, bytes]]]:
+    """Return (status, problem members, extra headers) for an error.
+
+    Internal errors are described by their code alone: what they say of the inside is for the log.
+    """
+    status = status_of(error)
+    detail = error.detail
+    if not isinstance(error, (BadRequestError, NotReadyError)):
+        detail = f"an internal error was logged under this request id (code {error.code})"
+    members = problem_members(status, error.code, detail, request_id)
+    if error.errors:
+        members["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in error.errors]
+    headers = []
+    if isinstance(error, NotReadyError):
+        headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after_s))).encode()))
+    return status, members, headers
+
+
+def problem_members(status: int, code: str, detail: str, request_id: str) -> dict[str, Any]:
+    """Return the members every problem has."""
+    return {
+        "type": f"urn:scorecat:problem:{code}",
+        "title": TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+        "request_id": request_id,
+    }
+
+
+def dump_problem(members: dict[str, Any]) -> bytes:
+    """Return problem members as JSON bytes."""
+    return orjson.dumps(members)

@@ -1,0 +1,198 @@
+"""Bodies of requests and answers; also the source of the OpenAPI document."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+
+from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyError
+from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES
+
+MAX_ID_LENGTH: Final = 512
+
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)] | Annotated[int, Field(ge=0, lt=2**63)]
+"""Ids are compared as strings; numbers are taken as they are written."""
+Label = Annotated[str, Field(max_length=MAX_ID_LENGTH)] | None
+
+EXAMPLE_REQUEST: Final[dict[str, Any]] = {
+    "user_id": "541312140",
+    "session_id": "72d76fde-8bb3-4e00-8c23-a032dfed738c",
+    "product_id": "44600062",
+    "category_code": "electronics.smartphone",
+    "brand": "samsung",
+    "price": 259.9,
+    "hour": 12,
+    "day_of_week": 1,
+    "is_weekend": 0,
+}
+
+
+def _spell_zone(value: Any) -> Any:
+    """Turn the log's ``2019-10-01 00:00:00 UTC`` into ISO 8601."""
+    return value.removesuffix(" UTC") + "Z" if isinstance(value, str) and value.endswith(" UTC") else value
+
+
+class _PurchaseRow(BaseModel):
+    """One shopper looking at one product.
+
+    The six row features are required but for brand and category_code, whose null is a class of its
+    own. Any of the 16 history features may be given too; what is absent or null is looked up in
+    the state or takes its declared default. Members that are not listed are ignored.
+    """
+
+    model_config = ConfigDict(
+        extra="ignore", strict=True, title="PurchaseRequest", json_schema_extra={"examples": [EXAMPLE_REQUEST]}
+    )
+
+    user_id: Id | None = Field(description="Shopper; null when unknown. Decides the model version, stably.")
+    session_id: Id = Field(description="Visit of the shopper.")
+    product_id: Id = Field(description="Product that is looked at.")
+    category_code: Label = Field(None, description="Dotted category path; null or absent means `other`.")
+    brand: Label = Field(None, description="Brand; null or absent means `unknown`.")
+    price: float = Field(gt=0, allow_inf_nan=False, description="Price of the product, above 0.")
+    hour: int = Field(ge=0, le=23, description="Hour of day, UTC.")
+    day_of_week: int = Field(ge=0, le=6, description="Day of week, Monday is 0.")
+    is_weekend: bool | Annotated[int, Field(ge=0, le=1)] = Field(description="1 (or true) on Saturday and Sunday.")
+    event_time: Annotated[AwareDatetime | None, BeforeValidator(_spell_zone)] = Field(
+        None, strict=False, description="When the row happened, ISO 8601; ` UTC` at the end is understood."
+    )
+    event_id: Id | None = Field(None, description="Id of the event this row is, when it is also sent as an event.")
+    category_id: Id | None = Field(None, description="Category id; absent means the one last seen for the product.")
+
+
+_UNITS = {f.name: f for f in PURCHASE_FEATURES}
+_history: dict[str, Any] = {
+    name: (
+        float | None,
+        Field(
+            None,
+            ge=0,
+            le=_UNITS[name].maximum,
+            allow_inf_nan=False,
+            description=f"{_UNITS[name].description} ({_UNITS[name].unit})",
+        ),
+    )
+    for name in HISTORY_NAMES
+}
+PurchaseRequest: Final[type[BaseModel]] = create_model("PurchaseRequest", __base__=_PurchaseRow, **_history)
+"""Body of ``POST /predict_purchase``."""
+
+
+class PurchaseResponse(BaseModel):
+    """The answer for one row."""
+
+    user_id: str | int | None = Field(description="As it was sent.")
+    purchase_probability: float = Field(ge=0, le=1, description="Exactly as CatBoost returned it.")
+    recommendation: Literal["high", "medium", "low"] = Field(
+        description="high above 0.7, medium 0.5-0.7 inclusive, low below 0.5, unless the package says otherwise."
+    )
+
+
+class FeatureValue(BaseModel):
+    """What the model saw of one feature."""
+
+    value: float | str | None = Field(description="The value; the class's name for categories.")
+    source: Literal["request", "state", "default"]
+
+
+class DetailedResponse(PurchaseResponse):
+    """The answer with ``?detail=true``."""
+
+    prediction_id: str
+    model: str
+    version: int
+    route_reason: str
+    n_defaulted: int = Field(description="Features that took their declared default.")
+    features: dict[str, FeatureValue]
+    ignored: list[str] = Field(description="Members of the request that no one here reads.")
+
+
+class ProblemError(BaseModel):
+    """One thing that is wrong with a request."""
+
+    pointer: str = Field(description="JSON pointer into the request; empty for the whole body.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error, RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[ProblemError] = []
+
+
+class Health(BaseModel):
+    """Answer of a probe."""
+
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    """Answer of ``/readyz`` when the service can score."""
+
+    status: Literal["ok"]
+    model: str
+    version: int
+
+
+def parse_row(body: bytes) -> dict[str, Any]:
+    """Parse and validate the body of ``POST /predict_purchase``.
+
+    Raises
+    ------
+    MalformedBodyError
+        Not JSON, or not an object.
+    InvalidRowError
+        A member is missing, has another type or breaks a bound; each is named.
+    """
+    try:
+        row: dict[str, Any] = PurchaseRequest.__pydantic_validator__.validate_json(body).__dict__
+    except ValidationError as exc:
+        raise _explain(exc) from exc
+    return row
+
+
+def _explain(exc: ValidationError) -> InvalidRowError | MalformedBodyError:
+    found: dict[str, str] = {}
+    for error in exc.errors(include_url=False, include_context=True):
+        if error["type"] == "json_invalid":
+            return MalformedBodyError(f"the body is not valid JSON: {error['ctx']['error']}")
+        if error["type"] == "model_type":
+            return MalformedBodyError("the body must be one JSON object")
+        if not error["loc"]:
+            found.setdefault("", error["msg"])
+            continue
+        name = str(error["loc"][0])
+        shown = "" if error["type"] == "missing" else f", got {_shorten(error['input'])}"
+        found.setdefault(f"/{name}", f"{_RULES.get(name, error['msg'])}{shown}")
+    errors = tuple(FieldError(pointer, detail) for pointer, detail in found.items())
+    return InvalidRowError("the row cannot be scored", errors)
+
+
+_RULES: Final = {
+    "user_id": "must be a string of 1 to 512 characters, a whole number, or null",
+    "session_id": "is required: a string of 1 to 512 characters or a whole number",
+    "product_id": "is required: a string of 1 to 512 characters or a whole number",
+    "category_code": "must be a string of at most 512 characters, or null",
+    "brand": "must be a string of at most 512 characters, or null",
+    "price": "is required: a finite number above 0",
+    "hour": "is required: a whole number from 0 to 23",
+    "day_of_week": "is required: a whole number from 0 (Monday) to 6",
+    "is_weekend": "is required: 0, 1, true or false",
+    "event_time": "must be an ISO 8601 time with a zone, for example 2019-10-01T12:00:00Z",
+    "event_id": "must be a string of 1 to 512 characters or a whole number",
+    "category_id": "must be a string of 1 to 512 characters or a whole number",
+    "conversion_rate": "must be a finite number from 0 to 1",
+    **{name: "must be a finite number of at least 0" for name in HISTORY_NAMES if name != "conversion_rate"},
+}
+
+
+def _shorten(value: Any, limit: int = 40) -> str:
+    text = value.isoformat() if isinstance(value, datetime) else repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,195 @@
+"""Score single rows: choose the version, batch, encode, predict, retry once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from serve_app.core.encoding import EncodedBatch
+from serve_app.core.errors import FieldError, InvalidRowError, NotReadyError, ReplicaLostError
+from serve_app.core.features import arrow_schema
+from serve_app.core.manifest import Manifest
+from serve_app.core.recommendation import Recommendation
+from serve_app.service.microbatch import BatchLimits, MicroBatcher
+from serve_app.service.ports import EncoderPort, ModelPort, SplitSource
+
+CALL_TIMEOUT_S: Final = 2.0
+"""A replica that has not answered a micro-batch by then (normally milliseconds) is taken for lost."""
+COOL_DOWN_S: Final = 0.5
+"""After a lost batch, rows are refused at once for this long before the next batch tries again."""
+
+logger = logging.getLogger("scorecat.scoring")
+Values = Sequence[Any]
+"""One row: values of the model's features in the model's order, None where the caller gave none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The answer for one row.
+
+    Attributes
+    ----------
+    probability : float
+        Probability of the positive class, 0-1, exactly as CatBoost returned it.
+    recommendation : str
+        Band of the probability.
+    version : int
+        Version that answered.
+    reason : str
+        Why this version: ``only-version``.
+    sources : bytes
+        For each feature an index into `serve_app.core.encoding.SOURCE_NAMES`.
+    values : tuple of float
+        The encoded row, in the model's order.
+    """
+
+    probability: float
+    recommendation: Recommendation
+    version: int
+    reason: str
+    sources: bytes
+    values: tuple[float, ...]
+
+
+class VersionScorer:
+    """Scores rows with the replicas of one version.
+
+    Parameters
+    ----------
+    version : int
+    manifest : Manifest
+    encoder, model : ports to the version's replicas
+    limits : BatchLimits
+    """
+
+    def __init__(
+        self, version: int, manifest: Manifest, encoder: EncoderPort, model: ModelPort, limits: BatchLimits
+    ) -> None:
+        self.version = version
+        self.manifest = manifest
+        self._encoder = encoder
+        self._model = model
+        self._fields = list(arrow_schema(manifest.features))
+        self._batcher: MicroBatcher[Values, Score] = MicroBatcher(self._score_rows, limits)
+        self._lost_until = 0.0
+
+    @property
+    def is_answering(self) -> bool:
+        """False for a short while after a micro-batch was lost."""
+        return asyncio.get_running_loop().time() >= self._lost_until
+
+    async def score(self, values: Values, deadline_at: float) -> Score:
+        """Score one row before `deadline_at` (event-loop time).
+
+        Raises
+        ------
+        InvalidRowError
+            The encoder rejected the row; `errors` names the feature.
+        NotReadyError
+            Overloaded, no replica, or the deadline passed.
+        """
+        wait_s = self._lost_until - asyncio.get_running_loop().time()
+        if wait_s > 0:
+            raise ReplicaLostError(f"version {self.version} lost its replicas and is coming back", max(1.0, wait_s))
+        return await self._batcher.submit(values, deadline_at)
+
+    async def _score_rows(self, rows: Sequence[Values], deadline_at: float) -> Sequence[Score | Exception]:
+        batch = self._build_batch(rows)
+        encoded = await self._retry(lambda t: self._encoder.encode(batch, timeout_s=t), deadline_at)
+        probabilities = await self._retry(lambda t: self._model.predict(encoded.matrix, timeout_s=t), deadline_at)
+        return self._collect(len(rows), encoded, probabilities.tolist())
+
+    def _build_batch(self, rows: Sequence[Values]) -> pa.RecordBatch:
+        arrays, fields = [], []
+        for field, values in zip(self._fields, zip(*rows, strict=True), strict=True):
+            if any(v is not None for v in values):
+                arrays.append(pa.array(values, field.type))
+                fields.append(field)
+        if not arrays:  # a record batch without columns forgets how many rows it has
+            arrays, fields = [pa.nulls(len(rows), self._fields[0].type)], [self._fields[0]]
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+    async def _retry(self, call: Callable[[float], Awaitable[Any]], deadline_at: float) -> Any:
+        """Call once more when the replica died under the first call and there is time left.
+
+        The time a replica gets does not depend on the rows' deadlines: a caller with a deadline of
+        a millisecond must not make a healthy replica look lost.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            return await call(CALL_TIMEOUT_S)
+        except ReplicaLostError as first:
+            logger.warning("version %d lost a replica: %s", self.version, first)
+            if loop.time() >= deadline_at:
+                self._lost_until = loop.time() + COOL_DOWN_S
+                raise
+        try:
+            return await call(CALL_TIMEOUT_S)
+        except ReplicaLostError:
+            self._lost_until = loop.time() + COOL_DOWN_S
+            raise
+
+    def _collect(self, n_rows: int, encoded: EncodedBatch, probabilities: list[float]) -> list[Score | Exception]:
+        results: list[Score | Exception] = [NotReadyError("the row was not scored")] * n_rows
+        for error in encoded.errors:
+            fields = (FieldError(f"/{error.feature}", error.detail),)
+            results[error.row] = InvalidRowError("the row cannot be scored", fields)
+        recommend = self.manifest.thresholds.recommend
+        matrix, sources = encoded.matrix.tolist(), encoded.sources
+        for k, row in enumerate(encoded.rows.tolist()):
+            p = probabilities[k]
+            results[row] = Score(p, recommend(p), self.version, "only-version", sources[k].tobytes(), tuple(matrix[k]))
+        return results
+
+
+class Scoring:
+    """All versions with traffic, kept in step with the split record.
+
+    Parameters
+    ----------
+    split : SplitSource
+        The durable record of which versions answer.
+    connect : callable
+        ``await connect(name, version)`` returns a scorer that has answered a probe.
+    """
+
+    def __init__(self, split: SplitSource, connect: Callable[[str, int], Awaitable[VersionScorer]]) -> None:
+        self._split = split
+        self._connect = connect
+        self._record: Mapping[str, Any] = {}
+        self._scorers: dict[int, VersionScorer] = {}
+        self._live: VersionScorer | None = None
+        self.model_name = ""
+
+    async def refresh(self) -> None:
+        """Read the split record and connect to versions that are new in it.
+
+        The last known split stays in force when the record cannot be read or a version does not
+        answer: a Gateway never stops serving because something else is down.
+        """
+        record = self._split.read()
+        if record is None or record == self._record:
+            return
+        name, version = str(record["model"]), int(record["stable"])
+        if self.model_name != name:
+            self._scorers.clear()
+        if version not in self._scorers:
+            self._scorers[version] = await self._connect(name, version)
+        self._record, self.model_name, self._live = record, name, self._scorers[version]
+        logger.info("split is now %s v%d (revision %s)", name, version, record.get("revision"))
+
+    @property
+    def live(self) -> VersionScorer:
+        """The version that answers; raises NotReadyError before the first split is known."""
+        if self._live is None:
+            raise NotReadyError("no model version answers yet", 1.0)
+        return self._live
+
+    async def score(self, values: Values, deadline_at: float) -> Score:
+        """Score one row of the purchase features with the version the split chooses."""
+        return await self.live.score(values, deadline_at)

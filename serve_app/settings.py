@@ -1,0 +1,69 @@
+"""Settings from ``SCORECAT_*``: where things are on this machine. An unknown name is an error."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serve_app.core.errors import BadRequestError
+
+PREFIX = "SCORECAT_"
+
+
+class Settings(BaseSettings):
+    """Everything that belongs to one machine; `docs/settings.md` lists the same names."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    home: Path = Field(Path(".scorecat"), description="Folder of all state of this machine.")
+    registry: Path | None = Field(None, description="Root of the package registry; default <home>/registry.")
+    host: str = Field("127.0.0.1", description="Address HTTP binds to.")
+    port: int = Field(8000, ge=1, le=65535, description="Port of the HTTP service.")
+    model: str = Field("purchase", description="Name of the model that is served.")
+    profile: Literal["laptop", "production"] = Field("laptop", description="Set of deployment options.")
+    num_cpus: int = Field(
+        default_factory=lambda: os.cpu_count() or 2, ge=1, description="CPUs Ray may schedule; default all."
+    )
+    request_timeout_s: float = Field(5.0, gt=0, le=60, description="Deadline of a request that names none.")
+    max_body_bytes: int = Field(16 * 1024 * 1024, gt=0, description="Largest request body.")
+
+    @property
+    def registry_root(self) -> Path:
+        """Root directory of the package registry."""
+        return self.registry if self.registry is not None else self.home / "registry"
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings; paths become absolute.
+
+    Raises
+    ------
+    BadRequestError
+        A ``SCORECAT_*`` name is unknown (the nearest known one is named) or a value does not fit.
+    """
+    environment = os.environ if environment is None else environment
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in environment:
+        if name.upper().startswith(PREFIX) and name not in known and name not in INTERNAL:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean {near[0]}?" if near else f" Known: {', '.join(sorted(known))}."
+            raise BadRequestError(f"unknown setting {name}.{hint}")
+    values = {n: environment[PREFIX + n.upper()] for n in Settings.model_fields if PREFIX + n.upper() in environment}
+    try:
+        settings = Settings(**values)  # type: ignore[arg-type]
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        raise BadRequestError(f"setting {PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from exc
+    return settings.model_copy(
+        update={"home": settings.home.absolute(), "registry": settings.registry and settings.registry.absolute()}
+    )
+
+
+INTERNAL = frozenset({"SCORECAT_CLUSTER"})
+"""Names that scorecat sets for its own processes (the mark `down` finds them by)."""
