@@ -25,8 +25,6 @@ app.command("status")(service.status)
 app.command("predict")(predict.predict)
 
 
-
-
 def main() -> None:
     """Run a command; exit codes: 0 done, 1 failed, 2 wrong use or wrong input, 130 interrupted."""
     try:

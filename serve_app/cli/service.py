@@ -248,7 +248,9 @@ def _read_spec(home: Path) -> ClusterSpec | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as exc:
-        raise InvariantError(f"{_spec_path(home)} is damaged ({exc}): end the cluster's processes and delete it") from exc
+        raise InvariantError(
+            f"{_spec_path(home)} is damaged ({exc}): end the cluster's processes and delete it"
+        ) from exc
 
 
 @contextlib.contextmanager

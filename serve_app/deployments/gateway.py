@@ -18,6 +18,7 @@ from serve_app.adapters.package_dir import load_parts
 from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.adapters.split_file import SplitFile
 from serve_app.core.errors import GoldenMismatchError
+from serve_app.deployments.bind_node import bind_to_node_address
 from serve_app.deployments.handles import EncoderHandle, ModelHandle, version_app
 from serve_app.http.app import create_app
 from serve_app.http.asgi import ASGIApp
@@ -56,6 +57,7 @@ class Gateway:
     """The FastAPI ingress; `serve.ingress` mounts what `__serve_build_asgi_app__` returns."""
 
     async def __init__(self, config: GatewayConfig) -> None:
+        bind_to_node_address()
         self._config = config
         log_dir = Path(config.log_dir)
         log_json_lines(log_dir / f"gateway-{os.getpid()}.jsonl")

@@ -107,6 +107,13 @@ def cluster_environment(spec: ClusterSpec) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
         # per-request log lines parsed in Python; our own metrics say more for less
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        # a request whose Gateway died before a byte of the answer came goes to another once: scoring
+        # is idempotent, and events are by their event_id
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_RETRIES": "2",
+        # longer than any deadline a request may ask for; by default neither ever ends
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "65",
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
         # replicas at niceness 0: 15, the default, loses to anything else on the machine
         "RAY_worker_niceness": "0",

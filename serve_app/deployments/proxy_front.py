@@ -3,8 +3,9 @@
 Ray 2.60 starts ``RAY_SERVE_HAPROXY_BINARY_PATH -f CONFIG ...`` for every start and reload. As
 generated, the configuration (1) turns every 502-504 into a plain-text 500 without Retry-After,
 (2) sends requests to a queueing Python proxy when no Gateway is up, where they hang for about ten
-seconds, and (3) binds its metrics and statistics ports on every interface. `rewrite_config` mends
-all three; `main` replaces this process by HAProxy, so Ray sees the process it started.
+seconds, (3) binds its metrics and statistics ports on every interface, and (4) passes request ids
+on that are not printable, over which the replica stumbles.
+`rewrite_config` mends all four; `main` replaces this process by HAProxy, so Ray sees the process it started.
 
 Only the standard library is imported: this runs at every reload.
 """
@@ -26,6 +27,11 @@ _DETAILS: Final = {
     503: (503, "not-ready", "Not ready", "no gateway replica can take the request right now; try again"),
     504: (504, "deadline-exceeded", "Deadline exceeded", "the gateway did not answer in time; try again"),
 }
+
+
+_REQUEST_RULES: Final = """\
+    http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg ^[!-~]{1,128}$ }
+"""
 
 
 def render_error(cause: int) -> str:
@@ -51,8 +57,9 @@ def render_error(cause: int) -> str:
 
 
 def rewrite_config(text: str, folder: str) -> str:
-    """Return HAProxy configuration `text` with error files from `folder`, no fallback, loopback binds."""
+    """Return HAProxy configuration `text`, mended; error files are looked for in `folder`."""
     text = re.sub(r"(?m)^(\s*)errorfile (\d+) .*$", lambda m: f"{m[1]}errorfile {m[2]} {folder}/{m[2]}.http", text)
+    text = re.sub(r"(?m)^(frontend http_frontend\n.*\n)", rf"\1{_REQUEST_RULES}", text)
     text = re.sub(r"(?m)^\s*server \S+ \S+ .*\bbackup\b.*\n", "", text)
     return re.sub(r"(?m)^(\s*)bind (?:\*)?:(\d+)", r"\1bind 127.0.0.1:\2", text)
 

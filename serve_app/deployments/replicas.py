@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from serve_app.adapters.catboost_model import CatBoostBinaryModel
 from serve_app.adapters.package_dir import load_package, load_parts
 from serve_app.core.encoding import EncodedBatch, FeatureEncoder
+from serve_app.deployments.bind_node import bind_to_node_address
 from serve_app.service.packaging import prove_encoder, prove_model
 
 INLINE_ROWS: Final = 1024
@@ -32,6 +33,7 @@ class Encoder:
     """
 
     def __init__(self, package: str, model: Any = None) -> None:
+        bind_to_node_address()
         parts = load_parts(Path(package))
         self._encoder = FeatureEncoder(parts.manifest.features, parts.vocabularies)
         prove_encoder(parts, self._encoder)
@@ -56,6 +58,7 @@ class CatBoostModel:
     """
 
     def __init__(self, package: str, thread_count: int = 1) -> None:
+        bind_to_node_address()
         loaded = load_package(Path(package), lambda path: CatBoostBinaryModel.load(path, thread_count=thread_count))
         prove_model(loaded)
         self._model = loaded.model

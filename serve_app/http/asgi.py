@@ -91,7 +91,6 @@ class Exchange:
         headers: Headers = [
             (b"content-type", content_type),
             (b"content-length", str(len(body)).encode()),
-            (b"x-request-id", self.request_id.encode()),
             *extra,
         ]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})

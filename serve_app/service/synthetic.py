@@ -47,18 +47,20 @@ _GAP_SD: Final = 0.974
 class Behaviour:
     """Log-odds of what follows a view; calibrated so that `describe` finds the published shares."""
 
-    cart: float = -3.9
-    purchase: float = -5.4
-    purchase_after_cart: float = -2.15
-    again: float = 0.15
-    intent_sd: float = 0.9
+    cart: float = -4.15
+    purchase: float = -5.6
+    purchase_after_cart: float = -1.93
+    again: float = 0.155
+    intent_sd: float = 0.45
     repeat: float = 0.7
     mismatch: float = -1.2
-    decline: float = -0.85
+    decline: float = -0.98
     same_product: float = 0.33
     same_category: float = 0.88
     favourite: float = 0.3
     loyal_to_taste: float = 0.8
+    appetite_sd: float = 1.4
+    loyalty: float = 0.36
 
 
 def generate_events(n_events: int, *, seed: int = 0, behaviour: Behaviour | None = None) -> Iterator[pa.RecordBatch]:
@@ -93,7 +95,8 @@ def generate_events(n_events: int, *, seed: int = 0, behaviour: Behaviour | None
     behaviour = behaviour or Behaviour()
     catalogue = choose_catalogue(rng, n_events)
     expected = n_events / EVENTS_PER_SESSION
-    shoppers = choose_shoppers(rng, int(1.03 * expected + 6 * np.sqrt(expected) + 3))
+    n_sessions = int(1.03 * expected + 6 * np.sqrt(expected) + 3)
+    shoppers = choose_shoppers(rng, n_sessions, behaviour.appetite_sd, behaviour.loyalty)
     visits = rng.permutation(np.repeat(np.arange(len(shoppers.n_sessions), dtype=np.int32), shoppers.n_sessions))
     catalogue = fit_prices(catalogue, _try_looks(rng, catalogue, shoppers, visits[:PILOT_SESSIONS], behaviour))
     n_chunks = min(DAYS, max(1, n_events // CHUNK_EVENTS))
@@ -109,6 +112,18 @@ def generate_events(n_events: int, *, seed: int = 0, behaviour: Behaviour | None
         yield _to_batch(ready, catalogue)
     if n_left and carried is not None:
         yield _to_batch(carried.take(np.arange(min(n_left, len(carried.time_s)))), catalogue)
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedLog:
+    """A generated log as an event source that is made anew each time it is read."""
+
+    n_events: int
+    seed: int = 0
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the log, see `generate_events`."""
+        yield from generate_events(self.n_events, seed=self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +228,7 @@ def _try_looks(
     return _choose_products(rng, catalogue, shoppers, users, session, step, taste, behaviour)[0]
 
 
-def _event_times(
-    rng: np.random.Generator, owner: NDArray[np.int64], started: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _event_times(rng: np.random.Generator, owner: NDArray[np.int64], started: NDArray[np.int64]) -> NDArray[np.int64]:
     gap = np.exp(rng.standard_normal(len(owner), dtype=np.float32) * _GAP_SD + _GAP_MEAN).round().astype(np.int64)
     is_first = np.concatenate([[True], owner[1:] != owner[:-1]])
     gap[is_first] = 0

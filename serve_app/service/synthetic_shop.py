@@ -120,6 +120,7 @@ def choose_catalogue(rng: np.random.Generator, n_events: int) -> Catalogue:
     category_appeal[0] = 0.6
     brand_appeal = rng.normal(0, 0.45, N_BRANDS + 1)
     appeal = category_appeal[category] + brand_appeal[brand] + rng.normal(0, 0.35, len(category))
+    appeal -= looks @ appeal / looks.sum()
     return Catalogue(
         category_start=start,
         category_size=size,
@@ -141,15 +142,21 @@ def fit_prices(catalogue: Catalogue, looks: _INT) -> Catalogue:
     return dataclasses.replace(catalogue, price=np.maximum(np.round(price, 2), PRICE_VALUES[0]))
 
 
-def choose_shoppers(rng: np.random.Generator, n_sessions: int) -> Shoppers:
-    """Invent users who come `n_sessions` times in all, or a few times more."""
+def choose_shoppers(rng: np.random.Generator, n_sessions: int, appetite_sd: float, loyalty: float) -> Shoppers:
+    """Invent users who come `n_sessions` times in all, or a few times more.
+
+    `loyalty` is how much of the appetite's spread goes with coming often.
+    """
     n_users = max(1, round(n_sessions / SESSIONS_PER_USER))
     # Negative binomial: most come once or twice, few very often.
     rate = rng.gamma(0.42, (SESSIONS_PER_USER - 1) / 0.42, n_users)
     counts = 1 + rng.poisson(rate)
+    often = np.log(counts)
+    often = (often - often.mean()) / max(float(often.std()), 1e-9)
+    appetite = appetite_sd * (loyalty * often + np.sqrt(1 - loyalty**2) * rng.normal(0, 1, n_users))
     return Shoppers(
         n_sessions=counts,
-        appetite=rng.normal(0, 1.75, n_users).astype(np.float32),
+        appetite=appetite.astype(np.float32),
         taste=rng.uniform(*_TASTES, n_users).astype(np.float32),
         favourite=np.searchsorted(np.cumsum(_category_shares()), rng.random(n_users)).clip(0, _N_CATEGORIES - 1),
     )

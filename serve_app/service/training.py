@@ -211,7 +211,8 @@ def _slice(rows: TrainingRows, matrix: NDArray[np.float32], model: Model, code: 
     part = np.asfortranarray(matrix[at])
     table = rows.table.select(["time_s", "event_type", "user_session", "product_id"]).take(pa.array(at))
     session, product = (
-        table.column(name).combine_chunks().indices.to_numpy().astype(np.int64) for name in ("user_session", "product_id")
+        table.column(name).combine_chunks().indices.to_numpy().astype(np.int64)
+        for name in ("user_session", "product_id")
     )
     user = rows.users[at]
     visit = np.unique(session * (int(user.max()) + 1) + user, return_inverse=True)[1]

@@ -19,7 +19,7 @@ from serve_app.core.target import SLICE_NAMES, STOP, TEST, TRAIN, TimeSplit, cho
 from serve_app.service.event_partitions import EventSource, LogSummary, Spill, hash_ids
 from serve_app.service.features_table import build_features
 
-MIN_POSITIVES: Final = {TRAIN: 20, STOP: 5, TEST: 5}
+MIN_POSITIVES: Final = {TRAIN: 5, STOP: 1, TEST: 1}
 """Fewest positives (and negatives) of each slice for which training means anything at all."""
 
 _HASH_RANGE: Final = 1 << 32
