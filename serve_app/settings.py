@@ -31,7 +31,6 @@ class Settings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 2, ge=1, description="CPUs Ray may schedule; default all."
     )
     request_timeout_s: float = Field(5.0, gt=0, le=60, description="Deadline of a request that names none.")
-    max_body_bytes: int = Field(16 * 1024 * 1024, gt=0, description="Largest request body.")
 
     @property
     def registry_root(self) -> Path:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -15,16 +13,20 @@ from typing import Annotated, Any, Final
 import httpx
 import typer
 
+from serve_app.adapters.package_dir import load_parts
 from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.adapters.split_file import SplitFile
 from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.core.errors import BadRequestError, InvariantError, NotFoundError
 from serve_app.deployments.local_cluster import (
+    SPEC_FILE,
     ClusterSpec,
     check_port,
     cluster_environment,
     find_processes,
+    load_spec,
     plan_cluster,
+    save_spec,
     start_cluster,
     stop_cluster,
 )
@@ -52,7 +54,7 @@ def up(
     """
     settings = _settings(port, profile)
     with _locked(settings.home):
-        spec = _read_spec(settings.home)
+        spec = load_spec(settings.home)
         if spec is not None and find_processes(spec):
             _say_running(settings, spec, as_json)
             return
@@ -63,12 +65,13 @@ def up(
         if not registry.versions(name):
             _train_demo(settings, name, explicit=model is not None)
         version = registry.resolve(name, wanted)
+        load_parts(registry.locate(name, version))  # a torn package is refused before anything starts
         spec = plan_cluster(settings.home, settings.host, settings.port, settings.num_cpus)
         try:
             _start(settings, spec, registry, name, version)
         except BaseException:
             stop_cluster(spec)
-            _spec_path(settings.home).unlink(missing_ok=True)
+            (settings.home / SPEC_FILE).unlink(missing_ok=True)
             raise
         result = {
             **_endpoints(spec),
@@ -88,12 +91,12 @@ def down(as_json: JsonOption = False) -> None:
     """Stop everything that `up` started; the registry and all state stay."""
     settings = load_settings()
     with _locked(settings.home):
-        spec = _read_spec(settings.home)
+        spec = load_spec(settings.home)
         stopped = stop_cluster(spec) if spec is not None else 0
         left = find_processes(spec) if spec is not None else []
         if left:
             raise InvariantError(f"these processes would not end: {', '.join(str(p.pid) for p in left)}")
-        _spec_path(settings.home).unlink(missing_ok=True)
+        (settings.home / SPEC_FILE).unlink(missing_ok=True)
     if as_json:
         print_json({"stopped_processes": stopped})
     else:
@@ -103,7 +106,7 @@ def down(as_json: JsonOption = False) -> None:
 def status(as_json: JsonOption = False) -> None:
     """Say what runs: versions, replicas, health; exit code 1 when the service cannot score."""
     settings = load_settings()
-    spec = _read_spec(settings.home)
+    spec = load_spec(settings.home)
     if spec is None or not find_processes(spec):
         if as_json:
             print_json({"running": False, "ready": False})
@@ -126,13 +129,13 @@ def status(as_json: JsonOption = False) -> None:
 
 def read_url(settings: Settings) -> str:
     """Return the URL of the running service, or where it would be."""
-    spec = _read_spec(settings.home)
+    spec = load_spec(settings.home)
     return _url(spec) if spec is not None else f"http://{settings.host}:{settings.port}"
 
 
 def _start(settings: Settings, spec: ClusterSpec, registry: DirectoryRegistry, name: str, version: int) -> None:
     environment = cluster_environment(spec)
-    _write_spec(settings.home, spec)
+    save_spec(settings.home, spec)
     with err.status("starting Ray"):
         start_cluster(spec, environment, settings.home / "logs" / "ray.log")
     os.environ.update(environment)  # before Ray is imported: it reads them at import
@@ -230,27 +233,6 @@ def _url(spec: ClusterSpec) -> str:
 
 def _endpoints(spec: ClusterSpec) -> dict[str, Any]:
     return {"url": _url(spec), "job_address": spec.job_address, "ray_address": spec.address}
-
-
-def _spec_path(home: Path) -> Path:
-    return home / "cluster.json"
-
-
-def _write_spec(home: Path, spec: ClusterSpec) -> None:
-    value = {**dataclasses.asdict(spec), "run_dir": str(spec.run_dir)}
-    _spec_path(home).write_text(json.dumps(value, indent=2))
-
-
-def _read_spec(home: Path) -> ClusterSpec | None:
-    try:
-        value = json.loads(_spec_path(home).read_text())
-        return ClusterSpec(**{**value, "run_dir": Path(value["run_dir"])})
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError) as exc:
-        raise InvariantError(
-            f"{_spec_path(home)} is damaged ({exc}): end the cluster's processes and delete it"
-        ) from exc
 
 
 @contextlib.contextmanager

@@ -18,10 +18,13 @@ from serve_app.core.history import EventColumns, group_rows, pair_codes
 OPEN_SESSION_S: Final = 1800
 """A session with an event in the last 30 minutes of the log may go on, so its rows are left out."""
 
+OPEN_SHARE: Final = 0.1
+"""Of a log shorter than five hours, only this share of its time is left out at the end: 30 minutes would
+leave next to nothing of the published head of the log (see docs/adr)."""
+
 TRAIN: Final = 0
 STOP: Final = 1
 TEST: Final = 2
-LEFT_OUT: Final = -1
 SLICE_NAMES: Final = ("train", "stop", "test")
 
 
@@ -52,9 +55,10 @@ def session_end_s(events: EventColumns) -> NDArray[np.int64]:
     return ends[events.session]
 
 
-def may_be_open(end_s: NDArray[np.int64], log_end_s: int) -> NDArray[np.bool_]:
+def may_be_open(end_s: NDArray[np.int64], log_first_s: int, log_last_s: int) -> NDArray[np.bool_]:
     """Return which rows belong to a session that may go on after the end of the log."""
-    return end_s > log_end_s - OPEN_SESSION_S
+    window_s = min(OPEN_SESSION_S, round(OPEN_SHARE * (log_last_s - log_first_s)))
+    return end_s > log_last_s - window_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,9 @@ class TimeSplit:
     Attributes
     ----------
     stop_from_s, test_from_s : int
-        First second of the early-stopping slice and of the test slice, seconds since 1970 UTC.
+        First second of the sessions for early stopping and of those for the test, seconds since 1970 UTC.
     slices : ndarray of int8, shape (n,)
-        `TRAIN`, `STOP`, `TEST` or `LEFT_OUT` for each row.
+        `TRAIN`, `STOP` or `TEST` for each row.
     """
 
     stop_from_s: int
@@ -74,15 +78,13 @@ class TimeSplit:
     slices: NDArray[np.int8]
 
 
-def choose_split(
-    time_s: NDArray[np.int64], end_s: NDArray[np.int64], *, stop_share: float = 0.1, test_share: float = 0.2
-) -> TimeSplit:
-    """Split rows by their time: train first, then early stopping, then test.
+def choose_split(start_s: NDArray[np.int64], *, stop_share: float = 0.1, test_share: float = 0.2) -> TimeSplit:
+    """Split rows by the time their session began: train first, then early stopping, then test.
 
     Parameters
     ----------
-    time_s, end_s : ndarray of int64, shape (n,)
-        Time of the row and of the last event of its session.
+    start_s : ndarray of int64, shape (n,)
+        Time of the first event of the row's session, seconds since 1970 UTC.
     stop_share, test_share : float
         Shares of the rows in the later slices.
 
@@ -93,22 +95,20 @@ def choose_split(
 
     Notes
     -----
-    A row of an earlier slice whose session reaches into a later one is left out: its target was
-    decided in the later slice, and its session would stand in both.
+    Sessions stay whole. Targets never look beyond their session, so no outcome of a later slice is
+    known in an earlier one.
     """
-    if len(time_s) == 0:
+    if len(start_s) == 0:
         raise InvalidDataError("the log has no rows to train on: only views and carts of closed sessions are")
-    at = np.quantile(time_s, [1 - stop_share - test_share, 1 - test_share], method="higher")
+    at = np.quantile(start_s, [1 - stop_share - test_share, 1 - test_share], method="higher")
     stop_from, test_from = int(at[0]), int(at[1])
-    slices = np.full(len(time_s), TRAIN, dtype=np.int8)
-    slices[time_s >= stop_from] = STOP
-    slices[time_s >= test_from] = TEST
-    border = np.array([stop_from, test_from, np.iinfo(np.int64).max])
-    slices[end_s >= border[slices]] = LEFT_OUT
+    slices = np.full(len(start_s), TRAIN, dtype=np.int8)
+    slices[start_s >= stop_from] = STOP
+    slices[start_s >= test_from] = TEST
     for code, name in enumerate(SLICE_NAMES):
         if not (slices == code).any():
             raise InvalidDataError(
-                f"the {name} slice is empty: the log's {len(time_s)} rows are too few or too close in time to be "
+                f"the {name} slice is empty: the log's {len(start_s)} rows are too few or too close in time to be "
                 f"split into {', '.join(SLICE_NAMES)}"
             )
     return TimeSplit(stop_from, test_from, slices)

@@ -68,7 +68,7 @@ class Gateway:
             await self._scoring.refresh()
         self._tasks = [asyncio.create_task(self._follow_split()), asyncio.create_task(self._access_log.run())]
 
-    def __serve_build_asgi_app__(self) -> ASGIApp:  # noqa: PLW3201 - Ray's name
+    def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the ASGI application; Ray calls this after the constructor."""
         return create_app(self._scoring, self._access_log, timeout_s=self._config.request_timeout_s)
 

@@ -7,7 +7,9 @@ those, HAProxy and orphans included, and never touches another cluster on the ma
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -23,6 +25,7 @@ import psutil
 
 from serve_app.core.errors import BadRequestError, InvariantError
 
+SPEC_FILE: Final = "cluster.json"
 MARK: Final = "SCORECAT_CLUSTER"
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 3.0
@@ -43,8 +46,10 @@ class ClusterSpec:
         Short folder for sockets and Ray's session (Unix sockets allow 107 characters).
     host, http_port : str, int
         Where HAProxy answers.
-    gcs_port, dashboard_port : int
+    gcs_port, dashboard_port, client_port : int
         Ray's own ports; jobs are submitted to the dashboard's.
+    metrics_port, stats_port : int
+        HAProxy's ports for its metrics and its statistics page.
     num_cpus : int
         CPUs Ray may schedule.
     """
@@ -55,6 +60,9 @@ class ClusterSpec:
     http_port: int
     gcs_port: int
     dashboard_port: int
+    client_port: int
+    metrics_port: int
+    stats_port: int
     num_cpus: int
 
     @property
@@ -71,10 +79,35 @@ class ClusterSpec:
 def plan_cluster(home: Path, host: str, http_port: int, num_cpus: int) -> ClusterSpec:
     """Choose free ports and a short folder for the cluster of a state folder."""
     token = hashlib.sha256(f"{os.getuid()} {home}".encode()).hexdigest()[:12]
-    gcs_port, other = _free_ports(2)
+    gcs_port, client_port, metrics_port, stats_port, other = _free_ports(5)
     dashboard_port = DASHBOARD_PORT if _is_free(LOOPBACK, DASHBOARD_PORT) else other
+    ports = (gcs_port, dashboard_port, client_port, metrics_port, stats_port)
     run_dir = Path("/tmp") / f"scorecat-{token}"  # noqa: S108 - sockets need a short path; mode 700
-    return ClusterSpec(token, run_dir, host, http_port, gcs_port, dashboard_port, num_cpus)
+    return ClusterSpec(token, run_dir, host, http_port, *ports, num_cpus)
+
+
+def save_spec(home: Path, spec: ClusterSpec) -> None:
+    """Keep the spec under the state folder, for `load_spec`."""
+    value = {**dataclasses.asdict(spec), "run_dir": str(spec.run_dir)}
+    (home / SPEC_FILE).write_text(json.dumps(value, indent=2))
+
+
+def load_spec(home: Path) -> ClusterSpec | None:
+    """Return the spec of the cluster that was started last and not stopped, or None.
+
+    Raises
+    ------
+    InvariantError
+        The file is damaged.
+    """
+    path = home / SPEC_FILE
+    try:
+        value = json.loads(path.read_text())
+        return ClusterSpec(**{**value, "run_dir": Path(value["run_dir"])})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as exc:
+        raise InvariantError(f"{path} is damaged ({exc}): end the cluster's processes and delete it") from exc
 
 
 def check_port(host: str, port: int) -> None:
@@ -88,7 +121,6 @@ def check_port(host: str, port: int) -> None:
 
 def cluster_environment(spec: ClusterSpec) -> dict[str, str]:
     """Return the variables every process of the cluster, and every driver, must run with."""
-    metrics_port, stats_port = _free_ports(2)
     proxy = spec.run_dir / "h"  # Ray appends a node id of 56 characters, and HAProxy allows 97 in all
     return {
         MARK: spec.token,
@@ -103,8 +135,8 @@ def cluster_environment(spec: ClusterSpec) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(proxy / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(proxy / "m.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(spec.metrics_port),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(spec.stats_port),
         # per-request log lines parsed in Python; our own metrics say more for less
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         # a request whose Gateway died before a byte of the answer came goes to another once: scoring
@@ -144,7 +176,7 @@ def start_cluster(spec: ClusterSpec, environment: dict[str, str], log_path: Path
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
         *("--node-ip-address", LOOPBACK, "--port", str(spec.gcs_port)),
         *("--dashboard-host", LOOPBACK, "--dashboard-port", str(spec.dashboard_port)),
-        *("--ray-client-server-port", str(_free_ports(1)[0])),
+        *("--ray-client-server-port", str(spec.client_port)),
         *("--num-cpus", str(spec.num_cpus), "--object-store-memory", str(OBJECT_STORE_BYTES)),
         *("--temp-dir", str(spec.run_dir / "ray"), "--log-style", "record"),
     ]
@@ -189,7 +221,7 @@ def find_processes(spec: ClusterSpec) -> list[psutil.Process]:
 def _writes_below(pid: int, prefix: str) -> bool:
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/{pid}/fd/{descriptor}").startswith(prefix):
+            if str(Path(f"/proc/{pid}/fd/{descriptor}").readlink()).startswith(prefix):
                 return True
     return False
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serve_app.core.event_rows import PURCHASE
 from serve_app.core.features import HISTORY_NAMES, PURCHASE_NAMES
-from serve_app.core.history import EventColumns, accumulate_history, features_from_accumulators
+from serve_app.core.history import ACCUMULATOR_NAMES, accumulate_history, features_from_accumulators
 from serve_app.core.target import may_be_open, purchase_target, session_end_s
 from serve_app.service.event_partitions import (
     MEMORY_ROWS,
@@ -26,7 +26,7 @@ from serve_app.service.event_partitions import (
 )
 
 KEY_COLUMNS: Final = ("position", "user_id", "user_session", "product_id", "event_type", "time_s")
-TARGET_COLUMNS: Final = ("session_end_s", "may_be_open", "target")
+TARGET_COLUMNS: Final = ("session_start_s", "session_end_s", "may_be_open", "target")
 _DAY_S: Final = 86_400
 _EPOCH_WEEKDAY: Final = 3
 """1970-01-01 was a Thursday; Monday is 0."""
@@ -69,10 +69,10 @@ def build_features(
     Memory: about 600 bytes for each event of the largest group of users.
     """
     for partition in read_partitions(source, spill, summary, memory_rows=memory_rows):
-        yield _feature_rows(partition, summary.last_s)
+        yield _feature_rows(partition, summary)
 
 
-def _feature_rows(partition: Partition, log_end_s: int) -> pa.Table:
+def _feature_rows(partition: Partition, summary: LogSummary) -> pa.Table:
     events, table = partition.events, partition.table
     keep = np.flatnonzero(table.column("event_type").to_numpy() != PURCHASE)
     taken = table.take(pa.array(keep))
@@ -80,17 +80,18 @@ def _feature_rows(partition: Partition, log_end_s: int) -> pa.Table:
         name: taken.column(name) for name in ("position", "user_id", "user_session", "product_id", "event_type")
     }
     columns["time_s"] = events.time_s[keep]
-    columns |= _features(events, keep, taken)
+    accumulators = accumulate_history(events)[:, keep]
+    columns |= _features(accumulators, columns["time_s"], taken)
+    columns["session_start_s"] = columns["time_s"] - accumulators[ACCUMULATOR_NAMES.index("session_seconds")]
     end_s = session_end_s(events)[keep]
     columns["session_end_s"] = end_s
-    columns["may_be_open"] = may_be_open(end_s, log_end_s)
+    columns["may_be_open"] = may_be_open(end_s, summary.first_s, summary.last_s)
     columns["target"] = purchase_target(events)[keep]
     return pa.table(columns)
 
 
-def _features(events: EventColumns, keep: NDArray[np.int64], taken: pa.Table) -> dict[str, Any]:
-    history = features_from_accumulators(accumulate_history(events)[:, keep])
-    values: dict[str, Any] = dict(zip(HISTORY_NAMES, history, strict=True))
-    values |= clock_features(events.time_s[keep])
+def _features(accumulators: NDArray[np.int64], time_s: NDArray[np.int64], taken: pa.Table) -> dict[str, Any]:
+    values: dict[str, Any] = dict(zip(HISTORY_NAMES, features_from_accumulators(accumulators), strict=True))
+    values |= clock_features(time_s)
     values |= {name: taken.column(name) for name in ("price", "brand", "category_code")}
     return {name: values[name] for name in PURCHASE_NAMES}

@@ -39,9 +39,9 @@ def render_model_page(manifest: Manifest, *, plot: str | None = None) -> str:
 
 
 def _warnings(metrics: Mapping[str, Any], training: Mapping[str, Any]) -> list[str]:
-    notes = [f"> **{note}**" for note in metrics["notes"]]
+    notes = [f"- **{note}**" for note in metrics["notes"]]
     notes += [
-        f"> **guard {finding['guard']} overridden:** {finding['detail']}" for finding in training["overridden_guards"]
+        f"- **guard {finding['guard']} overridden:** {finding['detail']}" for finding in training["overridden_guards"]
     ]
     return [*notes, ""] if notes else []
 
@@ -127,8 +127,7 @@ def _data(training: Mapping[str, Any]) -> list[str]:
         "",
         f"Target: {training['target']}. Log: {training['n_lines']:,} lines, {training['n_events']:,} events, "
         f"{_time(training['first_s'])} to {_time(training['last_s'])}; lines dropped: {dropped}. "
-        f"Rows left out: {training['n_left_out_open_session']:,} in sessions that may still be open, "
-        f"{training['n_left_out_session_across_slices']:,} in sessions across two slices. "
+        f"Rows left out: {training['n_left_out_open_session']:,} in sessions that may still be open. "
         f"Users kept: {training['user_share']:.0%}.",
         "",
         "| slice | rows | positives |",

@@ -47,20 +47,20 @@ _GAP_SD: Final = 0.974
 class Behaviour:
     """Log-odds of what follows a view; calibrated so that `describe` finds the published shares."""
 
-    cart: float = -4.15
-    purchase: float = -5.6
-    purchase_after_cart: float = -1.93
-    again: float = 0.155
-    intent_sd: float = 0.45
+    cart: float = -4.04
+    purchase: float = -5.43
+    purchase_after_cart: float = -2.0
+    again: float = 0.16
+    intent_sd: float = 0.54
     repeat: float = 0.7
     mismatch: float = -1.2
-    decline: float = -0.98
+    decline: float = -0.94
     same_product: float = 0.33
     same_category: float = 0.88
     favourite: float = 0.3
     loyal_to_taste: float = 0.8
-    appetite_sd: float = 1.4
-    loyalty: float = 0.36
+    appetite_sd: float = 1.33
+    loyalty: float = 0.3
 
 
 def generate_events(n_events: int, *, seed: int = 0, behaviour: Behaviour | None = None) -> Iterator[pa.RecordBatch]:

@@ -269,7 +269,6 @@ def _manifest(
         "last_s": summary.last_s,
         "slices": counts,
         "n_left_out_open_session": rows.n_open,
-        "n_left_out_session_across_slices": int((slices < 0).sum()),
         "stop_from_s": rows.split.stop_from_s,
         "test_from_s": rows.split.test_from_s,
         "user_share": round(rows.user_share, 6),

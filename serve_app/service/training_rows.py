@@ -100,8 +100,7 @@ def collect_rows(
             keep &= hash_ids(table.column("user_id").combine_chunks().dictionary_decode()) < user_share * _HASH_RANGE
         tables.append(table.filter(pa.array(keep)))
     table = _in_order(tables)
-    time_s, end_s = (table.column(name).to_numpy() for name in ("time_s", "session_end_s"))
-    split = choose_split(time_s, end_s, stop_share=stop_share, test_share=test_share)
+    split = choose_split(table.column("session_start_s").to_numpy(), stop_share=stop_share, test_share=test_share)
     rows = TrainingRows(table, split, summary, n_open, user_share)
     _check_positives(rows)
     return rows

@@ -7,7 +7,7 @@ import pytest
 
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.history import EventColumns
-from serve_app.core.target import LEFT_OUT, STOP, TEST, TRAIN, choose_split, may_be_open, purchase_target
+from serve_app.core.target import STOP, TEST, TRAIN, choose_split, may_be_open, purchase_target
 
 pytestmark = pytest.mark.unit
 
@@ -22,21 +22,20 @@ def test_only_a_later_purchase_of_this_product_in_this_session_counts():
 
 
 def test_a_session_with_an_event_in_the_last_half_hour_may_be_open():
-    assert may_be_open(np.array([0, 8200, 8201]), 10_000).tolist() == [False, False, True]
+    assert may_be_open(np.array([0, 98_200, 98_201]), 0, 100_000).tolist() == [False, False, True]
 
 
-def test_slices_follow_each_other_and_straddling_sessions_are_left_out():
-    time_s = np.arange(100)
-    end_s = time_s.copy()
-    end_s[10] = 75  # begins in train, ends in stop
-    end_s[72] = 90  # begins in stop, ends in test
-    split = choose_split(time_s, end_s)
-    assert (split.stop_from_s, split.test_from_s) == (70, 80)
+def test_of_a_short_log_the_last_tenth_is_open():
+    assert may_be_open(np.array([0, 9000, 9001]), 0, 10_000).tolist() == [False, False, True]
+
+
+def test_slices_follow_each_other_and_sessions_stay_whole():
+    split = choose_split(np.repeat(np.arange(50), 2))
+    assert (split.stop_from_s, split.test_from_s) == (35, 40)
     assert split.slices[[0, 69, 70, 79, 80, 99]].tolist() == [TRAIN, TRAIN, STOP, STOP, TEST, TEST]
-    assert split.slices[[10, 72]].tolist() == [LEFT_OUT, LEFT_OUT]
 
 
 @pytest.mark.parametrize("time_s", [np.zeros(50, int), np.empty(0, int)])
 def test_rows_that_cannot_be_split_in_time_are_refused(time_s):
     with pytest.raises(InvalidDataError, match=r"slice is empty|no rows"):
-        choose_split(time_s, time_s)
+        choose_split(time_s)

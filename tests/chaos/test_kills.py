@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import httpx
+import pytest
+
+from tests.load import Load
+from tests.service_process import ServiceProcess, wait_for
+
+pytestmark = pytest.mark.chaos
+N_CLIENTS = 16
+
+
+def kill_one(service: ServiceProcess, deployment: str) -> None:
+    app = "gateway" if deployment == "Gateway" else "purchase-v1"
+    os.kill(service.deployments()[app][deployment][0], signal.SIGKILL)
+
+
+def kill_under_load(service: ServiceProcess, deployment: str, seconds_after: float) -> Load:
+    load = Load(service.url, N_CLIENTS)
+    load.start()
+    time.sleep(2)
+    kill_one(service, deployment)
+    time.sleep(seconds_after)
+    wait_for(service.is_answering, 30, "the service to answer again")
+    load.stop()
+    return load
+
+
+@pytest.mark.parametrize("deployment", ["CatBoostModel", "Encoder", "Gateway"])
+def test_laptop_loses_at_most_what_was_in_flight_and_refuses_the_rest_until_it_is_back(laptop, deployment):
+    load = kill_under_load(laptop, deployment, 6)
+    assert set(load.statuses) <= {0, 200, 503}, load.statuses
+    assert load.statuses[0] <= N_CLIENTS
+    assert load.refusals_without_retry_after == 0
+    assert load.longest_s < 6
+    assert laptop.is_answering()
+
+
+@pytest.mark.parametrize("deployment", ["CatBoostModel", "Encoder", "Gateway"])
+def test_production_loses_at_most_what_was_in_flight_on_the_killed_replica(production, deployment):
+    load = kill_under_load(production, deployment, 4)
+    assert set(load.statuses) <= {0, 200, 503}, load.statuses
+    assert load.statuses[0] + load.statuses[503] <= N_CLIENTS
+    wait_for(
+        lambda: all(len(pids) >= 2 for app in production.deployments().values() for pids in app.values()),
+        60,
+        "every deployment to have two replicas again",
+    )
+    assert production.is_answering()
+
+
+def test_a_gateway_that_hangs_does_not_take_the_others_down(production):
+    pid = production.deployments()["gateway"]["Gateway"][0]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(12)  # HAProxy asks every 5 s and takes a server out after two failures
+        answers = [production.predict().status_code for _ in range(10)]
+        assert answers == [200] * 10
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert production.is_answering()
+
+
+def test_a_full_log_disk_never_costs_an_answer(production):
+    log_dir = production.home / "logs"
+    aside = log_dir.with_name("logs-aside")
+    log_dir.rename(aside)
+    log_dir.write_text("a file where the folder was: no log line can be written")
+    try:
+        assert [production.predict().status_code for _ in range(20)] == [200] * 20
+        time.sleep(1.5)
+        assert [production.predict().status_code for _ in range(20)] == [200] * 20
+    finally:
+        log_dir.unlink()
+        aside.rename(log_dir)
+    assert httpx.get(f"{production.url}/readyz").status_code == 200
+    assert production.is_answering()
