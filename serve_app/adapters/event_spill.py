@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import pyarrow as pa
 
@@ -24,7 +25,7 @@ class EventSpill:
         self._folder: Path | None = None
         self._writers: dict[int, pa.RecordBatchFileWriter] = {}
 
-    def __enter__(self) -> EventSpill:
+    def __enter__(self) -> Self:
         return self
 
     def append(self, partition: int, batch: pa.RecordBatch) -> None:

@@ -94,6 +94,9 @@ class DirectoryRegistry:
 
     def resolve(self, name: str, wanted: str) -> int:
         """Return the version a number or alias stands for; raises NotFoundError."""
+        if not self.versions(name):
+            known = ", ".join(self.names()) or "none"
+            raise NotFoundError(f"there is no model {name} in {self.root} (there: {known})")
         if wanted.isdecimal():
             self.locate(name, int(wanted))
             return int(wanted)

@@ -22,7 +22,7 @@ def predict(
     url: Annotated[str | None, typer.Option(help="Service; default http://127.0.0.1:8000 or as set.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score one row: will this shopper buy this product?"""
+    """Score one row."""
     answer = _post(url or read_url(load_settings()), _read_row(row), detail=detail)
     if as_json:
         print_json(answer)

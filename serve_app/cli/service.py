@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from serve_app.adapters.package_dir import load_parts
 from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.adapters.split_file import SplitFile
 from serve_app.cli.console import JsonOption, err, out, print_json
-from serve_app.core.errors import BadRequestError, InvariantError, NotFoundError
+from serve_app.cli.train import train_demo
+from serve_app.core.errors import BadRequestError, InvariantError
 from serve_app.deployments.local_cluster import (
     SPEC_FILE,
     ClusterSpec,
@@ -62,8 +64,8 @@ def up(
         check_port(settings.host, settings.port)
         registry = DirectoryRegistry(settings.registry_root)
         name, wanted = _parse_model(model, settings)
-        if not registry.versions(name):
-            _train_demo(settings, name, explicit=model is not None)
+        if not registry.names() and model is None:
+            _train_demo(registry, name)
         version = registry.resolve(name, wanted)
         load_parts(registry.locate(name, version))  # a torn package is refused before anything starts
         spec = plan_cluster(settings.home, settings.host, settings.port, settings.num_cpus)
@@ -145,6 +147,7 @@ def _start(settings: Settings, spec: ClusterSpec, registry: DirectoryRegistry, n
 
     from serve_app.app import run_gateway, run_version, split_path
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     chosen: Profile = settings.profile
     with err.status(f"starting {name} v{version} and the gateway"):
         ray.init(address=spec.address, log_to_driver=False, logging_level="ERROR")
@@ -191,13 +194,10 @@ def _list_apps(spec: ClusterSpec) -> dict[str, dict[str, dict[str, Any]]]:
     return {}
 
 
-def _train_demo(settings: Settings, name: str, *, explicit: bool) -> None:
-    if explicit and name != settings.model:
-        raise NotFoundError(f"there is no model {name} in {settings.registry_root}; see `scorecat models list`")
-    from serve_app.cli.train import train_demo
-
+def _train_demo(registry: DirectoryRegistry, name: str) -> None:
     err.print("the registry is empty: training a demo model on generated events (about a minute)")
-    train_demo(settings)
+    with err.status("") as shown:
+        train_demo(registry, name=name, report=shown.update)
 
 
 def _settings(port: int | None, profile: str | None) -> Settings:

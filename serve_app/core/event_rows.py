@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 EVENT_TYPES: Final = ("view", "cart", "purchase")
 VIEW: Final = 0
@@ -83,12 +84,13 @@ def clean_events(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[str, int]]
     return (out if keep.all() else out.filter(pa.array(keep))), dropped
 
 
-def price_cents(price: np.ndarray) -> np.ndarray:
+def price_cents(price: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return prices in whole hundredths, int64, rounded half to even."""
-    return np.rint(price * 100).astype(np.int64)
+    cents: NDArray[np.int64] = np.rint(price * 100).astype(np.int64)
+    return cents
 
 
-def _is_null(column: pa.Array) -> np.ndarray:
+def _is_null(column: pa.Array) -> NDArray[np.bool_]:
     if column.null_count == 0:
         return np.zeros(len(column), dtype=bool)
     return np.asarray(column.is_null().to_numpy(zero_copy_only=False))

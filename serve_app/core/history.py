@@ -190,7 +190,8 @@ def _first_purchases(events: EventColumns, sessions: Groups) -> _INT:
 
 def _running_sum(values: _INT, start: _INT) -> _INT:
     total = np.cumsum(values)
-    return total - (total - values)[start]
+    out: _INT = total - (total - values)[start]
+    return out
 
 
 def _increments(values: _INT, start: _INT) -> _INT:
@@ -203,7 +204,8 @@ def mean_micros(cents: _INT, count: _INT) -> _INT:
     """Return ``cents / count`` in micro-units of the currency, rounded half to even, exactly."""
     whole, rest = np.divmod(cents * MICROS_PER_CENT, count)
     twice = 2 * rest
-    return whole + ((twice > count) | ((twice == count) & (whole % 2 == 1)))
+    out: _INT = whole + ((twice > count) | ((twice == count) & (whole % 2 == 1)))
+    return out
 
 
 def features_from_accumulators(accumulators: _INT) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What the purchase model learns: will this user buy this product later in this session?
+"""What the purchase model learns: will this user buy this product later in this session.
 
 Never the row's own type: a purchase row is no training row, and the target of a view or a cart looks
 only at what follows it.

@@ -192,7 +192,7 @@ def _by_day(test: Slice, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _given_cart(test: Slice, rng: np.random.Generator) -> dict[str, Any]:
-    """Measure on the first cart of each product in each session: is it bought, or left in the cart?"""
+    """Measure on the first cart of each product in each session: bought, or left in the cart."""
     carts = np.flatnonzero(test.event_type == CART)
     _, first = np.unique(test.cart_key[carts], return_index=True)
     mask = np.zeros(len(test.target), dtype=bool)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve_app.core.event_rows import CART, EVENT_TYPES, PURCHASE
@@ -194,9 +193,8 @@ def _add_sessions(tally: _Tally, events: EventColumns, kind: NDArray[np.int64]) 
     size = max(len(lengths), len(tally.lengths))
     tally.lengths = np.pad(tally.lengths, (0, size - len(tally.lengths))) + np.pad(lengths, (0, size - len(lengths)))
     sessions = group_rows(events.session)
-    inside = np.flatnonzero(sessions.start[1:] != np.arange(1, len(sessions.start))) if len(kind) > 1 else []
+    following = np.flatnonzero(sessions.start != np.arange(len(sessions.start)))
     ordered, times = kind[sessions.rows], events.time_s[sessions.rows]
-    following = np.asarray(inside, dtype=np.int64) + 1
     tally.moves += np.bincount(3 * ordered[following - 1] + ordered[following], minlength=9).reshape(3, 3)
     gaps = np.minimum(times[following] - times[following - 1], _MAX_GAP_S)
     tally.gaps_s += np.bincount(gaps, minlength=_MAX_GAP_S + 1)

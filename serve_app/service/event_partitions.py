@@ -158,7 +158,8 @@ def hash_ids(ids: pa.Array) -> NDArray[np.int64]:
     encoded = ids.dictionary_encode()
     values = encoded.dictionary.cast(pa.string()).to_pylist()
     hashes = np.fromiter((zlib.crc32(value.encode()) for value in values), np.int64, len(values))
-    return hashes[encoded.indices.to_numpy(zero_copy_only=False)]
+    out: NDArray[np.int64] = hashes[encoded.indices.to_numpy(zero_copy_only=False)]
+    return out
 
 
 def _sort_partition(table: pa.Table, summary: LogSummary) -> Partition:
@@ -204,7 +205,8 @@ def _session_codes(user: NDArray[np.int64], session: NDArray[np.int64]) -> NDArr
     if (owner[session] == user).all():
         return session
     pairs = session * (int(user.max()) + 1) + user
-    return np.unique(pairs, return_inverse=True)[1].astype(np.int64)
+    codes: NDArray[np.int64] = np.unique(pairs, return_inverse=True)[1].astype(np.int64)
+    return codes
 
 
 def _drop_seen(table: pa.Table) -> tuple[pa.Table, int]:

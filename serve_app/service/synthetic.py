@@ -16,7 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve_app.core.errors import BadRequestError
-from serve_app.core.event_rows import CART, EVENT_TYPES, PURCHASE, VIEW
+from serve_app.core.event_rows import CART, PURCHASE, VIEW
+from serve_app.service.synthetic_rows import Events, join_events, sort_events, to_batch
 from serve_app.service.synthetic_shop import Catalogue, Shoppers, choose_catalogue, choose_shoppers, fit_prices
 
 START_S: Final = 1_569_888_000
@@ -102,16 +103,16 @@ def generate_events(n_events: int, *, seed: int = 0, behaviour: Behaviour | None
     n_chunks = min(DAYS, max(1, n_events // CHUNK_EVENTS))
     edges_s = START_S + np.round(np.arange(n_chunks + 1) * DAYS / n_chunks).astype(np.int64) * _DAY_S
     n_left = n_events
-    carried: _Events | None = None
+    carried: Events | None = None
     for users, first_s, end_s in zip(np.array_split(visits, n_chunks), edges_s, edges_s[1:], strict=False):
         started = _session_starts(rng, len(users), int(first_s), int(end_s))
         events = _walk_sessions(rng, catalogue, shoppers, users, started, behaviour)
-        ready, carried = _by_time(_joined(carried, events), int(end_s))
+        ready, carried = sort_events(join_events(carried, events), int(end_s))
         ready = ready.take(np.arange(min(n_left, len(ready.time_s))))
         n_left -= len(ready.time_s)
-        yield _to_batch(ready, catalogue)
+        yield to_batch(ready, catalogue)
     if n_left and carried is not None:
-        yield _to_batch(carried.take(np.arange(min(n_left, len(carried.time_s)))), catalogue)
+        yield to_batch(carried.take(np.arange(min(n_left, len(carried.time_s)))), catalogue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,46 +127,8 @@ class GeneratedLog:
         yield from generate_events(self.n_events, seed=self.seed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Events:
-    time_s: NDArray[np.int64]
-    kind: NDArray[np.uint8]
-    product: NDArray[np.int64]
-    user: NDArray[np.int32]
-    session: NDArray[np.int64]
-    session_ids: NDArray[np.uint8]
-
-    def take(self, rows: NDArray[np.int64]) -> _Events:
-        """Return some of the events."""
-        columns = (c[rows] for c in (self.time_s, self.kind, self.product, self.user, self.session))
-        return _Events(*columns, self.session_ids)  # type: ignore[arg-type]
-
-
-def _joined(first: _Events | None, second: _Events) -> _Events:
-    if first is None or len(first.time_s) == 0:
-        return second
-    kept, session = np.unique(first.session, return_inverse=True)
-    return _Events(
-        np.concatenate([first.time_s, second.time_s]),
-        np.concatenate([first.kind, second.kind]),
-        np.concatenate([first.product, second.product]),
-        np.concatenate([first.user, second.user]),
-        np.concatenate([session, second.session + len(kept)]),
-        np.concatenate([first.session_ids[kept], second.session_ids]),
-    )
-
-
-def _by_time(events: _Events, end_s: int) -> tuple[_Events, _Events]:
-    """Sort by time, and split off what lies after the end of the chunk."""
-    bits = len(events.time_s).bit_length()
-    keys = np.sort((events.time_s - START_S) << bits | np.arange(len(events.time_s)))
-    rows = keys & ((1 << bits) - 1)
-    n_ready = int(np.searchsorted(keys, (end_s - START_S) << bits))
-    return events.take(rows[:n_ready]), events.take(rows[n_ready:])
-
-
 def _harmonics(hour: NDArray[np.float64], terms: tuple[float, ...]) -> NDArray[np.float64]:
-    out = np.zeros_like(hour)
+    out = np.zeros(len(hour))
     for k in range(len(terms) // 2):
         angle = (k + 1) * 2 * np.pi * hour / 24
         out += terms[2 * k] * np.cos(angle) + terms[2 * k + 1] * np.sin(angle)
@@ -193,7 +156,7 @@ def _walk_sessions(
     users: NDArray[np.int32],
     started: NDArray[np.int64],
     behaviour: Behaviour,
-) -> _Events:
+) -> Events:
     n_views = _view_counts(rng, len(users))
     session = np.repeat(np.arange(len(users)), n_views)
     step = np.arange(len(session)) - np.repeat(np.cumsum(n_views) - n_views, n_views)
@@ -210,7 +173,7 @@ def _walk_sessions(
     kind = np.where(place == 0, VIEW, np.where(place <= n_carts[view], CART, PURCHASE)).astype(np.uint8)
     owner = session[view]
     ids = rng.integers(0, 256, (len(users), 16), dtype=np.uint8)
-    return _Events(_event_times(rng, owner, started), kind, product[view], users[owner], owner, ids)
+    return Events(_event_times(rng, owner, started), kind, product[view], users[owner], owner, ids)
 
 
 def _try_looks(
@@ -260,7 +223,8 @@ def _choose_products(
     chosen = np.where(is_nearer & (rng.random(n, dtype=np.float32) < behaviour.loyal_to_taste), two, one)
     is_repeat = (rng.random(n, dtype=np.float32) < behaviour.same_product) & (step > 0)
     source = np.maximum.accumulate(np.where(is_repeat, 0, np.arange(n)))
-    return chosen[source], is_repeat
+    product: NDArray[np.int64] = chosen[source]
+    return product, is_repeat
 
 
 def _choose_actions(
@@ -281,42 +245,3 @@ def _choose_actions(
 
 def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-x))
-
-
-_HEX: Final = np.frombuffer("".join(f"{i:02x}" for i in range(256)).encode(), dtype=np.uint8).reshape(256, 2)
-_DASHES: Final = (8, 13, 18, 23)
-_UUID_CHARS: Final = 36
-
-
-def _format_sessions(ids: NDArray[np.uint8], session: NDArray[np.int64]) -> pa.Array:
-    """Format 16 random bytes a session as the 8-4-4-4-12 form of a UUID, one for each event."""
-    out = np.empty((len(ids), _UUID_CHARS), dtype=np.uint8)
-    out[:, _DASHES] = ord("-")
-    places = [i for i in range(_UUID_CHARS) if i not in _DASHES]
-    out[:, places] = _HEX[ids].reshape(len(ids), 32)
-    text = out[session]
-    offsets = np.arange(len(session) + 1, dtype=np.int32) * _UUID_CHARS
-    return pa.StringArray.from_buffers(len(session), pa.py_buffer(offsets), pa.py_buffer(text))
-
-
-def _names(codes: NDArray[np.int64], names: list[str]) -> pa.Array:
-    """Return names by code; a code without a name is null."""
-    is_null = (codes < 0) | (codes >= len(names))
-    return pa.array(names).take(pa.array(codes, mask=is_null))
-
-
-def _to_batch(events: _Events, catalogue: Catalogue) -> pa.RecordBatch:
-    category = catalogue.category[events.product]
-    return pa.RecordBatch.from_pydict(
-        {
-            "event_time": events.time_s,
-            "event_type": _names(events.kind.astype(np.int64), list(EVENT_TYPES)),
-            "product_id": 1_000_003 + 7 * events.product,
-            "category_id": 1_500_000_000_000_000_000 + 1_000_003 * category,
-            "category_code": _names(category, catalogue.codes),
-            "brand": _names(catalogue.brand[events.product], catalogue.brands),
-            "price": catalogue.price[events.product],
-            "user_id": 100_000_000 + events.user.astype(np.int64),
-            "user_session": _format_sessions(events.session_ids, events.session),
-        }
-    )

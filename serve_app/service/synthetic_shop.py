@@ -180,10 +180,11 @@ def _choose_brands(rng: np.random.Generator, looks: _FLOAT) -> _INT:
     # Products in random order, laid end to end by their looks, and cut at the brands' shares: brands
     # get their share of looks whichever products are popular.
     brand = _weighted_rank(rng.random(len(looks)), looks)
-    return np.searchsorted(edges, brand * edges[-1]).clip(0, N_BRANDS) - 1
+    indices: _INT = np.searchsorted(edges, brand * edges[-1]).clip(0, N_BRANDS) - 1
+    return indices
 
 
-def _weighted_rank(value: NDArray[np.floating[Any]], weight: _FLOAT) -> _FLOAT:
+def _weighted_rank(value: NDArray[Any], weight: NDArray[Any]) -> _FLOAT:
     """Return for each value the share of weight below it, half of its own included."""
     order = np.argsort(value, kind="stable")
     total = np.cumsum(weight[order])

@@ -54,7 +54,9 @@ def test_a_line_of_the_published_form_is_read(tmp_path):
 )
 def test_times_of_the_published_form_and_iso_8601_are_equal(text):
     assert parse_times("log", pa.array([text])).to_pylist() == [1_569_888_001]
-    assert parse_times("log", pa.array([text, "2019-10-01T00:00:01Z", None])).to_pylist() == [1_569_888_001] * 2 + [None]
+    assert parse_times("log", pa.array([text, "2019-10-01T00:00:01Z", None])).to_pylist() == [1_569_888_001] * 2 + [
+        None
+    ]
 
 
 def test_formatted_times_are_parsed_back():

@@ -1,0 +1,26 @@
+"""What tests of several folders build on: a real small package, rows, fakes of the ports, virtual time."""
+
+from tests.testing_kit.package import VOCABULARIES, make_package, random_rows
+from tests.testing_kit.replicas import (
+    LocalEncoder,
+    LocalModel,
+    MemoryAccessLog,
+    MemorySplit,
+    make_scorer,
+    make_scoring,
+)
+from tests.testing_kit.virtual_time import VirtualTimeLoop, run_virtual
+
+__all__ = [
+    "VOCABULARIES",
+    "LocalEncoder",
+    "LocalModel",
+    "MemoryAccessLog",
+    "MemorySplit",
+    "VirtualTimeLoop",
+    "make_package",
+    "make_scorer",
+    "make_scoring",
+    "random_rows",
+    "run_virtual",
+]

@@ -1,0 +1,102 @@
+"""Fakes that inherit the ports: the replicas of a version in this process, and a split in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from serve_app.core.encoding import EncodedBatch, FeatureEncoder
+from serve_app.http.asgi import AccessLog
+from serve_app.service.microbatch import BatchLimits
+from serve_app.service.ports import EncoderPort, Model, ModelPort, Package, SplitSource
+from serve_app.service.scoring import Scoring, VersionScorer
+
+Before = Callable[[], Awaitable[None]]
+"""Awaited before a call is answered: raise in it to be a lost replica, wait in it to be a slow one."""
+
+
+@dataclass
+class LocalEncoder(EncoderPort):
+    """Encodes in this process; `batches` is what came."""
+
+    encoder: FeatureEncoder
+    before: Before | None = None
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+
+    async def encode(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedBatch:
+        self.batches.append(batch)
+        if self.before is not None:
+            await self.before()
+        return self.encoder.encode(batch)
+
+
+@dataclass
+class LocalModel(ModelPort):
+    """Predicts in this process with the real model; `n_calls` calls came."""
+
+    model: Model
+    before: Before | None = None
+    n_calls: int = 0
+
+    async def predict(self, matrix: NDArray[np.float32], *, timeout_s: float) -> NDArray[np.float64]:
+        self.n_calls += 1
+        if self.before is not None:
+            await self.before()
+        return self.model.predict(matrix)
+
+
+@dataclass
+class MemorySplit(SplitSource):
+    """A split record that a test can replace, or make unreadable."""
+
+    record: Mapping[str, Any] | None = None
+    error: Exception | None = None
+
+    def read(self) -> Mapping[str, Any] | None:
+        if self.error is not None:
+            raise self.error
+        return self.record
+
+
+class MemoryAccessLog(AccessLog):
+    """Keeps (request_id, method, path, status, version)."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, str, int, int | None]] = []
+
+    def record(
+        self, request_id: str, method: str, path: str, status: int, duration_s: float, version: int | None
+    ) -> None:
+        assert duration_s >= 0
+        self.lines.append((request_id, method, path, status, version))
+
+
+def make_scorer(
+    package: Package,
+    *,
+    version: int = 1,
+    limits: BatchLimits | None = None,
+    before_encode: Before | None = None,
+    before_predict: Before | None = None,
+) -> tuple[VersionScorer, LocalEncoder, LocalModel]:
+    """Return a scorer over local replicas of a package, and the replicas."""
+    encoder = LocalEncoder(FeatureEncoder(package.manifest.features, package.vocabularies), before_encode)
+    model = LocalModel(package.model, before_predict)
+    return VersionScorer(version, package.manifest, encoder, model, limits or BatchLimits()), encoder, model
+
+
+async def make_scoring(scorer: VersionScorer) -> Scoring:
+    """Return a scoring service whose split names this scorer's version."""
+
+    async def connect(name: str, version: int) -> VersionScorer:
+        assert (name, version) == (scorer.manifest.name, scorer.version)
+        return scorer
+
+    scoring = Scoring(MemorySplit({"model": scorer.manifest.name, "stable": scorer.version, "revision": 1}), connect)
+    await scoring.refresh()
+    return scoring
