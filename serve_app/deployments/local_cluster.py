@@ -143,6 +143,8 @@ def cluster_environment(spec: ClusterSpec) -> dict[str, str]:
         # is idempotent, and events are by their event_id
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         "RAY_SERVE_HAPROXY_RETRIES": "2",
+        # a Gateway that hangs gets no new request after two missed checks; the default asks every 5 s
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
         # longer than any deadline a request may ask for; by default neither ever ends
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "65",
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",

@@ -89,7 +89,7 @@ def assess_model(
     rng : Generator
         For the bootstrap.
     """
-    chosen = best_f1_threshold(rank_rows(stop.target, stop.probability))
+    chosen = float(f"{best_f1_threshold(rank_rows(stop.target, stop.probability)):.4g}")
     all_thresholds = (*thresholds, chosen)
     overall = measure(test, test.probability, all_thresholds, rng)
     singles, scores, findings = _single_features(train, stop, test, names, categorical)
@@ -101,7 +101,7 @@ def assess_model(
     ece_low = 2 * overall["ece"]["value"] - overall["ece"]["high"]
     calibration = check_calibration(ece_low, overall["base_rate"]["value"])
     metrics = {
-        "measured_on": f"{_iso(test.time_s.min())} to {_iso(test.time_s.max())}, in sessions that began after those trained on",
+        "measured_on": f"{_iso(test.time_s.min())} to {_iso(test.time_s.max())}, sessions begun after those trained on",
         "intervals": f"95 %, bootstrap over users, {BOOTSTRAP_ROUNDS} rounds ({SLICE_ROUNDS} for slices)",
         "chosen_threshold": chosen,
         "overall": overall,

@@ -52,15 +52,17 @@ def _quality(metrics: Mapping[str, Any]) -> list[str]:
     lines = [
         "## Quality",
         "",
-        (f"Measured on {metrics['measured_on']}: {overall['n_rows']:,} rows of {overall['n_users']:,} users, "
-        f"{overall['n_positive']:,} followed by the purchase ({overall['base_rate']['value']:.2%}). "
-        f"Intervals: {metrics['intervals']}."),
+        (
+            f"Measured on {metrics['measured_on']}: {overall['n_rows']:,} rows of {overall['n_users']:,} users, "
+            f"{overall['n_positive']:,} followed by the purchase ({overall['base_rate']['value']:.2%}). "
+            f"Intervals: {metrics['intervals']}."
+        ),
         "",
         f"| metric | model | best single feature (`{single['feature']}`) | base rate |",
         "|---|---|---|---|",
     ]
     lines += [
-        (f"| {title} | {_interval(overall[key])} | {_interval(single[key])} | {_number(base[key]['value'])} |"
+        f"| {title} | {_interval(overall[key])} | {_interval(single[key])} | {_number(base[key]['value'])} |"
         for key, title in _RANKED
     ]
     return [*lines, ""]
@@ -90,7 +92,7 @@ def _reliability(metrics: Mapping[str, Any]) -> list[str]:
 
 def _slices(metrics: Mapping[str, Any]) -> list[str]:
     lines = [
-        "## By event type and day"),
+        "## By event type and day",
         "",
         "| slice | rows | rate | ROC-AUC | PR-AUC | ECE |",
         "|---|---|---|---|---|---|",
@@ -108,8 +110,10 @@ def _given_cart(metrics: Mapping[str, Any]) -> list[str]:
     return [
         "## Purchase given cart",
         "",
-        (f"On the first cart of each product in each session ({part['n_rows']:,} rows): ROC-AUC "
-        f"{_interval(part['roc_auc'])}. Published for the real log by others: {part['published_roc_auc']}."),
+        (
+            f"On the first cart of each product in each session ({part['n_rows']:,} rows): ROC-AUC "
+            f"{_interval(part['roc_auc'])}. Published for the real log by others: {part['published_roc_auc']}."
+        ),
         "",
     ]
 
@@ -125,10 +129,12 @@ def _data(training: Mapping[str, Any]) -> list[str]:
     lines = [
         "## Data",
         "",
-        (f"Target: {training['target']}. Log: {training['n_lines']:,} lines, {training['n_events']:,} events, "
-        f"{_time(training['first_s'])} to {_time(training['last_s'])}; lines dropped: {dropped}. "
-        f"Rows left out: {training['n_left_out_open_session']:,} in sessions that may still be open. "
-        f"Users kept: {training['user_share']:.0%}."),
+        (
+            f"Target: {training['target']}. Log: {training['n_lines']:,} lines, {training['n_events']:,} events, "
+            f"{_time(training['first_s'])} to {_time(training['last_s'])}; lines dropped: {dropped}. "
+            f"Rows left out: {training['n_left_out_open_session']:,} in sessions that may still be open. "
+            f"Users kept: {training['user_share']:.0%}."
+        ),
         "",
         "| slice | rows | positives |",
         "|---|---|---|",

@@ -16,9 +16,19 @@ pytestmark = pytest.mark.cluster
 SCRIPT = Path(__file__).with_name("slow_version.py")
 
 
-@pytest.mark.parametrize(
-    ("slow", "grows", "stays"), [("encoder", "Encoder", "CatBoostModel"), ("model", "CatBoostModel", "Encoder")]
-)
+CASES = [("encoder", "Encoder", "CatBoostModel"), ("model", "CatBoostModel", "Encoder")]
+
+
+def route_to(service, name: str) -> None:
+    SplitFile(service.home / "state" / "split.json").write({"revision": name, "model": name, "stable": 1})
+    wait_for_model(service, name)
+
+
+def wait_for_model(service, name: str) -> None:
+    wait_for(lambda: httpx.get(f"{service.url}/readyz").json().get("model") == name, 15, f"the split to reach {name}")
+
+
+@pytest.mark.parametrize(("slow", "grows", "stays"), CASES)
 def test_the_slow_deployment_grows_and_shrinks_and_the_other_stays(service, package_dir, slow, grows, stays):
     name = f"slow-{slow}"
     DirectoryRegistry(service.home / "registry").publish(name, package_dir)
@@ -30,19 +40,16 @@ def test_the_slow_deployment_grows_and_shrinks_and_the_other_stays(service, pack
     )
     app = f"{name}-v1"
     wait_for_model(service, name)
-    load = Load(service.url, n_clients=32)
-    load.start()
+    heavy, light = Load(service.url, n_clients=32), Load(service.url, n_clients=1)
     try:
+        heavy.start()
         wait_for(lambda: len(service.deployments()[app][grows]) >= 2, 40, f"{grows} to grow")
         assert len(service.deployments()[app][stays]) == 1
-        load.stop()
+        light.start()
+        heavy.stop()
         wait_for(lambda: len(service.deployments()[app][grows]) == 1, 60, f"{grows} to shrink again")
+        light.stop()
     finally:
-        load.stop()
-        SplitFile(service.home / "state" / "split.json").write(
-            {"revision": f"after-{slow}", "model": "purchase", "stable": 1}
-        )
-        wait_for(
-            lambda: httpx.get(f"{service.url}/readyz").json().get("model") == "purchase", 15, "the split to go back"
-        )
-    assert set(load.statuses) == {200}, load.statuses
+        heavy.stop()
+        route_to(service, "purchase")
+    assert set(heavy.statuses) == set(light.statuses) == {200}, (heavy.statuses, light.statuses)

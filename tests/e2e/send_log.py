@@ -11,6 +11,7 @@ import json
 import sys
 from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 
@@ -33,9 +34,13 @@ def make_row(event: dict[str, str]) -> dict[str, object]:
     }
 
 
+def read_rows(path: Path) -> list[dict[str, object]]:
+    with path.open(newline="") as file:
+        return [make_row(e) for e in csv.DictReader(file) if e["event_type"] in {"view", "cart"}]
+
+
 async def send(path: str, url: str) -> Counter[str]:
-    with open(path, newline="") as file:
-        rows = iter([make_row(e) for e in csv.DictReader(file) if e["event_type"] in {"view", "cart"}])
+    rows = iter(read_rows(Path(path)))
     counts: Counter[str] = Counter()
 
     async def work(client: httpx.AsyncClient) -> None:

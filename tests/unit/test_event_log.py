@@ -100,7 +100,7 @@ def test_a_log_without_events_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize("cut", [30, 3], ids=["before the last column", "inside the last column"])
 def test_a_csv_cut_in_the_middle_of_a_line_is_refused(tmp_path, cut):
-    text = "\n".join([HEADER, LINE, LINE, LINE])
+    text = f"{HEADER}\n{LINE}\n{LINE}\n{LINE}"
     path = tmp_path / "a.csv"
     path.write_text(text[:-cut])
     with pytest.raises(InvalidDataError, match="cut in the middle"):
@@ -201,8 +201,13 @@ def test_a_directory_is_read_in_name_order(tmp_path):
     assert read(tmp_path).column("product_id").to_pylist() == ["1", "2"]
 
 
-def test_a_writer_that_fails_leaves_no_file(tmp_path):
-    with pytest.raises(RuntimeError), EventWriter(tmp_path / "a.parquet") as writer:
+def write_and_fail(path):
+    with EventWriter(path) as writer:
         writer.write(next(GeneratedLog(100).batches()))
         raise RuntimeError
+
+
+def test_a_writer_that_fails_leaves_no_file(tmp_path):
+    with pytest.raises(RuntimeError):
+        write_and_fail(tmp_path / "a.parquet")
     assert list(tmp_path.iterdir()) == []
