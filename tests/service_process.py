@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 SCORECAT = Path(sys.executable).with_name("scorecat")
 ROW: dict[str, Any] = {
@@ -43,6 +44,13 @@ def wait_for(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
             return value
         time.sleep(0.2)
     raise AssertionError(f"not within {timeout_s:g} s: {what}")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class ServiceProcess:
@@ -81,11 +89,11 @@ class ServiceProcess:
         self.run("down")
 
     def deployments(self) -> dict[str, dict[str, list[int]]]:
-        """Pids of the running replicas by application and deployment."""
+        """Pids of the living replicas by application and deployment; Ray lists a killed one for a while."""
         details = httpx.get(f"{self.facts['job_address']}/api/serve/applications/", timeout=10).json()
         return {
             app_name: {
-                name: [r["pid"] for r in deployment["replicas"] if r["state"] == "RUNNING"]
+                name: [r["pid"] for r in deployment["replicas"] if r["state"] == "RUNNING" and _is_alive(r["pid"])]
                 for name, deployment in app["deployments"].items()
             }
             for app_name, app in details["applications"].items()

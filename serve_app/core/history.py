@@ -185,7 +185,8 @@ def _running_distinct(session: _INT, item: _INT, sessions: Groups) -> _INT:
 def _first_purchases(events: EventColumns, sessions: Groups) -> _INT:
     """Return, in session order, 1 at the first purchase of each session and 0 elsewhere."""
     purchase = events.is_purchase[sessions.rows].astype(np.int64)
-    return purchase * (_running_sum(purchase, sessions.start) == 1)
+    first: _INT = purchase * (_running_sum(purchase, sessions.start) == 1)
+    return first
 
 
 def _running_sum(values: _INT, start: _INT) -> _INT:

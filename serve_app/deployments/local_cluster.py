@@ -48,8 +48,8 @@ class ClusterSpec:
         Where HAProxy answers.
     gcs_port, dashboard_port, client_port : int
         Ray's own ports; jobs are submitted to the dashboard's.
-    metrics_port, stats_port : int
-        HAProxy's ports for its metrics and its statistics page.
+    metrics_port, stats_port, fallback_port : int
+        HAProxy's ports for its metrics and its statistics page; Ray's fallback proxy, which nothing uses.
     num_cpus : int
         CPUs Ray may schedule.
     """
@@ -63,6 +63,7 @@ class ClusterSpec:
     client_port: int
     metrics_port: int
     stats_port: int
+    fallback_port: int
     num_cpus: int
 
     @property
@@ -79,9 +80,9 @@ class ClusterSpec:
 def plan_cluster(home: Path, host: str, http_port: int, num_cpus: int) -> ClusterSpec:
     """Choose free ports and a short folder for the cluster of a state folder."""
     token = hashlib.sha256(f"{os.getuid()} {home}".encode()).hexdigest()[:12]
-    gcs_port, client_port, metrics_port, stats_port, other = _free_ports(5)
+    gcs_port, client_port, metrics_port, stats_port, fallback_port, other = _free_ports(6)
     dashboard_port = DASHBOARD_PORT if _is_free(LOOPBACK, DASHBOARD_PORT) else other
-    ports = (gcs_port, dashboard_port, client_port, metrics_port, stats_port)
+    ports = (gcs_port, dashboard_port, client_port, metrics_port, stats_port, fallback_port)
     run_dir = Path("/tmp") / f"scorecat-{token}"  # noqa: S108 - sockets need a short path; mode 700
     return ClusterSpec(token, run_dir, host, http_port, *ports, num_cpus)
 
@@ -137,6 +138,7 @@ def cluster_environment(spec: ClusterSpec) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(proxy / "m.sock"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(spec.metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(spec.stats_port),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(spec.fallback_port),
         # per-request log lines parsed in Python; our own metrics say more for less
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         # a request whose Gateway died before a byte of the answer came goes to another once: scoring

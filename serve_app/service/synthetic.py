@@ -139,7 +139,9 @@ def _session_starts(rng: np.random.Generator, n: int, first_s: int, end_s: int) 
     n_days = max(1, (end_s - first_s) // _DAY_S)
     cdf = np.cumsum(np.exp(_harmonics(np.arange(24.0), _HOURS)))
     hour = np.searchsorted(cdf / cdf[-1], rng.random(n)).clip(0, 23)
-    return first_s + rng.integers(0, n_days, n) * _DAY_S + hour * 3600 + rng.integers(0, 3600, n)
+    day = rng.integers(0, n_days, n)
+    start_s: NDArray[np.int64] = first_s + day * _DAY_S + hour * 3600 + rng.integers(0, 3600, n)
+    return start_s
 
 
 def _view_counts(rng: np.random.Generator, n: int) -> NDArray[np.int64]:
@@ -196,7 +198,8 @@ def _event_times(rng: np.random.Generator, owner: NDArray[np.int64], started: ND
     is_first = np.concatenate([[True], owner[1:] != owner[:-1]])
     gap[is_first] = 0
     total = np.cumsum(gap)
-    return total - total[is_first][owner] + started[owner]
+    time_s: NDArray[np.int64] = total - total[is_first][owner] + started[owner]
+    return time_s
 
 
 def _choose_products(

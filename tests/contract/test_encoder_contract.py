@@ -94,9 +94,7 @@ def join(parts: list[EncodedBatch], offsets: list[int]) -> EncodedBatch:
         np.concatenate([p.matrix for p in parts]),
         np.concatenate([p.rows + at for p, at in zip(parts, offsets, strict=True)]),
         np.concatenate([p.sources for p in parts]),
-        tuple(
-            type(e)(e.row + at, e.feature, e.detail) for p, at in zip(parts, offsets, strict=True) for e in p.errors
-        ),
+        tuple(type(e)(e.row + at, e.feature, e.detail) for p, at in zip(parts, offsets, strict=True) for e in p.errors),
     )
 
 

@@ -29,7 +29,9 @@ GOOD = (10.0, 12.0, 1.0, 0.0, *[None] * 16, None, None)
 def batch_of(rows):
     schema = arrow_schema(PURCHASE_FEATURES)
     columns = zip(*rows, strict=True)
-    return pa.RecordBatch.from_arrays([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    return pa.RecordBatch.from_arrays(
+        [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema
+    )
 
 
 def to_float32(value: float) -> np.float32:
