@@ -8,18 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serve_app.core.errors import BadRequestError
 
 PREFIX = "SCORECAT_"
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything that belongs to one machine; `docs/settings.md` lists the same names."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     home: Path = Field(Path(".scorecat"), description="Folder of all state of this machine.")
     registry: Path | None = Field(None, description="Root of the package registry; default <home>/registry.")
@@ -50,8 +49,9 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for name in environment:
         if name.upper().startswith(PREFIX) and name not in known and name not in INTERNAL:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f" Did you mean {near[0]}?" if near else f" Known: {', '.join(sorted(known))}."
+            short = {k.removeprefix(PREFIX): k for k in known}
+            near = difflib.get_close_matches(name.upper().removeprefix(PREFIX), short, 1)
+            hint = f" Did you mean {short[near[0]]}?" if near else f" Known: {', '.join(sorted(known))}."
             raise BadRequestError(f"unknown setting {name}.{hint}")
     values = {n: environment[PREFIX + n.upper()] for n in Settings.model_fields if PREFIX + n.upper() in environment}
     try:
@@ -64,5 +64,5 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     )
 
 
-INTERNAL = frozenset({"SCORECAT_CLUSTER"})
-"""Names that scorecat sets for its own processes (the mark `down` finds them by)."""
+INTERNAL = frozenset({"SCORECAT_CLUSTER", "SCORECAT_HAPROXY"})
+"""Names that scorecat sets for its own processes: the mark `down` finds them by, the proxy's binary."""

@@ -75,7 +75,7 @@ def _format_line(line: tuple[float, str, str, str, int, float, int | None]) -> b
         "time": round(at, 3),
         "request_id": request_id,
         "method": method,
-        "path": path[:200],
+        "path": path[:200].encode(errors="replace").decode(),
         "status": status,
         "duration_ms": round(duration_s * 1000, 2),
         "version": version,

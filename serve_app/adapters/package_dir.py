@@ -81,6 +81,9 @@ def check_files(directory: Path, manifest: Manifest) -> None:
     for name in FILES:
         if name not in manifest.files:
             raise PackageError(f"{directory / MANIFEST} does not list {name}")
+    extra = sorted({p.name for p in directory.iterdir()} - {MANIFEST, *manifest.files})
+    if extra:
+        raise PackageError(f"{directory} has files that its manifest does not list: {', '.join(extra)}")
     for name, expected in manifest.files.items():
         path = directory / name
         if not path.is_file():

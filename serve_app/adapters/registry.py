@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -112,12 +111,14 @@ class DirectoryRegistry:
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            return Aliases({}, "")
+            return Aliases({}, "0")
         try:
-            versions = {str(alias): int(version) for alias, version in json.loads(data).items()}
-        except (ValueError, AttributeError, TypeError) as exc:
+            value = json.loads(data)
+            versions = {str(alias): int(version) for alias, version in value["aliases"].items()}
+            token = str(int(value["revision"]))
+        except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as exc:
             raise InvariantError(f"{path} is damaged: {exc}. Restore it, or delete it and set the aliases") from exc
-        return Aliases(versions, hashlib.sha256(data).hexdigest())
+        return Aliases(versions, token)
 
     def move_alias(self, name: str, alias: str, version: int, *, expected: Aliases | None = None) -> Aliases:
         """Point an alias at a version, by compare-and-swap when `expected` is given.
@@ -137,7 +138,8 @@ class DirectoryRegistry:
                 raise ConflictError(f"the aliases of {name} were moved by somebody else meanwhile: read them again")
             staged = path.with_name(f".aliases-{uuid.uuid4().hex}.json")
             with staged.open("w", encoding="utf-8") as file:
-                json.dump({**current.versions, alias: version}, file, indent=2)
+                aliases = {**current.versions, alias: version}
+                json.dump({"revision": int(current.token) + 1, "aliases": aliases}, file, indent=2)
                 file.flush()
                 os.fsync(file.fileno())
             staged.replace(path)

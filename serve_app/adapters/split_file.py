@@ -36,7 +36,7 @@ class SplitFile:
         if seen != self._seen:
             try:
                 record = json.loads(self._path.read_bytes())
-                self._record = {"model": str(record["model"]), "stable": int(record["stable"]), **record}
+                self._record = {**record, "model": str(record["model"]), "stable": int(record["stable"])}
             except (ValueError, KeyError, TypeError) as exc:
                 raise InvariantError(f"{self._path} is not a split record: {exc}") from exc
             self._seen = seen

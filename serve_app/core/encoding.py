@@ -208,8 +208,6 @@ class FeatureEncoder:
         # price of 1e300 is finite as float64 and infinite as float32.
         with np.errstate(invalid="ignore"):
             bad = ~np.isfinite(out)
-            if spec.on_null == "nan":
-                bad &= ~np.isnan(values)
             if spec.above is not None:
                 bad |= ~(out > spec.above)
             if spec.minimum is not None:
@@ -219,6 +217,8 @@ class FeatureEncoder:
             if spec.integer:
                 bad |= np.floor(values) != values
         bad &= ~missing
+        if spec.on_null == "nan":
+            bad &= ~np.isnan(values)
         for row in np.flatnonzero(bad).tolist():
             errors.setdefault(row, RowError(row, spec.name, f"{describe_rule(spec)}, got {values[row]:g}"))
 
@@ -247,11 +247,15 @@ def _mark_missing(
 
 
 def _as_strings(name: str, column: pa.Array) -> pa.Array:
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_dictionary(column.type):
+        column = pa.DictionaryArray.from_arrays(
+            column.indices, _as_strings(name, column.dictionary)
+        ).dictionary_decode()
+    kind = column.type
     if pa.types.is_null(kind) or pa.types.is_integer(kind) or pa.types.is_large_string(kind):
         return column.cast(pa.string())
     if pa.types.is_string(kind) or pa.types.is_string_view(kind):
-        return column if column.type == pa.string() else column.cast(pa.string())
+        return column if kind == pa.string() else column.cast(pa.string())
     raise InvalidDataError(f"column {name} must hold strings, not {column.type}")
 
 

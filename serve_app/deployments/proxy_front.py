@@ -59,7 +59,7 @@ def render_error(cause: int) -> str:
 def rewrite_config(text: str, folder: str) -> str:
     """Return HAProxy configuration `text`, mended; error files are looked for in `folder`."""
     text = re.sub(r"(?m)^(\s*)errorfile (\d+) .*$", lambda m: f"{m[1]}errorfile {m[2]} {folder}/{m[2]}.http", text)
-    text = re.sub(r"(?m)^(frontend http_frontend\n.*\n)", rf"\1{_REQUEST_RULES}", text)
+    text = re.sub(r"(?m)^(frontend http_frontend\n.*\n)(?!    http-request del-header)", rf"\1{_REQUEST_RULES}", text)
     text = re.sub(r"(?m)^\s*server \S+ \S+ .*\bbackup\b.*\n", "", text)
     return re.sub(r"(?m)^(\s*)bind (?:\*)?:(\d+)", r"\1bind 127.0.0.1:\2", text)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 import orjson
+from pydantic_core import from_json
 
 from serve_app.core.encoding import FROM_DEFAULT, SOURCE_NAMES
 from serve_app.core.errors import (
@@ -93,7 +94,9 @@ class PredictPurchase:
     def _describe(self, score: Score, prediction_id: str, row: dict[str, Any], body: bytes) -> dict[str, Any]:
         features = {}
         for spec, source, value in zip(self._scoring.live.manifest.features, score.sources, score.values, strict=True):
-            shown = (row[spec.name] or spec.fill) if spec.kind == "categorical" else value
+            shown: float | str | None = value
+            if spec.kind == "categorical":
+                shown = spec.fill if row[spec.name] is None else row[spec.name]
             features[spec.name] = {"value": shown, "source": SOURCE_NAMES[source]}
         return {
             "prediction_id": prediction_id,
@@ -102,7 +105,7 @@ class PredictPurchase:
             "route_reason": score.reason,
             "n_defaulted": score.sources.count(FROM_DEFAULT),
             "features": features,
-            "ignored": sorted(set(orjson.loads(body)) - set(PurchaseRequest.model_fields)),
+            "ignored": sorted(set(from_json(body)) - set(PurchaseRequest.model_fields)),
         }
 
 

@@ -77,8 +77,8 @@ class MicroBatcher(Generic[Row, Result]):
 
     @property
     def n_waiting(self) -> int:
-        """Rows that have not left yet."""
-        return len(self._waiting)
+        """Rows that have not left yet and whose caller still waits."""
+        return sum(not w.future.done() for w in self._waiting)
 
     @property
     def n_batches(self) -> int:
@@ -95,6 +95,8 @@ class MicroBatcher(Generic[Row, Result]):
         DeadlineExceededError
             `deadline_at` passed first; the row is dropped from the queue when it had not left yet.
         """
+        if len(self._waiting) >= self._limits.max_queued_rows:
+            self._waiting = deque(w for w in self._waiting if not w.future.done())
         if len(self._waiting) >= self._limits.max_queued_rows:
             raise OverloadedError("more rows wait than can be answered in time", 1.0)
         loop = asyncio.get_running_loop()

@@ -88,8 +88,9 @@ def prove_encoder(package: PackageParts, encoder: FeatureEncoder) -> None:
     if encoded.errors:
         first = encoded.errors[0]
         raise GoldenMismatchError(f"the encoder rejects golden row {first.row}: {first.feature} {first.detail}")
-    if not np.array_equal(encoded.matrix, expected, equal_nan=True):
-        row, column = (int(i[0]) for i in np.nonzero(encoded.matrix != expected))
+    differs = (encoded.matrix != expected) & ~(np.isnan(encoded.matrix) & np.isnan(expected))
+    if differs.any():
+        row, column = (int(i[0]) for i in np.nonzero(differs))
         raise GoldenMismatchError(
             f"golden row {row} encodes {package.manifest.feature_names[column]} to {encoded.matrix[row, column]!r}, "
             f"the package says {expected[row, column]!r}"

@@ -148,5 +148,3 @@ def test_an_unknown_setting_is_an_error(tmp_path):
 def publish(service: ServiceProcess, package_dir: Path) -> None:
     registry = DirectoryRegistry(service.home / "registry")
     registry.move_alias("purchase", "champion", registry.publish("purchase", package_dir))
-
-

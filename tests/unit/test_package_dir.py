@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -87,9 +88,9 @@ def test_a_directory_without_manifest_is_no_package(copy, tmp_path):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_manifest_that_does_not_list_a_file_is_refused(copy, name):
-    value = json.loads((copy / MANIFEST).read_bytes())
-    del value["files"][name]
-    (copy / MANIFEST).write_text(json.dumps(value))
+    manifest = load_manifest(copy)
+    others = {n: digest for n, digest in manifest.files.items() if n != name}
+    (copy / MANIFEST).write_bytes(dataclasses.replace(manifest, files=others).dump())
     with pytest.raises(PackageError, match=rf"does not list {name}"):
         load_parts(copy)
 
