@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 from rich.markdown import Markdown
 
-from serve_app.adapters.catboost_model import CatBoostBinaryModel
 from serve_app.adapters.package_dir import load_manifest, load_package
 from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.cli.console import JsonOption, out, print_json
@@ -56,6 +55,8 @@ def show(model: ModelArgument, as_json: JsonOption = False) -> None:
 @app.command("verify")
 def verify(model: ModelArgument, as_json: JsonOption = False) -> None:
     """Check every file's SHA-256 and reproduce the golden rows."""
+    from serve_app.adapters.catboost_model import CatBoostBinaryModel
+
     directory, name, version = locate(model)
     package = load_package(directory, CatBoostBinaryModel.load)
     prove_encoder(package, FeatureEncoder(package.manifest.features, package.vocabularies))

@@ -7,6 +7,7 @@
     │   ├── MalformedBodyError       the body is not what its content type says
     │   ├── InvalidRowError          a row breaks a rule of the features
     │   ├── PayloadTooLargeError     more bytes or rows than allowed
+    │   ├── NotAcceptableError       no form of answer that the caller accepts
     │   ├── UnsupportedMediaError    a content type or charset nobody reads here
     │   ├── NotFoundError            no such route, model, version or file
     │   ├── ConflictError            somebody else changed it first, or it exists
@@ -89,6 +90,12 @@ class UnsupportedMediaError(BadRequestError):
     """A content type, encoding or charset that no reader here understands."""
 
     code = "unsupported-media-type"
+
+
+class NotAcceptableError(BadRequestError):
+    """The caller accepts no form of answer that can be written."""
+
+    code = "not-acceptable"
 
 
 class NotFoundError(BadRequestError):

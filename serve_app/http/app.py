@@ -11,13 +11,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from serve_app import __version__
-from serve_app.core.errors import FieldError, InvalidRowError, InvariantError, NotReadyError, ScorecatError
+from serve_app.core.errors import FieldError, InvalidRowError, InvariantError, ScorecatError
+from serve_app.http import mlflow, oip
 from serve_app.http.asgi import AccessLog, ASGIApp, Exchange, Receive, Scope, Send
+from serve_app.http.bulk import Bulk
 from serve_app.http.predict import PredictPurchase
-from serve_app.http.problems import CONTENT_TYPE, describe_problem, dump_problem, problem_members
+from serve_app.http.problems import CONTENT_TYPE, describe_problem, document_problems, dump_problem, problem_members
 from serve_app.http.schemas import (
     DetailedResponse,
     Health,
+    InferBody,
     Problem,
     PurchaseRequest,
     PurchaseResponse,
@@ -51,6 +54,9 @@ def create_app(scoring: Scoring, access_log: AccessLog, *, timeout_s: float) -> 
     api = FastAPI(title="scorecat", version=__version__, description=_DESCRIPTION, redirect_slashes=False)
     _document_predict(api)
     _add_probes(api, scoring)
+    bulk = Bulk(scoring, timeout_s)
+    api.include_router(mlflow.create_router(bulk))
+    api.include_router(oip.create_router(bulk))
     _add_errors(api)
     return _Front(api, predict, access_log)
 
@@ -88,19 +94,11 @@ class _Front:
             exchange.log(status)
 
 
-def _problem_docs(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {
-        status: {"description": "Problem details", "content": {CONTENT_TYPE.decode(): {"schema": schema}}}
-        for status in statuses
-    }
-
-
 def _document_predict(api: FastAPI) -> None:
     @api.post(
         HOT_PATH,
         response_model=PurchaseResponse | DetailedResponse,
-        responses=_problem_docs(400, 404, 413, 415, 422, 500, 503, 504),
+        responses=document_problems(400, 404, 413, 415, 422, 500, 503, 504),
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -131,7 +129,7 @@ def _document_predict(api: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = original()
         schemas = document["components"]["schemas"]
-        for model in (PurchaseRequest, Problem):
+        for model in (PurchaseRequest, InferBody, Problem):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema
@@ -150,13 +148,11 @@ def _add_probes(api: FastAPI, scoring: Scoring) -> None:
         """Answer as long as the process can answer anything."""
         return Health(status="ok")
 
-    @api.get("/readyz", responses=_problem_docs(503), summary="Can it score?")
+    @api.get("/readyz", responses=document_problems(503), summary="Can it score?")
     async def readyz() -> Readiness:
         """Answer 200 when a model version has answered and has not just been lost."""
-        live = scoring.live
-        if not live.is_answering:
-            raise NotReadyError(f"version {live.version} lost its replicas and is coming back", 1.0)
-        return Readiness(status="ok", model=scoring.model_name, version=live.version)
+        scoring.check_ready()
+        return Readiness(status="ok", model=scoring.model_name, version=scoring.live.version)
 
 
 def _add_errors(api: FastAPI) -> None:
@@ -164,7 +160,7 @@ def _add_errors(api: FastAPI) -> None:
         error = exc if isinstance(exc, ScorecatError) else InvariantError("unexpected")
         if isinstance(error, InvariantError):
             logger.error("request %s failed", request.state.request_id, exc_info=exc)
-        return _problem_response(error, request.state.request_id)
+        return _problem_response(error, request)
 
     async def on_http(request: Request, exc: Exception) -> Response:
         status = exc.status_code if isinstance(exc, HTTPException) else 500
@@ -175,12 +171,13 @@ def _add_errors(api: FastAPI) -> None:
         code = {404: "not-found", 405: "method-not-allowed"}.get(status, "bad-request")
         members = problem_members(status, code, detail, request.state.request_id)
         headers = dict(getattr(exc, "headers", None) or {})
+        _add_protocol_error(members, request)
         return Response(dump_problem(members), status, headers, media_type=CONTENT_TYPE.decode())
 
     async def on_invalid(request: Request, exc: Exception) -> Response:
         errors = exc.errors() if isinstance(exc, RequestValidationError) else []
         fields = tuple(FieldError("/" + "/".join(map(str, e["loc"])), e["msg"]) for e in errors)
-        return _problem_response(InvalidRowError("the request is not as documented", fields), request.state.request_id)
+        return _problem_response(InvalidRowError("the request is not as documented", fields), request)
 
     api.add_exception_handler(ScorecatError, on_known)
     api.add_exception_handler(HTTPException, on_http)
@@ -188,7 +185,15 @@ def _add_errors(api: FastAPI) -> None:
     api.add_exception_handler(Exception, on_known)
 
 
-def _problem_response(error: ScorecatError, request_id: str) -> Response:
-    status, members, extra = describe_problem(error, request_id)
+def _problem_response(error: ScorecatError, request: Request) -> Response:
+    status, members, extra = describe_problem(error, request.state.request_id)
+    _add_protocol_error(members, request)
     headers = {name.decode(): value.decode() for name, value in extra}
     return Response(dump_problem(members), status, headers, media_type=CONTENT_TYPE.decode())
+
+
+def _add_protocol_error(members: dict[str, Any], request: Request) -> None:
+    """Add the Open Inference Protocol's own member ``error`` to problems of its routes."""
+    if request.url.path.startswith("/v2"):
+        rules = "".join(f"; {e['pointer']}: {e['detail']}" for e in members.get("errors", []))
+        members["error"] = f"{members['detail']}{rules}"

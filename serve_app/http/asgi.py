@@ -19,6 +19,8 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON: Final = b"application/json"
+LONGEST_TIMEOUT_S: Final = 60.0
+DEADLINE_MARGIN_S: Final = 0.02
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -67,25 +69,6 @@ class Exchange:
         request_id = given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         return cls(scope, receive, send, request_id, headers, time.perf_counter(), access_log)
 
-    async def read_body(self, limit_bytes: int) -> bytes:
-        """Read the body; raises PayloadTooLargeError before more than `limit_bytes` are kept."""
-        declared = self.headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limit_bytes:
-            raise PayloadTooLargeError(f"the body may have {limit_bytes} bytes, {int(declared)} were announced")
-        chunks: list[bytes] = []
-        n_bytes = 0
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise MalformedBodyError("the connection was closed before the whole body arrived")
-            chunk = message.get("body", b"")
-            n_bytes += len(chunk)
-            if n_bytes > limit_bytes:
-                raise PayloadTooLargeError(f"the body may have {limit_bytes} bytes, more arrived")
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
     async def answer(self, status: int, body: bytes, extra: Headers, content_type: bytes = JSON) -> None:
         """Send a whole answer and log it."""
         headers: Headers = [
@@ -109,21 +92,44 @@ class Exchange:
             self.request_id, self.scope["method"], self.scope["path"], status, duration_s, self.version
         )
 
-    def timeout_s(self, default_s: float, longest_s: float) -> float:
-        """Return the seconds this request has: ``X-Request-Timeout-Seconds`` or the default.
 
-        Raises
-        ------
-        BadRequestError
-            The header is no number above 0.
-        """
-        given = self.headers.get(b"x-request-timeout-seconds")
-        if given is None:
-            return default_s
-        try:
-            seconds = float(given)
-        except ValueError:
-            seconds = -1.0
-        if not seconds > 0:
-            raise BadRequestError("X-Request-Timeout-Seconds must be a number of seconds above 0")
-        return min(seconds, longest_s)
+async def read_body(receive: Receive, headers: dict[bytes, bytes], limit_bytes: int) -> bytes:
+    """Read the body; raises PayloadTooLargeError before more than `limit_bytes` are kept."""
+    declared = headers.get(b"content-length", b"0")
+    if declared.isdigit() and int(declared) > limit_bytes:
+        raise PayloadTooLargeError(f"the body may have {limit_bytes} bytes, {int(declared)} were announced")
+    chunks: list[bytes] = []
+    n_bytes = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise MalformedBodyError("the connection was closed before the whole body arrived")
+        chunk = message.get("body", b"")
+        n_bytes += len(chunk)
+        if n_bytes > limit_bytes:
+            raise PayloadTooLargeError(f"the body may have {limit_bytes} bytes, more arrived")
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def read_timeout_s(headers: dict[bytes, bytes], default_s: float, longest_s: float) -> float:
+    """Return the seconds a request has for its answer: ``X-Request-Timeout-Seconds`` or the default.
+
+    Answers leave `DEADLINE_MARGIN_S` before that, ahead of the proxy's own plain-text answer.
+
+    Raises
+    ------
+    BadRequestError
+        The header is no number above 0.
+    """
+    given = headers.get(b"x-request-timeout-seconds")
+    if given is None:
+        return default_s - DEADLINE_MARGIN_S
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1.0
+    if not seconds > 0:
+        raise BadRequestError("X-Request-Timeout-Seconds must be a number of seconds above 0")
+    return min(seconds, longest_s) - DEADLINE_MARGIN_S

@@ -21,15 +21,22 @@ from serve_app.core.errors import (
     UnsupportedMediaError,
 )
 from serve_app.core.features import PURCHASE_NAMES
-from serve_app.http.asgi import AccessLog, Exchange, Headers, Receive, Scope, Send
+from serve_app.http.asgi import (
+    LONGEST_TIMEOUT_S,
+    AccessLog,
+    Exchange,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    read_timeout_s,
+)
 from serve_app.http.schemas import PurchaseRequest, parse_row
 from serve_app.service.scoring import Score, Scoring
 
 MAX_ROW_BYTES: Final = 256 * 1024
 """Far above any row (the widest has 25 members and three ids of 512 characters)."""
-LONGEST_TIMEOUT_S: Final = 60.0
-DEADLINE_MARGIN_S: Final = 0.02
-"""Answers leave this long before the caller's deadline, ahead of the proxy's own plain-text answer."""
 
 logger = logging.getLogger("scorecat.http")
 _ROW_NAMES: Final = tuple(PURCHASE_NAMES)
@@ -65,11 +72,11 @@ class PredictPurchase:
             await exchange.answer_error(InvariantError("unexpected"))
 
     async def _answer(self, exchange: Exchange) -> None:
-        timeout_s = exchange.timeout_s(self._timeout_s, LONGEST_TIMEOUT_S)
-        deadline_at = asyncio.get_running_loop().time() + timeout_s - DEADLINE_MARGIN_S
+        timeout_s = read_timeout_s(exchange.headers, self._timeout_s, LONGEST_TIMEOUT_S)
+        deadline_at = asyncio.get_running_loop().time() + timeout_s
         detail = _read_flag(exchange.scope["query_string"], "detail")
         _check_media(exchange.headers)
-        body = await exchange.read_body(MAX_ROW_BYTES)
+        body = await read_body(exchange.receive, exchange.headers, MAX_ROW_BYTES)
         row = parse_row(body)
         live = self._scoring.live
         if not live.manifest.is_purchase:

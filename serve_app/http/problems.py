@@ -15,6 +15,7 @@ from serve_app.core.errors import (
     InvalidRowError,
     InvariantError,
     MalformedBodyError,
+    NotAcceptableError,
     NotFoundError,
     NotReadyError,
     PayloadTooLargeError,
@@ -28,6 +29,7 @@ STATUS: Final[dict[type[ScorecatError], int]] = {
     InvalidDataError: 422,
     PayloadTooLargeError: 413,
     UnsupportedMediaError: 415,
+    NotAcceptableError: 406,
     NotFoundError: 404,
     ConflictError: 409,
     BadRequestError: 400,
@@ -42,6 +44,7 @@ TITLES: Final[dict[int, str]] = {
     400: "Bad request",
     404: "Not found",
     405: "Method not allowed",
+    406: "Not acceptable",
     409: "Conflict",
     413: "Payload too large",
     415: "Unsupported media type",
@@ -90,3 +93,12 @@ def problem_members(status: int, code: str, detail: str, request_id: str) -> dic
 def dump_problem(members: dict[str, Any]) -> bytes:
     """Return problem members as JSON bytes."""
     return orjson.dumps(members)
+
+
+def document_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses of these statuses."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": TITLES[status], "content": {CONTENT_TYPE.decode(): {"schema": schema}}}
+        for status in statuses
+    }

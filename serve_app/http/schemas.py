@@ -141,6 +141,85 @@ class Readiness(BaseModel):
     version: int
 
 
+class RowRejection(ProblemError):  # noqa: N818 - a body, no exception
+    """Why one row was rejected."""
+
+    index: int = Field(ge=0)
+
+
+class Predictions(BaseModel):
+    """Answer of ``/invocations`` as JSON."""
+
+    predictions: list[float | None] = Field(description="Probabilities in row order; null for rejected rows.")
+    errors: list[RowRejection] = Field([], description="Why rows were rejected; absent when none was.")
+
+
+class Live(BaseModel):
+    """Open Inference Protocol liveness."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Open Inference Protocol readiness."""
+
+    ready: bool
+
+
+class ServerMetadata(BaseModel):
+    """Open Inference Protocol server metadata."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class TensorMetadata(BaseModel):
+    """An input or output of a model."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """Open Inference Protocol model metadata."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class Tensor(BaseModel):
+    """A tensor; with binary data, `data` is absent and `parameters` has `binary_data_size`."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any] = []
+    parameters: dict[str, Any] = {}
+
+
+class InferBody(BaseModel):
+    """Open Inference Protocol request: one input a column."""
+
+    id: str | None = None
+    inputs: list[Tensor]
+    outputs: list[dict[str, Any]] = []
+    parameters: dict[str, Any] = {}
+
+
+class InferResponse(BaseModel):
+    """Open Inference Protocol answer."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[Tensor]
+
+
 def parse_row(body: bytes) -> dict[str, Any]:
     """Parse and validate the body of ``POST /predict_purchase``.
 

@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from serve_app.core.encoding import EncodedBatch
-from serve_app.core.errors import FieldError, InvalidRowError, NotReadyError, ReplicaLostError
+from serve_app.core.errors import FieldError, InvalidRowError, NotFoundError, NotReadyError, ReplicaLostError
 from serve_app.core.features import arrow_schema
 from serve_app.core.manifest import Manifest
 from serve_app.core.recommendation import Recommendation
@@ -78,11 +80,6 @@ class VersionScorer:
         self._batcher: MicroBatcher[Values, Score] = MicroBatcher(self._score_rows, limits)
         self._lost_until = 0.0
 
-    @property
-    def is_answering(self) -> bool:
-        """False for a short while after a micro-batch was lost."""
-        return asyncio.get_running_loop().time() >= self._lost_until
-
     async def score(self, values: Values, deadline_at: float) -> Score:
         """Score one row before `deadline_at` (event-loop time).
 
@@ -93,10 +90,26 @@ class VersionScorer:
         NotReadyError
             Overloaded, no replica, or the deadline passed.
         """
+        self.check_answering()
+        return await self._batcher.submit(values, deadline_at)
+
+    async def score_batch(self, batch: pa.RecordBatch, deadline_at: float) -> tuple[EncodedBatch, NDArray[np.float64]]:
+        """Encode and predict a batch as it is; return what was encoded and P(class 1) of its accepted rows."""
+        self.check_answering()
+        encoded = await self._retry(lambda t: self._encoder.encode(batch, timeout_s=t), deadline_at)
+        found = await self._retry(lambda t: self._model.predict(encoded.matrix, timeout_s=t), deadline_at)
+        return encoded, found
+
+    @property
+    def is_answering(self) -> bool:
+        """False for a short while after a batch was lost."""
+        return asyncio.get_running_loop().time() >= self._lost_until
+
+    def check_answering(self) -> None:
+        """Raise ReplicaLostError for a short while after a batch was lost."""
         wait_s = self._lost_until - asyncio.get_running_loop().time()
         if wait_s > 0:
             raise ReplicaLostError(f"version {self.version} lost its replicas and is coming back", max(1.0, wait_s))
-        return await self._batcher.submit(values, deadline_at)
 
     async def _score_rows(self, rows: Sequence[Values], deadline_at: float) -> Sequence[Score | Exception]:
         batch = self._build_batch(rows)
@@ -193,3 +206,28 @@ class Scoring:
     async def score(self, values: Values, deadline_at: float) -> Score:
         """Score one row of the purchase features with the version the split chooses."""
         return await self.live.score(values, deadline_at)
+
+    @property
+    def versions(self) -> list[int]:
+        """Versions that can be asked, ascending."""
+        return sorted(self._scorers)
+
+    def check_ready(self) -> None:
+        """Raise NotReadyError when nothing can be scored right now."""
+        self.live.check_answering()
+
+    def find(self, name: str, version: int | None = None) -> VersionScorer:
+        """Return the scorer of a named model, and version if given, that answers now.
+
+        Raises
+        ------
+        NotFoundError
+            Another model or version is served.
+        """
+        live = self.live
+        if name != self.model_name:
+            raise NotFoundError(f"no model {name} is served here; there is {self.model_name}")
+        if version is not None and version not in self._scorers:
+            known = ", ".join(map(str, self._scorers))
+            raise NotFoundError(f"version {version} of {name} is not served; there is {known}")
+        return live if version is None else self._scorers[version]

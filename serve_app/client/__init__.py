@@ -1,0 +1,7 @@
+"""A client of the service, sync and async. It knows HTTP and the errors, nothing of Ray or the server's inside."""
+
+from serve_app.client.calls import Clocks
+from serve_app.client.clients import AsyncClient, Client
+from serve_app.client.rows import Prediction, Row
+
+__all__ = ["AsyncClient", "Client", "Clocks", "Prediction", "Row"]

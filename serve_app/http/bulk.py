@@ -1,0 +1,64 @@
+"""What the routes for many rows share: reading the body, parsing off the event loop, scoring."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from starlette.requests import Request
+
+from serve_app.core.errors import BadRequestError
+from serve_app.http.asgi import LONGEST_TIMEOUT_S, read_body, read_timeout_s
+from serve_app.http.columns import ParsedTable
+from serve_app.service.scoring import Scoring, VersionScorer
+from serve_app.service.table_scoring import TableScorer, TableScores
+
+MAX_BODY_BYTES: Final = 32 * 1024 * 1024
+INLINE_BYTES: Final = 32 * 1024
+"""Bodies up to here (under a millisecond to parse) are parsed on the event loop."""
+
+T = TypeVar("T")
+
+
+class Bulk:
+    """Scores the tables of requests.
+
+    Parameters
+    ----------
+    scoring : Scoring
+    timeout_s : float
+        Deadline of requests that name none, seconds.
+    """
+
+    def __init__(self, scoring: Scoring, timeout_s: float) -> None:
+        self.scoring = scoring
+        self._tables = TableScorer()
+        self._timeout_s = timeout_s
+
+    def deadline_at(self, request: Request) -> float:
+        """Return the request's deadline in event-loop time."""
+        headers = dict(request.scope["headers"])
+        return asyncio.get_running_loop().time() + read_timeout_s(headers, self._timeout_s, LONGEST_TIMEOUT_S)
+
+    async def read(self, request: Request) -> bytes:
+        """Read the whole body, up to `MAX_BODY_BYTES`."""
+        return await read_body(request.receive, dict(request.scope["headers"]), MAX_BODY_BYTES)
+
+    @staticmethod
+    async def run(function: Callable[[], T], n_bytes: int) -> T:
+        """Run a parser or writer, in a thread when there is much to do."""
+        return function() if n_bytes <= INLINE_BYTES else await asyncio.to_thread(function)
+
+    async def score(self, scorer: VersionScorer, parsed: ParsedTable, deadline_at: float) -> TableScores:
+        """Score a parsed table."""
+        return await self._tables.score(scorer, parsed.batch, deadline_at, parsed.errors)
+
+
+def parse_content_length(value: str | None) -> int | None:
+    """Return ``Inference-Header-Content-Length`` as a number; raises BadRequestError."""
+    if value is None:
+        return None
+    if not value.isdecimal():
+        raise BadRequestError(f"Inference-Header-Content-Length must be a whole number, not {value[:40]!r}")
+    return int(value)

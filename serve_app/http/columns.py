@@ -1,0 +1,158 @@
+"""Values of any format to typed columns, with a row error for each value that does not fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from serve_app.core.encoding import RowError, describe_rule
+from serve_app.core.errors import FieldError, InvalidDataError, InvalidRowError, PayloadTooLargeError
+from serve_app.core.features import FeatureSpec, arrow_schema
+from serve_app.http.schemas import MAX_ID_LENGTH
+
+MAX_ROWS: Final = 100_000
+MAX_COLUMNS: Final = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedTable:
+    """Rows of a request.
+
+    Attributes
+    ----------
+    batch : RecordBatch
+        Columns by feature name; columns of no feature are gone.
+    errors : tuple of RowError
+        Rows with a value that is of no use; the batch has null there.
+    """
+
+    batch: pa.RecordBatch
+    errors: tuple[RowError, ...] = ()
+
+
+def check_shape(n_rows: int, n_columns: int) -> None:
+    """Raise PayloadTooLargeError when a request has more rows or columns than allowed."""
+    if n_rows > MAX_ROWS:
+        raise PayloadTooLargeError(f"one request may have {MAX_ROWS} rows, not {n_rows}: send slices")
+    if n_columns > MAX_COLUMNS:
+        raise PayloadTooLargeError(f"one request may have {MAX_COLUMNS} columns, not {n_columns}")
+
+
+def table_from_lists(columns: Mapping[str, Sequence[Any]], features: Sequence[FeatureSpec], n_rows: int) -> ParsedTable:
+    """Build a table from one list of values a column, each `n_rows` long."""
+    check_shape(n_rows, len(columns))
+    errors: dict[int, RowError] = {}
+    arrays, fields = [], []
+    for spec, field in zip(features, arrow_schema(tuple(features)), strict=True):
+        if spec.name in columns:
+            arrays.append(convert_values(spec, field.type, columns[spec.name], errors))
+            fields.append(field)
+    return finish_table(arrays, fields, features, n_rows, errors)
+
+
+def table_from_arrow(table: pa.Table, features: Sequence[FeatureSpec]) -> ParsedTable:
+    """Build a table from Arrow columns; the encoder understands their types."""
+    check_shape(table.num_rows, table.num_columns)
+    wanted = [spec.name for spec in features]
+    double = sorted({n for n in wanted if table.column_names.count(n) > 1})
+    if double:
+        raise InvalidDataError(f"these columns are there twice: {', '.join(double)}")
+    names = [name for name in wanted if name in table.column_names]
+    columns = [_one_chunk(table.column(name)) for name in names]
+    fields = [pa.field(name, column.type) for name, column in zip(names, columns, strict=True)]
+    return finish_table(columns, fields, features, table.num_rows, {})
+
+
+def finish_table(
+    arrays: list[pa.Array],
+    fields: list[pa.Field],
+    features: Sequence[FeatureSpec],
+    n_rows: int,
+    errors: dict[int, RowError],
+) -> ParsedTable:
+    """Check what all formats have in common: required columns, and strings of a sane length.
+
+    Raises
+    ------
+    InvalidRowError
+        A column without which no row can be scored is not there.
+    """
+    present = {f.name for f in fields}
+    missing = [s for s in features if s.on_null == "reject" and s.name not in present]
+    if missing and n_rows:
+        raise InvalidRowError(
+            f"the table lacks required columns: {', '.join(s.name for s in missing)}",
+            tuple(FieldError(f"/{s.name}", f"is required and {describe_rule(s)}") for s in missing),
+        )
+    for field, array in zip(fields, arrays, strict=True):
+        _check_strings(field.name, array)
+    plain = [_decode(array) for array in arrays]
+    if not arrays:
+        return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=["_"]))
+    return ParsedTable(pa.RecordBatch.from_arrays(plain, names=[f.name for f in fields]), tuple(errors.values()))
+
+
+def _decode(array: pa.Array) -> pa.Array:
+    """Return a dictionary's values in place of its codes: slices of a table travel without dictionaries."""
+    return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
+
+
+def _check_strings(name: str, array: pa.Array) -> None:
+    # Of a dictionary only the values are measured: decoded, a long one could fill the memory.
+    values = array.dictionary if pa.types.is_dictionary(array.type) else array
+    if pa.types.is_string_view(values.type):
+        values = values.cast(pa.large_string())
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        return
+    longest = pc.max(pc.utf8_length(values)).as_py() or 0
+    if longest > MAX_ID_LENGTH:
+        raise InvalidDataError(f"column {name} has a string of {longest} characters; at most {MAX_ID_LENGTH}")
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    combined = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
+
+
+def convert_values(
+    spec: FeatureSpec, kind: pa.DataType, values: Sequence[Any], errors: dict[int, RowError]
+) -> pa.Array:
+    """Return values as a column, by one call when all fit, one by one when some do not."""
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
+        pass
+    numeric = spec.kind == "numeric"
+    kept: list[Any] = []
+    for row, value in enumerate(values):
+        found = _number(value) if numeric else _label(value)
+        if found is None and value is not None:
+            rule = describe_rule(spec)
+            errors.setdefault(row, RowError(row, spec.name, f"{rule}, got {_shorten(value)}"))
+        kept.append(found)
+    return pa.array(kept, kind)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, (int, float)):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
+    return None
+
+
+def _label(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return None
+    return str(value).encode(errors="replace").decode()
+
+
+def _shorten(value: Any, limit: int = 40) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

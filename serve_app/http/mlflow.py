@@ -1,0 +1,145 @@
+"""MLflow's scoring protocol: ``POST /invocations``, ``/ping``, ``/health``, ``/version``."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from serve_app import __version__
+from serve_app.core.errors import FieldError, InvalidRowError, NotAcceptableError
+from serve_app.core.features import PURCHASE_FEATURES
+from serve_app.http.bulk import Bulk
+from serve_app.http.problems import document_problems
+from serve_app.http.schemas import EXAMPLE_REQUEST, Health, Predictions
+from serve_app.http.table_formats import (
+    ARROW,
+    CSV,
+    DUMPERS,
+    JSON,
+    JSON_KEYS,
+    PARQUET,
+    choose_parser,
+    describe_row_error,
+)
+from serve_app.service.table_scoring import TableScores
+
+_COLUMNS: Final = [f.name for f in PURCHASE_FEATURES if f.group == "row"]
+_EXAMPLE: Final[dict[str, Any]] = {"dataframe_records": [{name: EXAMPLE_REQUEST[name] for name in _COLUMNS}]}
+_BINARY: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}
+_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        JSON: {
+            "schema": {
+                "type": "object",
+                "description": f"Exactly one of {', '.join(JSON_KEYS)}.",
+                "properties": {
+                    "dataframe_split": {
+                        "type": "object",
+                        "properties": {
+                            "columns": {"type": "array", "items": {"type": "string"}},
+                            "data": {"type": "array", "items": {"type": "array", "items": {}}},
+                        },
+                        "required": ["columns", "data"],
+                    },
+                    "dataframe_records": {"type": "array", "items": {"type": "object"}},
+                    "inputs": {},
+                    "instances": {"type": "array", "items": {}},
+                },
+            },
+            "example": _EXAMPLE,
+        },
+        CSV: {"schema": {"type": "string"}},
+        ARROW: _BINARY,
+        PARQUET: _BINARY,
+    },
+}
+
+
+def create_router(bulk: Bulk) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter()
+
+    @router.post(
+        "/invocations",
+        summary="Score many rows",
+        response_model=Predictions,
+        responses={
+            200: {"content": {ARROW: _BINARY, CSV: {"schema": {"type": "string"}}}},
+            **document_problems(400, 404, 406, 413, 415, 422, 500, 503, 504),
+        },
+        openapi_extra={"requestBody": _BODY},
+    )
+    async def invocations(request: Request) -> Response:
+        """Score the rows of a table, in order.
+
+        A row that breaks a rule gets null and an entry in `errors`; the others are scored. Columns
+        that are no feature are ignored; a required one that is missing refuses the table.
+        """
+        deadline_at = bulk.deadline_at(request)
+        media = choose_answer(request.headers.get("accept", "*/*"))
+        parser = choose_parser(request.headers.get("content-type", ""))
+        scorer = bulk.scoring.live
+        body = await bulk.read(request)
+        parsed = await bulk.run(lambda: parser(body, scorer.manifest.features), len(body))
+        scores = await bulk.score(scorer, parsed, deadline_at)
+        refuse_if_all_rejected(scores)
+        answer = await bulk.run(lambda: DUMPERS[media](scores), 8 * len(scores.probabilities))
+        headers = {"X-Model-Version": str(scores.version), "X-Route-Reason": scores.reason}
+        return Response(answer, 200, headers, media_type=media)
+
+    for path in ("/ping", "/health"):
+
+        @router.get(path, summary="Can it score? (MLflow)", responses=document_problems(503))
+        async def health() -> Health:
+            """Answer 200 when a model version answers."""
+            bulk.scoring.check_ready()
+            return Health(status="ok")
+
+    @router.get("/version", summary="Version of scorecat (MLflow)", response_class=Response)
+    async def version() -> Response:
+        """Answer the version as plain text."""
+        return Response(__version__, media_type="text/plain")
+
+    return router
+
+
+def refuse_if_all_rejected(scores: TableScores) -> None:
+    """Raise InvalidRowError when there are rows and none could be scored."""
+    if scores.errors and len(scores.errors) == len(scores.probabilities):
+        fields = tuple(row_field(error) for error in map(describe_row_error, scores.errors[:100]))
+        raise InvalidRowError(f"none of the {len(scores.errors)} rows can be scored", fields)
+
+
+def row_field(error: dict[str, Any]) -> FieldError:
+    """Return a row error as a field error."""
+    return FieldError(error["pointer"], error["detail"])
+
+
+def choose_answer(accept: str) -> str:
+    """Return the media type of the answer for an Accept header, JSON when anything will do.
+
+    Raises
+    ------
+    NotAcceptableError
+        Nothing that can be written is accepted.
+    """
+    wanted = []
+    for part in accept.lower().split(","):
+        media, _, parameters = part.strip().partition(";")
+        quality = parameters.partition("q=")[2].partition(";")[0].strip()
+        try:
+            share = float(quality) if quality else 1.0
+        except ValueError:
+            share = 0.0
+        if share > 0:
+            wanted.append((share, media.strip()))
+    for _, media in sorted(wanted, key=lambda w: -w[0]):
+        if media in DUMPERS:
+            return media
+        if media in {"*/*", "", "application/*"}:
+            return JSON
+        if media == "text/*":
+            return CSV
+    raise NotAcceptableError(f"answers can be {', '.join(DUMPERS)}, not {accept[:80]}")

@@ -1,0 +1,141 @@
+"""The Open Inference Protocol v2: ``/v2``."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from serve_app import __version__
+from serve_app.core.errors import NotFoundError
+from serve_app.http.bulk import Bulk, parse_content_length
+from serve_app.http.mlflow import refuse_if_all_rejected
+from serve_app.http.problems import document_problems
+from serve_app.http.schemas import InferResponse, Live, ModelMetadata, Ready, ServerMetadata, TensorMetadata
+from serve_app.http.tensors import InferRequest, dump_tensor, parse_infer
+from serve_app.service.scoring import Scoring, VersionScorer
+from serve_app.service.table_scoring import TableScores
+
+HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+OUTPUTS: Final = {"probability": "FP64", "recommendation": "BYTES", "version": "INT64"}
+ERROR_OUTPUT: Final = "error"
+"""Output with a message a rejected row; it comes unasked as soon as a row was rejected."""
+
+_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"$ref": "#/components/schemas/InferBody"}},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+
+
+def create_router(bulk: Bulk) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(prefix="/v2")
+    scoring = bulk.scoring
+
+    @router.get("", summary="Server metadata")
+    async def server() -> ServerMetadata:
+        """Answer name, version and extensions."""
+        return ServerMetadata(name="scorecat", version=__version__, extensions=["binary_tensor_data"])
+
+    @router.get("/health/live", summary="Is the server alive?")
+    async def live() -> Live:
+        """Answer as long as the process can."""
+        return Live(live=True)
+
+    @router.get("/health/ready", summary="Can the server score?", responses=document_problems(503))
+    async def ready() -> Ready:
+        """Answer 200 when a model version answers."""
+        scoring.check_ready()
+        return Ready(ready=True)
+
+    for path in ("/models/{model}", "/models/{model}/versions/{version}"):
+        _add_model_routes(router, bulk, path)
+    return router
+
+
+def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
+    @router.get(path, summary="Model metadata", responses=document_problems(404, 503))
+    async def metadata(model: str, version: str | None = None) -> ModelMetadata:
+        """Answer inputs and outputs; a table has one input a column."""
+        scorer = _find(bulk.scoring, model, version)
+        inputs = [
+            TensorMetadata(name=s.name, datatype="BYTES" if s.kind == "categorical" else "FP64", shape=[-1])
+            for s in scorer.manifest.features
+        ]
+        outputs = [TensorMetadata(name=name, datatype=datatype, shape=[-1]) for name, datatype in OUTPUTS.items()]
+        versions = [str(v) for v in bulk.scoring.versions]
+        return ModelMetadata(name=model, versions=versions, platform="catboost", inputs=inputs, outputs=outputs)
+
+    @router.get(f"{path}/ready", summary="Can the model score?", responses=document_problems(404, 503))
+    async def model_ready(model: str, version: str | None = None) -> Ready:
+        """Answer 200 when the model, and the version if named, answers."""
+        _find(bulk.scoring, model, version).check_answering()
+        return Ready(ready=True)
+
+    @router.post(
+        f"{path}/infer",
+        summary="Score many rows (Open Inference Protocol)",
+        response_model=InferResponse,
+        responses={
+            200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+            **document_problems(400, 404, 413, 422, 500, 503, 504),
+        },
+        openapi_extra={"requestBody": _BODY},
+    )
+    async def infer(request: Request, model: str, version: str | None = None) -> Response:
+        """Score the rows of the input tensors, in order.
+
+        Probabilities of rejected rows are null (NaN in binary), and the output `error` says why.
+        """
+        deadline_at = bulk.deadline_at(request)
+        length = parse_content_length(request.headers.get(HEADER_LENGTH))
+        scorer = _find(bulk.scoring, model, version)
+        body = await bulk.read(request)
+        asked = await bulk.run(lambda: parse_infer(body, length, scorer.manifest.features), len(body))
+        scores = await bulk.score(scorer, asked.table, deadline_at)
+        refuse_if_all_rejected(scores)
+        return await bulk.run(lambda: _answer(model, asked, scores), 24 * len(scores.probabilities))
+
+
+def _find(scoring: Scoring, model: str, version: str | None) -> VersionScorer:
+    if version is not None and not (version.isdecimal() and version.isascii()):
+        raise NotFoundError(f"version {version[:40]!r} of {model[:80]} is no number")
+    return scoring.find(model[:80], None if version is None else int(version))
+
+
+def _answer(model: str, asked: InferRequest, scores: TableScores) -> Response:
+    columns: dict[str, Any] = {
+        "probability": lambda: scores.probabilities,
+        "recommendation": scores.recommendations.tolist,
+        "version": lambda: np.full(len(scores.probabilities), scores.version, dtype=np.int64),
+        ERROR_OUTPUT: lambda: _messages(scores),
+    }
+    wanted = asked.outputs or [(name, asked.binary_default) for name in OUTPUTS]
+    if scores.errors and ERROR_OUTPUT not in dict(wanted):
+        wanted = [*wanted, (ERROR_OUTPUT, asked.binary_default)]
+    unknown = [name for name, _ in wanted if name not in columns]
+    if unknown:
+        raise NotFoundError(f"there is no output {unknown[0][:80]!r}; there are {', '.join(columns)}")
+    tensors = [dump_tensor(name, columns[name](), binary=binary) for name, binary in wanted]
+    value: dict[str, Any] = {"model_name": model, "model_version": str(scores.version)}
+    if asked.request_id is not None:
+        value["id"] = asked.request_id
+    value["outputs"] = [tensor for tensor, _ in tensors]
+    head = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    headers = {"X-Model-Version": str(scores.version), "X-Route-Reason": scores.reason}
+    if not any(binary for _, binary in wanted):
+        return Response(head, 200, headers, media_type="application/json")
+    body = head + b"".join(data for _, data in tensors)
+    return Response(body, 200, {**headers, HEADER_LENGTH: str(len(head))}, media_type="application/octet-stream")
+
+
+def _messages(scores: TableScores) -> list[str]:
+    messages = [""] * len(scores.probabilities)
+    for error in scores.errors:
+        messages[error.row] = f"{error.feature} {error.detail}"
+    return messages

@@ -1,0 +1,247 @@
+"""Tables in and out: MLflow's JSON forms, CSV, Arrow IPC streams and Parquet.
+
+Every `parse_*` takes a whole body and the model's features and returns a `ParsedTable`; they run in
+a thread for large bodies. `dump_*` are their counterparts for answers.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from serve_app.core.encoding import RowError
+from serve_app.core.errors import MalformedBodyError, PayloadTooLargeError, UnsupportedMediaError
+from serve_app.core.features import FeatureSpec, arrow_schema
+from serve_app.http.columns import MAX_ROWS, ParsedTable, check_shape, table_from_arrow, table_from_lists
+from serve_app.http.ipc_limits import check_stream
+from serve_app.service.table_scoring import TableScores
+
+Features = Sequence[FeatureSpec]
+JSON_KEYS: Final = ("dataframe_split", "dataframe_records", "inputs", "instances")
+MAX_TABLE_BYTES: Final = 256 * 1024 * 1024
+"""Largest table, decoded."""
+CSV: Final = "text/csv"
+ARROW: Final = "application/vnd.apache.arrow.stream"
+JSON: Final = "application/json"
+PARQUET: Final = "application/vnd.apache.parquet"
+
+
+def parse_json(body: bytes, features: Features) -> ParsedTable:
+    """Parse ``{"dataframe_split" | "dataframe_records" | "inputs" | "instances": ...}``."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise MalformedBodyError(f"the body is not valid JSON: {exc}") from exc
+    given = [key for key in JSON_KEYS if isinstance(value, dict) and key in value]
+    if len(given) != 1:
+        found = f"both {' and '.join(given)}" if given else "none"
+        raise MalformedBodyError(
+            f"the body must be an object with exactly one of {', '.join(JSON_KEYS)}; it has {found}"
+        )
+    data = value[given[0]]
+    if given[0] == "dataframe_split":
+        return _parse_split(data, features)
+    if given[0] == "inputs" and isinstance(data, dict):
+        return _parse_columns(data, features)
+    return _parse_records(data, features, given[0])
+
+
+def _parse_split(data: Any, features: Features) -> ParsedTable:
+    columns = data.get("columns") if isinstance(data, dict) else None
+    rows = data.get("data") if isinstance(data, dict) else None
+    if not isinstance(columns, list) or not isinstance(rows, list) or not all(isinstance(c, str) for c in columns):
+        raise MalformedBodyError(
+            "dataframe_split must be an object with a list of names `columns` and a list of rows `data`"
+        )
+    if len(set(columns)) != len(columns):
+        raise MalformedBodyError("dataframe_split names a column twice")
+    check_shape(len(rows), len(columns))
+    return table_from_lists(_turn(rows, columns, "dataframe_split/data"), features, len(rows))
+
+
+def _parse_records(data: Any, features: Features, key: str) -> ParsedTable:
+    if not isinstance(data, list):
+        raise MalformedBodyError(f"{key} must be a list of rows")
+    check_shape(len(data), 0)
+    if data and isinstance(data[0], list):
+        names = [spec.name for spec in features]
+        return table_from_lists(_turn(data, names, key), features, len(data))
+    for row, record in enumerate(data):
+        if not isinstance(record, dict):
+            raise MalformedBodyError(f"{key}/{row} must be an object like the rows before it")
+    present = [s for s in features if any(s.name in record for record in data)]
+    columns = {s.name: [record.get(s.name) for record in data] for s in present}
+    return table_from_lists(columns, features, len(data))
+
+
+def _parse_columns(data: dict[str, Any], features: Features) -> ParsedTable:
+    lists = {name: values for name, values in data.items() if isinstance(values, list)}
+    lengths = {len(values) for values in lists.values()}
+    if len(lists) != len(data) or len(lengths) > 1:
+        raise MalformedBodyError("inputs must hold one list a column, all of one length")
+    return table_from_lists(lists, features, lengths.pop() if lengths else 0)
+
+
+def _turn(rows: list[Any], columns: list[str], where: str) -> dict[str, Sequence[Any]]:
+    """Return rows as columns, without a Python step a value."""
+    width = len(columns)
+    for row, values in enumerate(rows):
+        if not isinstance(values, list) or len(values) != width:
+            raise MalformedBodyError(f"{where}/{row} must be a list of {width} values, one a column")
+    return dict(zip(columns, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(columns, ())
+
+
+def parse_csv(body: bytes, features: Features) -> ParsedTable:
+    """Parse CSV with a header line; an empty field is null."""
+    types = {f.name: f.type for f in arrow_schema(tuple(features))}
+    try:
+        try:
+            return table_from_arrow(_read_csv(body, types), features)
+        except pa.ArrowInvalid:  # perhaps one bad value: read text, and find it
+            table = _read_csv(body, dict.fromkeys(types, pa.string()))
+    except pa.ArrowInvalid as exc:
+        raise MalformedBodyError(f"the body is not CSV: {exc}") from exc
+    columns = {name: table.column(name).to_pylist() for name in table.column_names if name in types}
+    numeric = {s.name for s in features if s.kind == "numeric"}
+    lists = {name: [_cell(v) for v in values] if name in numeric else values for name, values in columns.items()}
+    return table_from_lists(lists, features, table.num_rows)
+
+
+def _read_csv(body: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
+    table = pacsv.read_csv(
+        io.BytesIO(body),
+        read_options=pacsv.ReadOptions(use_threads=False, block_size=max(len(body), 1) + 1),
+        convert_options=pacsv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=["", "null"]),
+    )
+    check_shape(table.num_rows, table.num_columns)
+    return table
+
+
+def _cell(text: str | None) -> float | str | None:
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def parse_arrow(body: bytes, features: Features) -> ParsedTable:
+    """Parse an Arrow IPC stream with uncompressed buffers."""
+    try:
+        check_stream(body, MAX_ROWS)
+        with pa.ipc.open_stream(body) as reader:
+            table = reader.read_all()
+        table.validate(full=True)
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, pa.ArrowNotImplementedError) as exc:
+        raise MalformedBodyError(f"the body is not a whole Arrow IPC stream: {exc}") from exc
+    return table_from_arrow(table, features)
+
+
+def parse_parquet(body: bytes, features: Features) -> ParsedTable:
+    """Parse a Parquet file; its own figures are checked before a page is read."""
+    wanted = {spec.name: spec.kind for spec in features}
+    try:
+        meta = pq.read_metadata(io.BytesIO(body))
+        check_shape(meta.num_rows, meta.num_columns)
+        n_bytes = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+        if n_bytes > MAX_TABLE_BYTES:
+            raise PayloadTooLargeError(f"the table may have {MAX_TABLE_BYTES} bytes decoded, not {n_bytes}")
+        names = [name for name in meta.schema.to_arrow_schema().names if name in wanted]
+        # Strings stay dictionaries until their length is known: one long one may stand in every row.
+        strings = [name for name in names if wanted[name] == "categorical"]
+        table = pq.read_table(
+            io.BytesIO(body),
+            columns=names,
+            read_dictionary=strings,
+            use_threads=False,
+            thrift_string_size_limit=16 * 1024 * 1024,
+            thrift_container_size_limit=1_000_000,
+        )
+    except (pa.ArrowException, OSError) as exc:
+        raise MalformedBodyError(f"the body is not a whole Parquet file: {exc}") from exc
+    return table_from_arrow(table, features)
+
+
+PARSERS: Final[dict[str, Callable[[bytes, Features], ParsedTable]]] = {
+    JSON: parse_json,
+    CSV: parse_csv,
+    "application/csv": parse_csv,
+    ARROW: parse_arrow,
+    PARQUET: parse_parquet,
+    "application/x-parquet": parse_parquet,
+    "application/parquet": parse_parquet,
+}
+"""Parser by content type."""
+
+
+def choose_parser(content_type: str) -> Callable[[bytes, Features], ParsedTable]:
+    """Return the parser for a Content-Type header; raises UnsupportedMediaError."""
+    media, _, parameters = content_type.lower().partition(";")
+    for part in parameters.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == "charset" and value.strip("\"' ") not in {"utf-8", "utf8", "us-ascii"}:
+            raise UnsupportedMediaError(f"send text as utf-8, not {value[:40]}")
+    parser = PARSERS.get(media.strip())
+    if parser is None:
+        known = f"{JSON}, {CSV}, {ARROW}, {PARQUET}"
+        raise UnsupportedMediaError(f"send {known}, not {media.strip()[:80] or 'a body without Content-Type'}")
+    return parser
+
+
+def dump_json(scores: TableScores) -> bytes:
+    """Return ``{"predictions": [...]}``, null for rejected rows, which ``errors`` names."""
+    value: dict[str, Any] = {"predictions": scores.probabilities}
+    if scores.errors:
+        value["errors"] = [describe_row_error(e) for e in scores.errors]
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def describe_row_error(error: RowError) -> dict[str, Any]:
+    """Return a row error as JSON: index, pointer, detail."""
+    return {"index": error.row, "pointer": f"/{error.row}/{error.feature}", "detail": error.detail}
+
+
+def answer_table(scores: TableScores) -> pa.Table:
+    """Return the answer's columns: probability, recommendation, version, error."""
+    n_rows = len(scores.probabilities)
+    messages: list[str | None] = [None] * n_rows
+    for error in scores.errors:
+        messages[error.row] = f"{error.feature} {error.detail}"
+    bad = np.isnan(scores.probabilities)
+    return pa.table(
+        {
+            "probability": pa.array(scores.probabilities, mask=bad),
+            "recommendation": pc.if_else(pa.array(bad), pa.scalar(None, pa.string()), pa.array(scores.recommendations)),
+            "version": pa.array(np.full(n_rows, scores.version, dtype=np.int64)),
+            "error": pa.array(messages, pa.string()),
+        }
+    )
+
+
+def dump_arrow(scores: TableScores) -> bytes:
+    """Return the answer as an Arrow IPC stream."""
+    table = answer_table(scores)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def dump_csv(scores: TableScores) -> bytes:
+    """Return the answer as CSV with a header line."""
+    sink = pa.BufferOutputStream()
+    pacsv.write_csv(answer_table(scores), sink)
+    return bytes(sink.getvalue())
+
+
+DUMPERS: Final[dict[str, Callable[[TableScores], bytes]]] = {JSON: dump_json, ARROW: dump_arrow, CSV: dump_csv}
+"""Writer by media type of the answer."""
