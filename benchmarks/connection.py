@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         status, body, closes = answer
         if closes:
             self.transport.close()
-        self._load.take_answer(self, row, find_fault(row, status, body), reusable=not closes)
+        self._load.take_answer(self, find_fault(row, status, body), reusable=not closes)
 
     def connection_lost(self, exc) -> None:
         if self.row is not None:

@@ -22,6 +22,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 import orjson
@@ -70,7 +71,7 @@ class Load:
         self._stopped = False
         self.tally = Tally()
 
-    async def __aenter__(self) -> Load:
+    async def __aenter__(self) -> Self:
         await asyncio.gather(*(self._open() for _ in range(self._n_connections)))
         return self
 
@@ -142,7 +143,7 @@ class Load:
         self.tally.late_s.append(now_s - due_s)
         connection.send(next(self._rows), due_s, now_s)
 
-    def take_answer(self, connection: Connection, row: Row, fault: str, *, reusable: bool) -> None:
+    def take_answer(self, connection: Connection, fault: str, *, reusable: bool) -> None:
         self.tally.latencies_s.append(time.perf_counter() - connection.due_s)
         if fault:
             self.tally.wrong += 1

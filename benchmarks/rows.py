@@ -88,5 +88,3 @@ def save_rows(package_dir: Path, n: int, path: Path) -> None:
     bodies = make_bodies(package_dir, n)
     answers = expect_answers(package_dir, bodies)
     path.write_text(json.dumps([{"body": b, "answer": a} for b, a in zip(bodies, answers, strict=True)]))
-
-

@@ -23,10 +23,14 @@ CODES = {
 PRICE = next(i for i, feature in enumerate(FEATURES) if feature["name"] == "price")
 
 REQUIRED = [
-    (i, f["name"]) for i, f in enumerate(FEATURES) if f["kind"] == "numeric" and f.get("on_null", "reject") == "reject" and i != PRICE
+    (i, f["name"])
+    for i, f in enumerate(FEATURES)
+    if f["kind"] == "numeric" and f.get("on_null", "reject") == "reject" and i != PRICE
 ]
 OPTIONAL = [
-    (i, f["name"], f.get("fill")) for i, f in enumerate(FEATURES) if f["kind"] == "numeric" and f.get("on_null", "reject") != "reject"
+    (i, f["name"], f.get("fill"))
+    for i, f in enumerate(FEATURES)
+    if f["kind"] == "numeric" and f.get("on_null", "reject") != "reject"
 ]
 CATEGORIES = [
     (i, f["name"], f["fill"], CODES[f["name"]], CODES[f["name"]]["__unknown__"])

@@ -62,7 +62,7 @@ class PurchaseAnswer(BaseModel):
 
 
 @app.post("/predict_purchase")
-def predict_purchase(request: PurchaseRequest) -> PurchaseAnswer:
+async def predict_purchase(request: PurchaseRequest) -> PurchaseAnswer:
     row = request.model_dump()
     for feature in FEATURES:
         if row[feature["name"]] is None:
@@ -72,6 +72,4 @@ def predict_purchase(request: PurchaseRequest) -> PurchaseAnswer:
         frame[column] = frame[column].map(lambda label, codes=codes: codes.get(label, codes["__unknown__"]))
     probability = float(model.predict_proba(frame[NAMES])[0, 1])
     recommendation = "high" if probability > 0.7 else "medium" if probability >= 0.5 else "low"
-    return PurchaseAnswer(
-        user_id=request.user_id, purchase_probability=probability, recommendation=recommendation
-    )
+    return PurchaseAnswer(user_id=request.user_id, purchase_probability=probability, recommendation=recommendation)

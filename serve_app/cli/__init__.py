@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from serve_app.cli import data, models, predict, service, train
+from serve_app.cli import data, models, predict, replay, service, train
 from serve_app.cli.console import err, print_json
 from serve_app.core.errors import BadRequestError, ScorecatError
 
@@ -23,6 +23,7 @@ app.command("up")(service.up)
 app.command("down")(service.down)
 app.command("status")(service.status)
 app.command("predict")(predict.predict)
+app.command("replay")(replay.replay_log)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")

@@ -6,14 +6,15 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
-import orjson
 import typer
 
 from serve_app.cli.console import JsonOption, out, print_json
 from serve_app.cli.service import read_url
-from serve_app.core.errors import BadRequestError, InvariantError, NotFoundError, NotReadyError
+from serve_app.client.clients import Client
+from serve_app.core.errors import DeadlineExceededError, NotFoundError, NotReadyError
 from serve_app.settings import load_settings
+
+TIMEOUT_S = 30.0
 
 
 def predict(
@@ -23,7 +24,20 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Score one row."""
-    answer = _post(url or read_url(load_settings()), _read_row(row), detail=detail)
+    body = _read_row(row)
+    try:
+        with Client(url or read_url(load_settings()), TIMEOUT_S) as client:
+            prediction = client.predict(body, detail=detail)
+    except DeadlineExceededError:
+        raise
+    except NotReadyError as exc:
+        raise NotReadyError(f"{exc.detail}: is it running? start it with `scorecat up`", exc.retry_after_s) from exc
+    answer: dict[str, Any] = {
+        "user_id": prediction.user_id,
+        "purchase_probability": prediction.probability,
+        "recommendation": prediction.recommendation,
+        **(prediction.detail or {}),
+    }
     if as_json:
         print_json(answer)
         return
@@ -41,26 +55,3 @@ def _read_row(given: str) -> bytes:
         except OSError as exc:
             raise NotFoundError(f"{given[1:]} cannot be read: {exc.strerror}") from exc
     return given.encode()
-
-
-def _post(url: str, body: bytes, *, detail: bool) -> dict[str, Any]:
-    try:
-        answer = httpx.post(
-            f"{url}/predict_purchase",
-            params={"detail": "true"} if detail else {},
-            content=body,
-            headers={"Content-Type": "application/json"},
-            timeout=30.0,
-        )
-        value: dict[str, Any] = orjson.loads(answer.content)
-    except httpx.TransportError as exc:
-        raise NotReadyError(f"no service answers at {url} ({exc}): start it with `scorecat up`") from exc
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
-        raise BadRequestError(f"{url} is no URL: {exc}") from exc
-    except orjson.JSONDecodeError as exc:
-        raise InvariantError(f"{url} did not answer with JSON: is it scorecat?") from exc
-    if answer.is_success:
-        return value
-    errors = "; ".join(f"{e['pointer']}: {e['detail']}" for e in value.get("errors", []))
-    message = f"{answer.status_code} {value.get('detail', '')} {errors}".strip()
-    raise (BadRequestError if answer.is_client_error else InvariantError)(message)

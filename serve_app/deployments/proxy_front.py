@@ -3,9 +3,10 @@
 Ray 2.60 starts ``RAY_SERVE_HAPROXY_BINARY_PATH -f CONFIG ...`` for every start and reload. As
 generated, the configuration (1) turns every 502-504 into a plain-text 500 without Retry-After,
 (2) sends requests to a queueing Python proxy when no Gateway is up, where they hang for about ten
-seconds, (3) binds its metrics and statistics ports on every interface, and (4) passes request ids
-on that are not printable, over which the replica stumbles.
-`rewrite_config` mends all four; `main` replaces this process by HAProxy, so Ray sees the process it started.
+seconds, (3) binds its metrics and statistics ports on every interface, and (4) passes headers on over
+which Ray's part of the replica stumbles: request ids that are not printable, and
+``X-Request-Timeout-Seconds``, which it answers with a plain-text 408 of its own. Told that nobody
+minds a disconnect, it also saves two tasks a request. `rewrite_config` mends all four; `main` replaces this process by HAProxy, so Ray sees the process it started.
 
 Only the standard library is imported: this runs at every reload.
 """
@@ -31,6 +32,9 @@ _DETAILS: Final = {
 
 _REQUEST_RULES: Final = """\
     http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg ^[!-~]{1,128}$ }
+    http-request set-header x-scorecat-timeout-seconds %[req.hdr(x-request-timeout-seconds)]
+    http-request del-header x-request-timeout-seconds
+    http-request set-header x-request-disconnect-disabled ?1
 """
 
 

@@ -123,7 +123,8 @@ def read_timeout_s(headers: dict[bytes, bytes], default_s: float, longest_s: flo
     BadRequestError
         The header is no number above 0.
     """
-    given = headers.get(b"x-request-timeout-seconds")
+    # The proxy renames the header, see `serve_app.deployments.proxy_front`, and may leave it empty.
+    given = headers.get(b"x-scorecat-timeout-seconds") or headers.get(b"x-request-timeout-seconds")
     if given is None:
         return default_s - DEADLINE_MARGIN_S
     try:

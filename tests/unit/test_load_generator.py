@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.load import Load, Row, load_rows, parse_answer, percentile, summarize
+from benchmarks.connection import Row, parse_answer
+from benchmarks.load import Load, load_rows, percentile, summarize
 
 pytestmark = pytest.mark.unit
 ANSWER = {"user_id": "7", "purchase_probability": 0.1234567890123456, "recommendation": "low"}
@@ -85,9 +86,9 @@ async def good(_: int) -> bytes:
 
 
 def test_an_open_loop_charges_a_stall_to_everyone_who_was_due_meanwhile():
-    found = run(stall_once(0.2, 0.2), n_connections=2, seconds=0.6, rate=200)
-    assert found["sent"] == found["ok"] == 120
-    # a third of the rows were due during the stall: 40 waits spread over 0 to 200 ms, though only two
+    found = run(stall_once(0.1, 0.2), n_connections=2, seconds=0.5, rate=200)
+    assert found["sent"] == found["ok"] == 100
+    # two rows of five were due during the stall: 40 waits spread over 0 to 200 ms, though only two
     # rows could be on their way to the server
     assert found["latency_ms"]["max"] > 180
     assert found["latency_ms"]["p90"] > 100
@@ -95,7 +96,7 @@ def test_an_open_loop_charges_a_stall_to_everyone_who_was_due_meanwhile():
 
 
 def test_a_closed_loop_hides_the_same_stall():
-    found = run(stall_once(0.2, 0.2), n_connections=2, seconds=0.6)
+    found = run(stall_once(0.1, 0.2), n_connections=2, seconds=0.4)
     assert found["latency_ms"]["max"] > 180
     assert found["latency_ms"]["p90"] < 100
     assert found["wrong"] == found["failed"] == 0
@@ -159,10 +160,10 @@ def test_percentiles_are_nearest_rank():
     assert percentile([], 0.5) is None
 
 
-@pytest.mark.parametrize(("wrong", "code"), [(False, 0), (True, 1)])
-def test_the_command_prints_one_json_object_and_its_exit_code_tells(tmp_path: Path, wrong: bool, code: int):
+def test_the_command_prints_one_json_object_and_fails_on_wrong_answers(tmp_path: Path):
     path = tmp_path / "rows.json"
-    path.write_text(json.dumps([{"body": {}, "answer": ANSWER | ({"user_id": "8"} if wrong else {})}]))
+    items = [{"body": {}, "answer": ANSWER}, {"body": {}, "answer": ANSWER | {"user_id": "8"}}]
+    path.write_text(json.dumps(items))
     assert load_rows(path, "h:1", "/p")[0].request.endswith(b"Content-Length: 2\r\n\r\n{}")
 
     async def call() -> tuple[int | None, bytes]:
@@ -177,6 +178,7 @@ def test_the_command_prints_one_json_object_and_its_exit_code_tells(tmp_path: Pa
 
     returned, printed = asyncio.run(call())
     found = json.loads(printed)
-    assert returned == code
-    assert found["sent"] == found["ok"] + found["wrong"] > 0
-    assert bool(found["wrong"]) is wrong
+    assert returned == 1
+    assert found["sent"] == found["ok"] + found["wrong"]
+    assert abs(found["ok"] - found["wrong"]) <= 2
+    assert found["wrong"] > 0

@@ -73,7 +73,7 @@ def test_everything_else_stays_as_it_was():
     kept = [line for line in SAMPLE.splitlines() if not re.search(r"errorfile|bind|backup", line)]
     found = rewrite_config(SAMPLE, "/x").splitlines()
     assert [line for line in found if line in kept] == kept
-    assert len(found) == len(SAMPLE.splitlines()) - 1 + 1
+    assert len(found) == len(SAMPLE.splitlines()) - 1 + 4  # one fallback server goes, four request rules come
 
 
 def test_mending_twice_is_mending_once():

@@ -1,0 +1,159 @@
+"""One row a request, and many: this service against what people would use instead, in one run.
+
+Run: ``python -m benchmarks.online [--rounds 3] [--seconds 8] [--connections 64] [--json FILE]``.
+Each target is started, measured and stopped before the next, in an order that turns every round:
+an idle Ray cluster alone keeps about a tenth of a core busy. Exit code 1 when an answer was wrong
+or missing. See docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.bulk import Bulk, has_route
+from benchmarks.processes import Running, measure_load, running_app, running_service
+from benchmarks.report import describe_machine, print_bulk, print_online, summarize_online
+from benchmarks.rows import save_rows
+from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.cli.train import train_demo
+
+APPS = {"pandas": "pandas_app", "numpy": "numpy_app"}
+TARGETS = ("service", *APPS)
+N_ROWS = 2_000
+OPEN_SHARE = 0.5
+"""Rate of the open loop, as a share of the slowest target's closed-loop rate."""
+
+
+class Bench:
+    """The targets over one package, and the checks that every answer passed."""
+
+    def __init__(self, options: argparse.Namespace, work_dir: Path) -> None:
+        self._options = options
+        self._work_dir = work_dir
+        self._registry = DirectoryRegistry(options.registry or work_dir / "registry")
+        if not self._registry.names():
+            say("training the package on generated events (about a minute)")
+            train_demo(self._registry)
+        self._package_dir = self._registry.locate("purchase", self._registry.resolve("purchase", "champion"))
+        self._rows = work_dir / "rows.json"
+        save_rows(self._package_dir, N_ROWS, self._rows)
+        self.bulk_rounds: list[dict] = []
+        self.n_bad = 0
+
+    @contextlib.contextmanager
+    def running(self, name: str) -> Iterator[Running]:
+        if name == "service":
+            with running_service(self._registry.root, self._work_dir, self._options.profile) as target:
+                yield target
+        else:
+            with running_app(APPS[name], self._package_dir, self._work_dir) as target:
+                yield target
+
+    def choose_rate(self) -> float:
+        """Return the open loop's rate from a short closed loop over each target."""
+        rates = {}
+        for name in self._options.targets:
+            with self.running(name) as target:
+                rates[name] = self._load(f"calibrate {name}", target, seconds=3.0)["per_second"]
+        return max(1.0, round(OPEN_SHARE * min(rates.values())))
+
+    def measure_round(self, number: int, rate: float) -> dict:
+        """Return {target: {kind of load: result}}, the targets in an order of this round's own."""
+        names = self._options.targets
+        found = {}
+        for k in range(len(names)):
+            name = names[(number + k) % len(names)]
+            say(f"round {number + 1} of {self._options.rounds}: {name} (load average {os.getloadavg()[0]:.2f})")
+            with self.running(name) as target:
+                n, seconds = self._options.connections, self._options.seconds
+                found[name] = {
+                    f"closed loop, {n} connections": self._load(name, target, seconds=seconds),
+                    "closed loop, 1 connection": self._load(name, target, seconds=seconds / 2, connections=1),
+                    f"open loop, {rate:,.0f} rows due each second": self._load(
+                        name, target, seconds=seconds, rate=rate
+                    ),
+                }
+                if name == "service" and self._options.bulk_rows:
+                    self._measure_bulk(target)
+        return {name: found[name] for name in names}
+
+    def _load(self, label: str, target: Running, **options) -> dict:
+        options = {"connections": self._options.connections, "warmup": self._options.warmup} | options
+        result = measure_load(target, self._rows, **options)
+        bad = result["wrong"] + result["failed"]
+        self.n_bad += bad
+        if bad:
+            say(f"  {label}: {result['wrong']} wrong, {result['failed']} failed; first: {result['first_fault']}")
+        return result
+
+    def _measure_bulk(self, target: Running) -> None:
+        if not has_route(target.port):
+            say("  this service has no /invocations: the rows for many rows a request are left out")
+            return
+        found = Bulk(self._package_dir, self._options.bulk_rows).measure(target.port, self._options.seconds)
+        for form, result in found.items():
+            if result["wrong"]:
+                self.n_bad += result["wrong"]
+                say(f"  {form}: {result['wrong']} of {result['calls']} answers differ")
+        self.bulk_rounds.append(found)
+
+
+def say(text: str) -> None:
+    """Report progress; the tables alone go to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each kind of load")
+    parser.add_argument("--warmup", type=float, default=2.0, help="seconds of the same load first, not counted")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--bulk-rows", type=int, default=10_000, help="rows of a large request; 0 leaves them out")
+    parser.add_argument("--profile", default="laptop", help="profile of the service")
+    parser.add_argument("--registry", type=Path, help="serve purchase@champion from here instead of training")
+    parser.add_argument("--targets", type=lambda text: text.split(","), default=list(TARGETS))
+    parser.add_argument("--json", type=Path, help="write every figure here")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1 or not set(options.targets) <= set(TARGETS):
+        parser.error(f"at least one round; targets are {', '.join(TARGETS)}")
+    return options
+
+
+def main() -> None:
+    options = parse_options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is stopped
+    machine = describe_machine()
+    with tempfile.TemporaryDirectory(prefix="scorecat-bench-") as folder:
+        bench = Bench(options, Path(folder))
+        rate = bench.choose_rate()
+        rounds = [bench.measure_round(number, rate) for number in range(options.rounds)]
+    summary = summarize_online(rounds)
+    print(
+        f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}; "
+        f"{options.rounds} rounds of {options.seconds:g} s: median (min-max); "
+        f"load average before: {machine['load_average'][0]}"
+    )
+    print_online(summary)
+    if bench.bulk_rounds:
+        print_bulk(bench.bulk_rounds, options.bulk_rows)
+    print(f"\nanswers that were wrong or missing: {bench.n_bad}")
+    if options.json:
+        shown = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+        content = {"machine": machine, "options": shown, "summary": summary, "rounds": rounds}
+        content |= {"bulk_rounds": bench.bulk_rounds, "n_wrong_or_missing": bench.n_bad}
+        options.json.write_text(json.dumps(content, indent=2))
+    if bench.n_bad:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
