@@ -23,6 +23,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 RAW_1 = "predict_proba alone, 1 thread"
 RAW_2 = "predict_proba alone, 2 threads"
 PANDAS = "json.loads + DataFrame + encode + predict_proba, one process"
+ARROW_HERE = "read Arrow + encode + predict_proba, one process"
 SERVICE_ARROW = "service, Arrow stream"
 SERVICE_JSON = "service, JSON dataframe_records"
 TURN = 3
@@ -45,7 +46,8 @@ class Bulk:
             name: {label: code for code, label in enumerate(classes)} for name, classes in package.vocabularies.items()
         }
         batch = make_batch(make_bodies(package_dir, n_rows, seed=1))
-        encoded = FeatureEncoder(self._features, package.vocabularies).encode(batch)
+        self._encoder = FeatureEncoder(self._features, package.vocabularies)
+        encoded = self._encoder.encode(batch)
         self.n_rows = n_rows
         self._matrix = encoded.matrix
         self._model = package.model.classifier
@@ -63,6 +65,7 @@ class Bulk:
             RAW_1: lambda: self._model.predict_proba(self._matrix, thread_count=1)[:, 1],
             RAW_2: lambda: self._model.predict_proba(self._matrix, thread_count=2)[:, 1],
             PANDAS: self._predict_frame,
+            ARROW_HERE: self._predict_arrow,
             SERVICE_ARROW: lambda: self._post_arrow(connection),
             SERVICE_JSON: lambda: self._post_json(connection),
         }
@@ -101,6 +104,10 @@ class Bulk:
             elif feature.on_null == "fill":
                 frame[feature.name] = column.fillna(feature.fill)
         return self._model.predict_proba(frame[[feature.name for feature in self._features]])[:, 1]
+
+    def _predict_arrow(self) -> np.ndarray:
+        (batch,) = pa.ipc.open_stream(self._arrow)
+        return self._model.predict_proba(self._encoder.encode(batch).matrix, thread_count=1)[:, 1]
 
     def _post_arrow(self, connection: http.client.HTTPConnection) -> np.ndarray:
         answer = _post(connection, self._arrow, ARROW)

@@ -15,8 +15,9 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 
 from benchmarks.bulk import Bulk, has_route
 from benchmarks.processes import Running, measure_load, running_app, running_service
@@ -29,7 +30,7 @@ APPS = {"pandas": "pandas_app", "numpy": "numpy_app"}
 TARGETS = ("service", *APPS)
 N_ROWS = 2_000
 OPEN_SHARE = 0.5
-"""Rate of the open loop, as a share of the slowest target's closed-loop rate."""
+"""Rate of the open loop, as a share of the slowest target's median rate in the closed loop."""
 
 
 class Bench:
@@ -57,32 +58,46 @@ class Bench:
             with running_app(APPS[name], self._package_dir, self._work_dir) as target:
                 yield target
 
-    def choose_rate(self) -> float:
-        """Return the open loop's rate from a short closed loop over each target."""
-        rates = {}
-        for name in self._options.targets:
-            with self.running(name) as target:
-                rates[name] = self._load(f"calibrate {name}", target, seconds=3.0)["per_second"]
-        return max(1.0, round(OPEN_SHARE * min(rates.values())))
+    def measure_closed(self) -> list[dict]:
+        """Return a {target: {kind of load: result}} of each round of closed loops, and measure many rows."""
+        n, seconds = self._options.connections, self._options.seconds
 
-    def measure_round(self, number: int, rate: float) -> dict:
-        """Return {target: {kind of load: result}}, the targets in an order of this round's own."""
+        def measure(name: str, target: Running) -> dict:
+            found = {
+                f"closed loop, {n} connections": self._load(name, target, seconds=seconds),
+                "closed loop, 1 connection": self._load(name, target, seconds=seconds / 2, connections=1),
+            }
+            if name == "service" and self._options.bulk_rows:
+                self._measure_bulk(target)
+            return found
+
+        return [self._measure_round("closed", number, measure) for number in range(self._options.rounds)]
+
+    def measure_open(self, closed: list[dict]) -> list[dict]:
+        """Return the same for open loops, at a rate that every target sustained in the closed loop."""
+        n, seconds = self._options.connections, self._options.seconds
+        slowest = min(
+            median(found[name][f"closed loop, {n} connections"]["per_second"] for found in closed)
+            for name in self._options.targets
+        )
+        rate = self._options.rate or max(1.0, round(OPEN_SHARE * slowest))
+
+        def measure(name: str, target: Running) -> dict:
+            return {
+                f"open loop, {rate:,.0f} rows due each second": self._load(name, target, seconds=seconds, rate=rate)
+            }
+
+        return [self._measure_round("open", number, measure) for number in range(self._options.rounds)]
+
+    def _measure_round(self, loop: str, number: int, measure: Callable[[str, Running], dict]) -> dict:
         names = self._options.targets
         found = {}
         for k in range(len(names)):
             name = names[(number + k) % len(names)]
-            say(f"round {number + 1} of {self._options.rounds}: {name} (load average {os.getloadavg()[0]:.2f})")
+            busy = f"load average {os.getloadavg()[0]:.2f}"
+            say(f"{loop} loop, round {number + 1} of {self._options.rounds}: {name} ({busy})")
             with self.running(name) as target:
-                n, seconds = self._options.connections, self._options.seconds
-                found[name] = {
-                    f"closed loop, {n} connections": self._load(name, target, seconds=seconds),
-                    "closed loop, 1 connection": self._load(name, target, seconds=seconds / 2, connections=1),
-                    f"open loop, {rate:,.0f} rows due each second": self._load(
-                        name, target, seconds=seconds, rate=rate
-                    ),
-                }
-                if name == "service" and self._options.bulk_rows:
-                    self._measure_bulk(target)
+                found[name] = measure(name, target)
         return {name: found[name] for name in names}
 
     def _load(self, label: str, target: Running, **options) -> dict:
@@ -117,6 +132,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each kind of load")
     parser.add_argument("--warmup", type=float, default=2.0, help="seconds of the same load first, not counted")
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--rate", type=float, help="rows due each second in the open loop; default half the slowest")
     parser.add_argument("--bulk-rows", type=int, default=10_000, help="rows of a large request; 0 leaves them out")
     parser.add_argument("--profile", default="laptop", help="profile of the service")
     parser.add_argument("--registry", type=Path, help="serve purchase@champion from here instead of training")
@@ -134,8 +150,9 @@ def main() -> None:
     machine = describe_machine()
     with tempfile.TemporaryDirectory(prefix="scorecat-bench-") as folder:
         bench = Bench(options, Path(folder))
-        rate = bench.choose_rate()
-        rounds = [bench.measure_round(number, rate) for number in range(options.rounds)]
+        closed = bench.measure_closed()
+        opened = bench.measure_open(closed)
+    rounds = [{name: one[name] | two[name] for name in one} for one, two in zip(closed, opened, strict=True)]
     summary = summarize_online(rounds)
     print(
         f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}; "

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from benchmarks.bulk import PANDAS, RAW_1, RAW_2, SERVICE_ARROW, SERVICE_JSON
+from benchmarks.bulk import ARROW_HERE, PANDAS, RAW_1, RAW_2, SERVICE_ARROW, SERVICE_JSON
 
 LIBRARIES = ("ray", "catboost", "fastapi", "uvicorn", "uvloop", "pandas", "numpy", "pyarrow", "orjson")
 
@@ -114,7 +114,7 @@ def print_bulk(rounds: list[dict], n_rows: int) -> None:
     print(f"\n### {n_rows:,} rows a request, one at a time\n")
     print("| form | rows/s | a call, ms | of predict_proba, 1 thread | of 2 threads | of json.loads + DataFrame |")
     print("|---|---|---|---|---|---|")
-    for form in (RAW_1, RAW_2, PANDAS, SERVICE_ARROW, SERVICE_JSON):
+    for form in (RAW_1, RAW_2, PANDAS, ARROW_HERE, SERVICE_ARROW, SERVICE_JSON):
         rates = [one[form]["rows_per_second"] for one in rounds]
         ratios = [
             middle([one[form]["rows_per_second"] / one[base]["rows_per_second"] for one in rounds], ".2f")

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from serve_app.client.clients import AsyncClient
 from serve_app.core.errors import InvalidRowError, ScorecatError
 
-GIVE_UP_AFTER: Final = 100
+GIVE_UP_AFTER: Final = 3
 """Failed rows, with no answer at all, after which the service is taken for absent."""
 SCORE_EDGES: Final = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.7, 1.0)
 """Purchases are rare, so most calibrated scores are small; 0.5 and 0.7 part the recommendations."""
@@ -125,8 +125,7 @@ class ReplayReport:
             "rows_per_s": round(self.rows_per_s, 1),
             "latency_ms": {name: None if s is None else round(s * 1e3, 3) for name, s in latency.items()},
             "scores": [
-                {"from": low, "to": high, "rows": n}
-                for (low, high), n in zip(SCORE_BINS, self.scores, strict=True)
+                {"from": low, "to": high, "rows": n} for (low, high), n in zip(SCORE_BINS, self.scores, strict=True)
             ],
             "rejections": dict(self.rejections),
             "failures": dict(self.failures),

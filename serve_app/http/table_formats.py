@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -74,12 +75,20 @@ def _parse_records(data: Any, features: Features, key: str) -> ParsedTable:
     if data and isinstance(data[0], list):
         names = [spec.name for spec in features]
         return table_from_lists(_turn(data, names, key), features, len(data))
-    for row, record in enumerate(data):
-        if not isinstance(record, dict):
-            raise MalformedBodyError(f"{key}/{row} must be an object like the rows before it")
-    present = [s for s in features if any(s.name in record for record in data)]
-    columns = {s.name: [record.get(s.name) for record in data] for s in present}
+    if data and set(map(type, data)) != {dict}:
+        row = next(i for i, record in enumerate(data) if not isinstance(record, dict))
+        raise MalformedBodyError(f"{key}/{row} must be an object like the rows before it")
+    present: set[str] = set().union(*data)
+    columns = {s.name: _pick(data, s.name) for s in features if s.name in present}
     return table_from_lists(columns, features, len(data))
+
+
+def _pick(records: list[dict[str, Any]], name: str) -> list[Any]:
+    """Return one member of every record; the loop is C as long as no record lacks it."""
+    try:
+        return list(map(itemgetter(name), records))
+    except KeyError:
+        return [record.get(name) for record in records]
 
 
 def _parse_columns(data: dict[str, Any], features: Features) -> ParsedTable:
@@ -93,9 +102,9 @@ def _parse_columns(data: dict[str, Any], features: Features) -> ParsedTable:
 def _turn(rows: list[Any], columns: list[str], where: str) -> dict[str, Sequence[Any]]:
     """Return rows as columns, without a Python step a value."""
     width = len(columns)
-    for row, values in enumerate(rows):
-        if not isinstance(values, list) or len(values) != width:
-            raise MalformedBodyError(f"{where}/{row} must be a list of {width} values, one a column")
+    if rows and (set(map(type, rows)) != {list} or set(map(len, rows)) != {width}):
+        row = next(i for i, values in enumerate(rows) if not isinstance(values, list) or len(values) != width)
+        raise MalformedBodyError(f"{where}/{row} must be a list of {width} values, one a column")
     return dict(zip(columns, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(columns, ())
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.deployments.local_cluster import find_processes, load_spec
-from tests.service_process import ROW, ServiceProcess
+from tests.service_process import ROW, SCORECAT, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -67,12 +68,33 @@ def test_every_view_and_cart_row_of_the_real_log_is_answered_but_those_with_pric
     log = Path(__file__).parents[3] / "shared" / "data" / "rees46" / "events_head.csv"
     if not log.exists():
         pytest.skip("the real log is not beside this checkout")
-    script = Path(__file__).with_name("send_log.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(log), fresh.url], capture_output=True, text=True, timeout=600, check=True
-    )
-    counts = json.loads(done.stdout)
-    assert counts == {"200": 17201, "422": 19}
+    found = json.loads(fresh.run("replay", str(log), "--json", timeout_s=600).stdout)
+    counts = {name: found[name] for name in ("sent", "answered", "rejected", "failed")}
+    assert counts == {"sent": 17220, "answered": 17201, "rejected": 19, "failed": 0}
+    assert found["rejections"] == {"/price": 19}
+    assert sum(part["rows"] for part in found["scores"]) == 17201
+
+
+def test_an_interrupted_replay_prints_what_it_knows(fresh, tmp_path):
+    log = tmp_path / "events.csv"
+    fresh.run("data", "generate", str(log), "--events", "2000")
+    command = [str(SCORECAT), "replay", str(log), "--rate", "5", "--json"]
+    with subprocess.Popen(
+        command,
+        env=fresh.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    ) as process:
+        time.sleep(20)
+        process.send_signal(signal.SIGINT)
+        printed, complaints = process.communicate(timeout=60)
+    assert process.returncode == 130, complaints
+    found = json.loads(printed)
+    assert 0 < found["answered"] < 2000
+    assert "Traceback" not in complaints
 
 
 def test_a_port_in_use_is_named_and_nothing_is_started(tmp_path, package_dir):
