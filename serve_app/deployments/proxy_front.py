@@ -1,12 +1,17 @@
 """Stands in for the HAProxy binary: puts right what Ray's generated configuration gets wrong, then runs it.
 
 Ray 2.60 starts ``RAY_SERVE_HAPROXY_BINARY_PATH -f CONFIG ...`` for every start and reload. As
-generated, the configuration (1) turns every 502-504 into a plain-text 500 without Retry-After,
-(2) sends requests to a queueing Python proxy when no Gateway is up, where they hang for about ten
-seconds, (3) binds its metrics and statistics ports on every interface, and (4) passes headers on over
-which Ray's part of the replica stumbles: request ids that are not printable, and
-``X-Request-Timeout-Seconds``, which it answers with a plain-text 408 of its own. Told that nobody
-minds a disconnect, it also saves two tasks a request. `rewrite_config` mends all four; `main` replaces this process by HAProxy, so Ray sees the process it started.
+generated, the configuration
+
+1. turns every 502-504 into a plain-text 500 without Retry-After;
+2. sends requests to a queueing Python proxy when no Gateway is up, where they hang for ten seconds;
+3. binds its metrics and statistics ports on every interface;
+4. passes headers on over which Ray's part of the replica stumbles: request ids that are not
+   printable, and ``X-Request-Timeout-Seconds``, which it answers with a plain-text 408 of its own.
+   (Told that nobody minds a disconnect, it also saves two tasks a request.)
+
+`rewrite_config` mends all four; `main` replaces this process by HAProxy, so Ray sees the process it
+started.
 
 Only the standard library is imported: this runs at every reload.
 """
