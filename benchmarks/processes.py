@@ -21,6 +21,7 @@ from serve_app.deployments.local_cluster import find_processes, load_spec
 ROOT = Path(__file__).parents[1]
 SCORECAT = Path(sys.executable).with_name("scorecat")
 UP_TIMEOUT_S = 180.0
+START_ATTEMPTS = 3
 ROLES = (
     ("ServeReplica:gateway", "gateway"),
     (":Encoder", "encoder"),
@@ -51,31 +52,42 @@ class Running:
 @contextlib.contextmanager
 def running_service(package_registry: Path, work_dir: Path, profile: str) -> Iterator[Running]:
     """Run ``scorecat up`` on a state folder of its own, and ``scorecat down`` at the end."""
-    home, port = work_dir / "home", free_port()
+    home = work_dir / "home"
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("SCORECAT_", "RAY_"))},
         "SCORECAT_HOME": str(home),
         "SCORECAT_REGISTRY": str(package_registry),
     }
-    up = subprocess.Popen(
-        [SCORECAT, "up", "--port", str(port), "--profile", profile, "--json"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # a Ctrl-C at the terminal reaches this process only, which then stops the service
-    )
     try:
-        _, errors = up.communicate(timeout=UP_TIMEOUT_S)
-        if up.returncode:
-            raise RuntimeError(f"scorecat up failed: {errors[-2000:]}")
+        port = _start_service(environment, profile)
         spec = load_spec(home)
         yield Running(port, lambda: {p.pid: _name_role(p) for p in find_processes(spec) if p.is_running()})
     finally:
-        _interrupt(up)
         subprocess.run(
             [SCORECAT, "down", "--json"], env=environment, check=True, capture_output=True, start_new_session=True
         )
+
+
+def _start_service(environment: dict[str, str], profile: str) -> int:
+    """Return the port the service answers on; a start that fails is reported and tried again."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        port = free_port()
+        up = subprocess.Popen(
+            [SCORECAT, "up", "--port", str(port), "--profile", profile, "--json"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a Ctrl-C at the terminal reaches this process only, which then stops the service
+        )
+        try:
+            _, errors = up.communicate(timeout=UP_TIMEOUT_S)
+        finally:
+            _interrupt(up)
+        if up.returncode == 0:
+            return port
+        print(f"scorecat up failed ({attempt} of {START_ATTEMPTS}): {errors[-1000:]}", file=sys.stderr, flush=True)
+    raise RuntimeError("the service did not start")
 
 
 @contextlib.contextmanager
