@@ -68,13 +68,7 @@ def up(
             _train_demo(registry, name)
         version = registry.resolve(name, wanted)
         load_parts(registry.locate(name, version))  # a torn package is refused before anything starts
-        spec = plan_cluster(settings.home, settings.host, settings.port, settings.num_cpus)
-        try:
-            _start(settings, spec, registry, name, version)
-        except BaseException:
-            stop_cluster(spec)
-            (settings.home / SPEC_FILE).unlink(missing_ok=True)
-            raise
+        spec = _start(settings, registry, name, version)
         result = {
             **_endpoints(spec),
             "model": name,
@@ -135,13 +129,41 @@ def read_url(settings: Settings) -> str:
     return _url(spec) if spec is not None else f"http://{settings.host}:{settings.port}"
 
 
-def _start(settings: Settings, spec: ClusterSpec, registry: DirectoryRegistry, name: str, version: int) -> None:
-    environment = cluster_environment(spec)
-    save_spec(settings.home, spec)
-    with err.status("starting Ray"):
-        start_cluster(spec, environment, settings.home / "logs" / "ray.log")
-    os.environ.update(environment)  # before Ray is imported: it reads them at import
+def _start(settings: Settings, registry: DirectoryRegistry, name: str, version: int) -> ClusterSpec:
+    """Start cluster and applications; whatever goes wrong, nothing is left running."""
+    spec = _start_ray(settings)
+    try:
+        os.environ.update(cluster_environment(spec))  # before Ray is imported: it reads them at import
+        _deploy(settings, spec, registry, name, version)
+    except BaseException:
+        _forget(settings, spec)
+        raise
+    return spec
 
+
+def _start_ray(settings: Settings) -> ClusterSpec:
+    """Start Ray, with other ports once more when it fails: ports that were free may be taken meanwhile."""
+    for is_last in (False, True):
+        spec = plan_cluster(settings.home, settings.host, settings.port, settings.num_cpus)
+        save_spec(settings.home, spec)
+        try:
+            with err.status("starting Ray"):
+                start_cluster(spec, cluster_environment(spec), settings.home / "logs" / "ray.log")
+        except BaseException as exc:
+            _forget(settings, spec)
+            if is_last or not isinstance(exc, InvariantError):
+                raise
+        else:
+            return spec
+    raise InvariantError("Ray did not start")
+
+
+def _forget(settings: Settings, spec: ClusterSpec) -> None:
+    stop_cluster(spec)
+    (settings.home / SPEC_FILE).unlink(missing_ok=True)
+
+
+def _deploy(settings: Settings, spec: ClusterSpec, registry: DirectoryRegistry, name: str, version: int) -> None:
     import ray
     from ray import serve
 
