@@ -2,7 +2,7 @@
 
 Run: ``python -m benchmarks.online [--rounds 3] [--seconds 8] [--connections 64] [--json FILE]``.
 Each target is started, measured and stopped before the next, in an order that turns every round:
-an idle Ray cluster alone keeps about a tenth of a core busy. Exit code 1 when an answer was wrong
+an idle Ray cluster alone takes a fifth of a core. Exit code 1 when an answer was wrong
 or missing. See docs/benchmarks.md.
 """
 

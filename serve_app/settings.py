@@ -22,7 +22,7 @@ class Settings(BaseModel):
 
     home: Path = Field(Path(".scorecat"), description="Folder of all state of this machine.")
     registry: Path | None = Field(None, description="Root of the package registry; default <home>/registry.")
-    host: str = Field("127.0.0.1", description="Address HTTP binds to.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address HTTP binds to.")
     port: int = Field(8000, ge=1, le=65535, description="Port of the HTTP service.")
     model: str = Field("purchase", description="Name of the model that is served.")
     profile: Literal["laptop", "production"] = Field("laptop", description="Set of deployment options.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import traceback
 from pathlib import Path
 
 import orjson
@@ -21,7 +22,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
+            # not formatException: Ray replaces the print function that it uses in workers
+            fields["exception"] = "".join(traceback.format_exception(*record.exc_info))
         return orjson.dumps(fields).decode()
 
 

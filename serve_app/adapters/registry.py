@@ -40,7 +40,7 @@ class DirectoryRegistry:
         """Return the names of all models, sorted."""
         if not self.root.is_dir():
             return []
-        return sorted(p.name for p in self.root.iterdir() if (p / "versions").is_dir())
+        return sorted(p.name for p in self.root.iterdir() if _NAME.fullmatch(p.name) and self.versions(p.name))
 
     def versions(self, name: str) -> list[int]:
         """Return the versions of a model, ascending."""
@@ -67,7 +67,8 @@ class DirectoryRegistry:
             shutil.copytree(directory, staging)
             return self._claim_number(name, staging, versions)
         except OSError as exc:
-            raise BadRequestError(f"cannot publish into {self.root}: {exc.strerror or exc}") from exc
+            reason = exc.args[0][0][2] if isinstance(exc, shutil.Error) else exc.strerror or exc
+            raise BadRequestError(f"cannot publish into {self.root}: {reason}") from exc
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -112,12 +113,16 @@ class DirectoryRegistry:
             data = path.read_bytes()
         except FileNotFoundError:
             return Aliases({}, "0")
+        except OSError as exc:
+            raise InvariantError(f"{path} cannot be read: {exc.strerror}") from exc
         try:
             value = json.loads(data)
             versions = {str(alias): int(version) for alias, version in value["aliases"].items()}
             token = str(int(value["revision"]))
-        except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as exc:
-            raise InvariantError(f"{path} is damaged: {exc}. Restore it, or delete it and set the aliases") from exc
+        except (ValueError, AttributeError, TypeError, KeyError, RecursionError, OverflowError) as exc:
+            raise InvariantError(
+                f"{path} is damaged: {exc}. Restore it, or delete it and set the aliases with `scorecat models alias`"
+            ) from exc
         return Aliases(versions, token)
 
     def move_alias(self, name: str, alias: str, version: int, *, expected: Aliases | None = None) -> Aliases:

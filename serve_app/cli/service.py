@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import logging
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from serve_app.adapters.package_dir import load_parts
 from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.adapters.split_file import SplitFile
 from serve_app.cli.console import JsonOption, err, out, print_json
-from serve_app.cli.train import train_demo
+from serve_app.cli.train import CHAMPION, train_demo
 from serve_app.core.errors import BadRequestError, InvariantError
 from serve_app.deployments.local_cluster import (
     SPEC_FILE,
@@ -55,17 +57,23 @@ def up(
     Trains a demo model on generated events first when the registry has no model.
     """
     settings = _settings(port, profile)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     with _locked(settings.home):
         spec = load_spec(settings.home)
         if spec is not None and find_processes(spec):
-            _say_running(settings, spec, as_json)
+            _say_running(spec, {"port": port, "profile": profile, "model": model}, as_json)
             return
+        if find_processes(_derive_spec(settings)):
+            raise InvariantError("processes of an earlier `scorecat up` are still there: `scorecat down` ends them")
         started = time.monotonic()
         check_port(settings.host, settings.port)
         registry = DirectoryRegistry(settings.registry_root)
         name, wanted = _parse_model(model, settings)
         if not registry.names() and model is None:
             _train_demo(registry, name)
+        if wanted == CHAMPION and registry.versions(name) and CHAMPION not in registry.aliases(name).versions:
+            registry.move_alias(name, CHAMPION, registry.versions(name)[-1])
         version = registry.resolve(name, wanted)
         load_parts(registry.locate(name, version))  # a torn package is refused before anything starts
         spec = _start(settings, registry, name, version)
@@ -87,9 +95,10 @@ def down(as_json: JsonOption = False) -> None:
     """Stop everything that `up` started; the registry and all state stay."""
     settings = load_settings()
     with _locked(settings.home):
-        spec = load_spec(settings.home)
-        stopped = stop_cluster(spec) if spec is not None else 0
-        left = find_processes(spec) if spec is not None else []
+        # Mark and folder follow from the home, so a lost or damaged record hides nothing.
+        spec = _derive_spec(settings)
+        stopped = stop_cluster(spec)
+        left = find_processes(spec)
         if left:
             raise InvariantError(f"these processes would not end: {', '.join(str(p.pid) for p in left)}")
         (settings.home / SPEC_FILE).unlink(missing_ok=True)
@@ -144,7 +153,7 @@ def _start(settings: Settings, registry: DirectoryRegistry, name: str, version: 
 def _start_ray(settings: Settings) -> ClusterSpec:
     """Start Ray, with other ports once more when it fails: ports that were free may be taken meanwhile."""
     for is_last in (False, True):
-        spec = plan_cluster(settings.home, settings.host, settings.port, settings.num_cpus)
+        spec = dataclasses.replace(_derive_spec(settings), profile=settings.profile)
         save_spec(settings.home, spec)
         try:
             with err.status("starting Ray"):
@@ -158,8 +167,16 @@ def _start_ray(settings: Settings) -> ClusterSpec:
     raise InvariantError("Ray did not start")
 
 
+def _interrupt(number: int, _: Any) -> None:
+    raise KeyboardInterrupt(f"signal {number}")
+
+
 def _forget(settings: Settings, spec: ClusterSpec) -> None:
+    # a second Ctrl-C must not leave half of it running
+    before = [(n, signal.signal(n, signal.SIG_IGN)) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     stop_cluster(spec)
+    for number, handler in before:
+        signal.signal(number, handler)
     (settings.home / SPEC_FILE).unlink(missing_ok=True)
 
 
@@ -234,19 +251,35 @@ def _settings(port: int | None, profile: str | None) -> Settings:
 
 def _parse_model(model: str | None, settings: Settings) -> tuple[str, str]:
     name, _, wanted = (model or settings.model).partition("@")
-    return name, wanted or "champion"
+    return name, wanted or CHAMPION
 
 
-def _say_running(settings: Settings, spec: ClusterSpec, as_json: bool) -> None:
+def _say_running(spec: ClusterSpec, asked: dict[str, Any], as_json: bool) -> None:
     ready = _probe(spec)
     if ready is None:
         raise InvariantError("the service is running but not ready: see `scorecat status`, or `scorecat down` first")
-    if settings.port != spec.http_port:
-        raise BadRequestError(f"the service already runs on port {spec.http_port}: `scorecat down` first")
+    runs = {"port": spec.http_port, "profile": spec.profile}
+    for option, value in asked.items():
+        if option == "model" and value is not None:
+            name, wanted = _parse_model(value, load_settings())
+            version = DirectoryRegistry(load_settings().registry_root).resolve(name, wanted)
+            differs = (name, version) != (ready["model"], ready["version"])
+        else:
+            differs = value is not None and value != runs.get(option)
+        if differs:
+            raise BadRequestError(
+                f"the service already runs {ready['model']}@{ready['version']} on port {spec.http_port} in profile "
+                f"{spec.profile}; for --{option} {value}: `scorecat down` first"
+            )
     if as_json:
-        print_json({**_endpoints(spec), **ready, "already_running": True})
+        print_json({**_endpoints(spec), **ready, "profile": spec.profile, "already_running": True})
     else:
         err.print(f"already running: {ready['model']} v{ready['version']} on {_url(spec)}")
+
+
+def _derive_spec(settings: Settings) -> ClusterSpec:
+    """Return a spec with the mark and folder that any cluster of this home has; its ports mean nothing."""
+    return plan_cluster(settings.home, settings.host, settings.port, settings.num_cpus)
 
 
 def _url(spec: ClusterSpec) -> str:

@@ -73,12 +73,16 @@ class Gateway:
         return create_app(self._scoring, self._access_log, timeout_s=self._config.request_timeout_s)
 
     async def _follow_split(self) -> None:
+        failure = ""
         while True:
             await asyncio.sleep(POLL_S)
             try:
                 await self._scoring.refresh()
-            except Exception:
-                logger.exception("the split record could not be followed; the last known split stays")
+                failure = ""
+            except Exception as exc:
+                if str(exc) != failure:
+                    logger.exception("the split record could not be followed; the last known split stays")
+                failure = str(exc)
 
     async def _connect(self, name: str, version: int) -> VersionScorer:
         """Connect to a version and prove the way there and back with one of its golden rows."""

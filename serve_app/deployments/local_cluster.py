@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -52,6 +53,8 @@ class ClusterSpec:
         HAProxy's ports for its metrics and its statistics page; Ray's fallback proxy, which nothing uses.
     num_cpus : int
         CPUs Ray may schedule.
+    profile : str
+        Profile the applications were started in.
     """
 
     token: str
@@ -65,6 +68,7 @@ class ClusterSpec:
     stats_port: int
     fallback_port: int
     num_cpus: int
+    profile: str = "laptop"
 
     @property
     def address(self) -> str:
@@ -90,7 +94,9 @@ def plan_cluster(home: Path, host: str, http_port: int, num_cpus: int) -> Cluste
 def save_spec(home: Path, spec: ClusterSpec) -> None:
     """Keep the spec under the state folder, for `load_spec`."""
     value = {**dataclasses.asdict(spec), "run_dir": str(spec.run_dir)}
-    (home / SPEC_FILE).write_text(json.dumps(value, indent=2))
+    staged = home / f".{SPEC_FILE}"
+    staged.write_text(json.dumps(value, indent=2))
+    staged.replace(home / SPEC_FILE)
 
 
 def load_spec(home: Path) -> ClusterSpec | None:
@@ -104,17 +110,23 @@ def load_spec(home: Path) -> ClusterSpec | None:
     path = home / SPEC_FILE
     try:
         value = json.loads(path.read_text())
-        return ClusterSpec(**{**value, "run_dir": Path(value["run_dir"])})
-    except FileNotFoundError:
+        spec = ClusterSpec(**{**value, "run_dir": Path(value["run_dir"])})
+        if not isinstance(spec.http_port, int) or not isinstance(spec.gcs_port, int):
+            raise TypeError("a port is no number")  # noqa: TRY301 - one message for all damage
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, TypeError, KeyError) as exc:
-        raise InvariantError(f"{path} is damaged ({exc}): end the cluster's processes and delete it") from exc
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as exc:
+        raise InvariantError(f"{path} is damaged ({exc}): `scorecat down` ends the cluster and removes it") from exc
+    return spec
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise BadRequestError when something listens on the HTTP port already."""
-    if _is_free(host, port):
-        return
+    """Raise BadRequestError when the HTTP port cannot be bound."""
+    try:
+        if _is_free(host, port):
+            return
+    except OSError as exc:
+        raise BadRequestError(f"cannot listen on host {host!r}: {exc.strerror or exc}; set SCORECAT_HOST") from exc
     raise BadRequestError(
         f"port {port} on {host} is in use{_name_listener(port)}: stop that, or choose another with --port"
     )
@@ -130,6 +142,7 @@ def cluster_environment(spec: ClusterSpec) -> dict[str, str]:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(spec.run_dir / "haproxy-front"),
         "SCORECAT_HAPROXY": _haproxy_binary(),
+        "RAY_SERVE_HAPROXY_MAXCONN": "10000",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(proxy / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(proxy / "a.sock"),
@@ -214,7 +227,7 @@ def find_processes(spec: ClusterSpec) -> list[psutil.Process]:
     own = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, OSError):
             if process.pid in own or process.status() == psutil.STATUS_ZOMBIE:
                 continue
             if process.environ().get(MARK) == spec.token or _writes_below(process.pid, f"{spec.run_dir}/"):
@@ -223,10 +236,13 @@ def find_processes(spec: ClusterSpec) -> list[psutil.Process]:
 
 
 def _writes_below(pid: int, prefix: str) -> bool:
-    for descriptor in (1, 2):
+    """Return whether a process has a file below `prefix` open for writing."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            if str(Path(f"/proc/{pid}/fd/{descriptor}").readlink()).startswith(prefix):
-                return True
+            if str(link.readlink()).startswith(prefix):
+                flags = Path(f"/proc/{pid}/fdinfo/{link.name}").read_text().partition("flags:")[2].split()[0]
+                if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
+                    return True
     return False
 
 
@@ -257,7 +273,9 @@ def _is_free(host: str, port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise
             return False
     return True
 

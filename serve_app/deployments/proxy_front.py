@@ -9,8 +9,10 @@ generated, the configuration
 4. passes headers on over which Ray's part of the replica stumbles: request ids that are not
    printable, and ``X-Request-Timeout-Seconds``, which it answers with a plain-text 408 of its own.
    (Told that nobody minds a disconnect, it also saves two tasks a request.)
+5. lets half a request occupy a connection for an hour, takes a busy Gateway for a dead one, and
+   while it knows no Gateway yet answers 404.
 
-`rewrite_config` mends all four; `main` replaces this process by HAProxy, so Ray sees the process it
+`rewrite_config` mends these; `main` replaces this process by HAProxy, so Ray sees the process it
 started.
 
 Only the standard library is imported: this runs at every reload.
@@ -29,18 +31,56 @@ BINARY_VARIABLE: Final = "SCORECAT_HAPROXY"
 """Environment variable with the path of the real binary."""
 
 _DETAILS: Final = {
+    400: (
+        400,
+        "malformed-request",
+        "Bad request",
+        "the request is not valid HTTP, or its line or headers exceed 16 KiB",
+    ),
+    405: (405, "method-not-allowed", "Method not allowed", "there is no such method here; /docs lists what is"),
+    408: (408, "request-timeout", "Request timeout", "the request did not arrive within 10 seconds"),
+    413: (413, "payload-too-large", "Payload too large", "the body is too large"),
+    500: (500, "internal", "Internal error", "the proxy failed; try again"),
     502: (503, "replica-lost", "Not ready", "the gateway replica was lost while it had this request; try again"),
     503: (503, "not-ready", "Not ready", "no gateway replica can take the request right now; try again"),
     504: (504, "deadline-exceeded", "Deadline exceeded", "the gateway did not answer in time; try again"),
 }
-
+"""Status, code, title and detail of HAProxy's own answers."""
+_REASONS: Final = {
+    400: "Bad Request",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
 
 _REQUEST_RULES: Final = """\
-    http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg ^[!-~]{1,128}$ }
-    http-request set-header x-scorecat-timeout-seconds %[req.hdr(x-request-timeout-seconds)]
+    http-request deny deny_status 405 unless { method GET POST HEAD OPTIONS PUT PATCH DELETE }
+    http-request set-header x-request-id %[req.fhdr(x-request-id)]
+    http-request del-header x-request-id unless { req.fhdr(x-request-id) -m reg ^[!-~]{1,128}$ }
+    http-request set-header x-scorecat-timeout-seconds %[req.fhdr(x-request-timeout-seconds)]
     http-request del-header x-request-timeout-seconds
+    http-request set-header x-scorecat-arrived-ms %[date(0,ms)]
+    http-request del-header serve_multiplexed_model_id
+    http-request del-header serve-multiplexed-model-id
+    http-request del-header x-session-id
     http-request set-header x-request-disconnect-disabled ?1
 """
+"""First rules of the frontend; see 4 above."""
+
+_DEFAULTS: Final = """\
+    option http-buffer-request
+    timeout http-request 10s
+    timeout check 5s
+    timeout queue 2s
+"""
+"""A request must arrive within 10 s, its body too as far as it fits a buffer; a busy Gateway is not
+taken for a dead one; what no Gateway takes within 2 s is refused."""
+
+MAX_REQUESTS: Final = 512
+"""Requests HAProxy hands to one Gateway at once; others wait in HAProxy, where refusing costs nothing."""
 
 
 def render_error(cause: int) -> str:
@@ -54,11 +94,10 @@ def render_error(cause: int) -> str:
         "request_id": "",
     }
     body = json.dumps(members)
-    reason = {503: "Service Unavailable", 504: "Gateway Timeout"}[status]
     lines = [
-        f"HTTP/1.1 {status} {reason}",
+        f"HTTP/1.1 {status} {_REASONS[status]}",
         "Content-Type: application/problem+json",
-        "Retry-After: 1",
+        *(["Retry-After: 1"] if status >= 503 else []),  # noqa: PLR2004
         "Cache-Control: no-store",
         f"Content-Length: {len(body)}",
     ]
@@ -67,9 +106,19 @@ def render_error(cause: int) -> str:
 
 def rewrite_config(text: str, folder: str) -> str:
     """Return HAProxy configuration `text`, mended; error files are looked for in `folder`."""
-    text = re.sub(r"(?m)^(\s*)errorfile (\d+) .*$", lambda m: f"{m[1]}errorfile {m[2]} {folder}/{m[2]}.http", text)
-    text = re.sub(r"(?m)^(frontend http_frontend\n.*\n)(?!    http-request del-header)", rf"\1{_REQUEST_RULES}", text)
+    if "http-buffer-request" in text:
+        return text
+    text = re.sub(r"(?m)^\s*errorfile \d+ .*\n", "", text)
+    files = "".join(f"    errorfile {cause} {folder}/{cause}.http\n" for cause in _DETAILS)
+    text = re.sub(r"(?m)^defaults\n", f"defaults\n{_DEFAULTS}{files}", text)
+    text = re.sub(r"(?m)^(frontend http_frontend\n.*\n)", rf"\1{_REQUEST_RULES}", text)
     text = re.sub(r"(?m)^\s*server \S+ \S+ .*\bbackup\b.*\n", "", text)
+    text = re.sub(r"(?m)^(    server \S+ \S+) check", rf"\1 maxconn {MAX_REQUESTS} check", text)
+    text = re.sub(
+        r"(?m)^(backend default_backend\n)    http-request return status 404 .*$",
+        rf"\1    http-request return status 503 errorfile {folder}/503.http",
+        text,
+    )
     return re.sub(r"(?m)^(\s*)bind (?:\*)?:(\d+)", r"\1bind 127.0.0.1:\2", text)
 
 

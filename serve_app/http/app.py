@@ -151,7 +151,7 @@ def _add_probes(api: FastAPI, scoring: Scoring) -> None:
     @api.get("/readyz", responses=document_problems(503), summary="Can it score?")
     async def readyz() -> Readiness:
         """Answer 200 when a model version has answered and has not just been lost."""
-        scoring.check_ready()
+        await scoring.check_ready()
         return Readiness(status="ok", model=scoring.model_name, version=scoring.live.version)
 
 

@@ -125,12 +125,19 @@ def read_timeout_s(headers: dict[bytes, bytes], default_s: float, longest_s: flo
     """
     # The proxy renames the header, see `serve_app.deployments.proxy_front`, and may leave it empty.
     given = headers.get(b"x-scorecat-timeout-seconds") or headers.get(b"x-request-timeout-seconds")
-    if given is None:
-        return default_s - DEADLINE_MARGIN_S
-    try:
-        seconds = float(given)
-    except ValueError:
-        seconds = -1.0
-    if not seconds > 0:
-        raise BadRequestError("X-Request-Timeout-Seconds must be a number of seconds above 0")
-    return min(seconds, longest_s) - DEADLINE_MARGIN_S
+    seconds = default_s
+    if given is not None:
+        try:
+            seconds = float(given)
+        except ValueError:
+            seconds = -1.0
+        if not seconds > 0:
+            raise BadRequestError("X-Request-Timeout-Seconds must be a number of seconds above 0")
+    return min(seconds, longest_s) - DEADLINE_MARGIN_S - _waited_s(headers)
+
+
+def _waited_s(headers: dict[bytes, bytes]) -> float:
+    """Return how long the request waited since the proxy got it; a clock that is off counts as no wait."""
+    arrived = headers.get(b"x-scorecat-arrived-ms", b"")
+    waited_s = time.time() - int(arrived) / 1000 if arrived.isdigit() else 0.0
+    return waited_s if 0 < waited_s < LONGEST_TIMEOUT_S else 0.0

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from starlette.requests import Request
 
-from serve_app.core.errors import BadRequestError
+from serve_app.core.errors import BadRequestError, DeadlineExceededError
 from serve_app.http.asgi import LONGEST_TIMEOUT_S, read_body, read_timeout_s
 from serve_app.http.columns import ParsedTable
 from serve_app.service.scoring import Scoring, VersionScorer
@@ -41,9 +41,13 @@ class Bulk:
         headers = dict(request.scope["headers"])
         return asyncio.get_running_loop().time() + read_timeout_s(headers, self._timeout_s, LONGEST_TIMEOUT_S)
 
-    async def read(self, request: Request) -> bytes:
-        """Read the whole body, up to `MAX_BODY_BYTES`."""
-        return await read_body(request.receive, dict(request.scope["headers"]), MAX_BODY_BYTES)
+    async def read(self, request: Request, deadline_at: float) -> bytes:
+        """Read the whole body, up to `MAX_BODY_BYTES`, before the deadline."""
+        try:
+            async with asyncio.timeout_at(deadline_at):
+                return await read_body(request.receive, dict(request.scope["headers"]), MAX_BODY_BYTES)
+        except TimeoutError as exc:
+            raise DeadlineExceededError("the body did not arrive before the request's deadline", 1.0) from exc
 
     @staticmethod
     async def run(function: Callable[[], T], n_bytes: int) -> T:

@@ -81,7 +81,7 @@ def create_router(bulk: Bulk) -> APIRouter:
         media = choose_answer(request.headers.get("accept", "*/*"))
         parser = choose_parser(request.headers.get("content-type", ""))
         scorer = bulk.scoring.live
-        body = await bulk.read(request)
+        body = await bulk.read(request, deadline_at)
         parsed = await bulk.run(lambda: parser(body, scorer.manifest.features), len(body))
         scores = await bulk.score(scorer, parsed, deadline_at)
         refuse_if_all_rejected(scores)
@@ -94,7 +94,7 @@ def create_router(bulk: Bulk) -> APIRouter:
         @router.get(path, summary="Can it score? (MLflow)", responses=document_problems(503))
         async def health() -> Health:
             """Answer 200 when a model version answers."""
-            bulk.scoring.check_ready()
+            await bulk.scoring.check_ready()
             return Health(status="ok")
 
     @router.get("/version", summary="Version of scorecat (MLflow)", response_class=Response)

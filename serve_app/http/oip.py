@@ -50,7 +50,7 @@ def create_router(bulk: Bulk) -> APIRouter:
     @router.get("/health/ready", summary="Can the server score?", responses=document_problems(503))
     async def ready() -> Ready:
         """Answer 200 when a model version answers."""
-        scoring.check_ready()
+        await scoring.check_ready()
         return Ready(ready=True)
 
     for path in ("/models/{model}", "/models/{model}/versions/{version}"):
@@ -95,7 +95,7 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
         deadline_at = bulk.deadline_at(request)
         length = parse_content_length(request.headers.get(HEADER_LENGTH))
         scorer = _find(bulk.scoring, model, version)
-        body = await bulk.read(request)
+        body = await bulk.read(request, deadline_at)
         asked = await bulk.run(lambda: parse_infer(body, length, scorer.manifest.features), len(body))
         scores = await bulk.score(scorer, asked.table, deadline_at)
         refuse_if_all_rejected(scores)

@@ -30,8 +30,12 @@ EXAMPLE_REQUEST: Final[dict[str, Any]] = {
 
 
 def _spell_zone(value: Any) -> Any:
-    """Turn the log's ``2019-10-01 00:00:00 UTC`` into ISO 8601."""
-    return value.removesuffix(" UTC") + "Z" if isinstance(value, str) and value.endswith(" UTC") else value
+    """Turn the log's ``2019-10-01 00:00:00 UTC`` into ISO 8601; numbers, which pydantic takes for times, are none."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or value[4:5] != "-":
+        raise ValueError("no ISO 8601 time")
+    return value.removesuffix(" UTC") + "Z" if value.endswith(" UTC") else value
 
 
 class _PurchaseRow(BaseModel):

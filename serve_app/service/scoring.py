@@ -79,6 +79,7 @@ class VersionScorer:
         self._fields = list(arrow_schema(manifest.features))
         self._batcher: MicroBatcher[Values, Score] = MicroBatcher(self._score_rows, limits)
         self._lost_until = 0.0
+        self._is_lost = False
 
     async def score(self, values: Values, deadline_at: float) -> Score:
         """Score one row before `deadline_at` (event-loop time).
@@ -100,10 +101,15 @@ class VersionScorer:
         found = await self._retry(lambda t: self._model.predict(encoded.matrix, timeout_s=t), deadline_at)
         return encoded, found
 
+    async def probe(self) -> None:
+        """Send no rows through both deployments; raises ReplicaLostError while one is gone."""
+        nothing = pa.RecordBatch.from_pylist([], pa.schema(self._fields))
+        await self.score_batch(nothing, asyncio.get_running_loop().time() + CALL_TIMEOUT_S)
+
     @property
     def is_answering(self) -> bool:
-        """False for a short while after a batch was lost."""
-        return asyncio.get_running_loop().time() >= self._lost_until
+        """False from the moment a batch was lost until one is answered again."""
+        return not self._is_lost
 
     def check_answering(self) -> None:
         """Raise ReplicaLostError for a short while after a batch was lost."""
@@ -135,17 +141,22 @@ class VersionScorer:
         """
         loop = asyncio.get_running_loop()
         try:
-            return await call(CALL_TIMEOUT_S)
+            answer = await call(CALL_TIMEOUT_S)
         except ReplicaLostError as first:
             logger.warning("version %d lost a replica: %s", self.version, first)
             if loop.time() >= deadline_at:
-                self._lost_until = loop.time() + COOL_DOWN_S
+                self._lost_until, self._is_lost = loop.time() + COOL_DOWN_S, True
                 raise
+        else:
+            self._is_lost = False
+            return answer
         try:
-            return await call(CALL_TIMEOUT_S)
+            answer = await call(CALL_TIMEOUT_S)
         except ReplicaLostError:
-            self._lost_until = loop.time() + COOL_DOWN_S
+            self._lost_until, self._is_lost = loop.time() + COOL_DOWN_S, True
             raise
+        self._is_lost = False
+        return answer
 
     def _collect(self, n_rows: int, encoded: EncodedBatch, probabilities: list[float]) -> list[Score | Exception]:
         results: list[Score | Exception] = [NotReadyError("the row was not scored")] * n_rows
@@ -212,9 +223,11 @@ class Scoring:
         """Versions that can be asked, ascending."""
         return sorted(self._scorers)
 
-    def check_ready(self) -> None:
+    async def check_ready(self) -> None:
         """Raise NotReadyError when nothing can be scored right now."""
         self.live.check_answering()
+        if not self.live.is_answering:
+            await self.live.probe()
 
     def find(self, name: str, version: int | None = None) -> VersionScorer:
         """Return the scorer of a named model, and version if given, that answers now.

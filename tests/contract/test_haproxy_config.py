@@ -12,7 +12,7 @@ from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig,
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 from ray.serve.config import HTTPOptions
 
-from serve_app.deployments.proxy_front import render_error, rewrite_config
+from serve_app.deployments.proxy_front import _DETAILS, MAX_REQUESTS, render_error, rewrite_config
 
 pytestmark = pytest.mark.contract
 
@@ -70,20 +70,22 @@ def test_the_mended_configuration_has_none_of_it_left(generated):
     folder, text = generated
     mended = rewrite_config(text, str(folder))
     assert re.findall(r"^\s*errorfile (\d+) (\S+)$", mended, re.MULTILINE) == [
-        (c, f"{folder}/{c}.http") for c in ("502", "503", "504")
+        (str(c), f"{folder}/{c}.http") for c in _DETAILS
     ]
     assert "backup" not in mended
     assert set(re.findall(r"^\s*bind (\S+?):\d+", mended, re.MULTILINE)) == {"127.0.0.1"}
+    kept = re.findall(r"^\s*server (g\d) ", text, re.MULTILINE)
     frontend = mended.partition("frontend http_frontend\n")[2].splitlines()
     assert frontend[0].strip() == "bind 127.0.0.1:8000"
-    assert frontend[1].strip().startswith("http-request del-header x-request-id unless")
-    kept = re.findall(r"^\s*server (g\d) ", text, re.MULTILINE)
+    assert frontend[1].strip().startswith("http-request deny deny_status 405 unless")
+    assert "return status 404" not in mended.partition("backend default_backend\n")[2]
+    assert len(re.findall(rf"^\s*server \S+ \S+ maxconn {MAX_REQUESTS} check", mended, re.MULTILINE)) == len(kept)
     assert re.findall(r"^\s*server (\S+)", mended, re.MULTILINE) == kept
 
 
 def test_haproxy_takes_the_mended_configuration(generated):
     folder, text = generated
-    for cause in (502, 503, 504):
+    for cause in _DETAILS:
         (folder / f"{cause}.http").write_text(render_error(cause), newline="")
     path = folder / "mended.cfg"
     path.write_text(rewrite_config(text, str(folder)))

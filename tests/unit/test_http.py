@@ -602,9 +602,12 @@ def test_before_the_first_split_a_service_is_alive_but_not_ready():
     run_virtual(main())
 
 
-def test_a_service_whose_replicas_were_just_lost_is_not_ready_for_a_moment(package):
+def test_a_service_that_lost_its_replicas_is_not_ready_until_they_answer_again(package):
+    lost = True
+
     async def gone():
-        raise ReplicaLostError("gone")
+        if lost:
+            raise ReplicaLostError("gone")
 
     async def main():
         async with Service(package, before_encode=gone) as service:
@@ -612,6 +615,10 @@ def test_a_service_whose_replicas_were_just_lost_is_not_ready_for_a_moment(packa
             answer = await service.client.get("/readyz")
             assert_problem(answer, 503)
             assert answer.headers["retry-after"] == "1"
+            await asyncio.sleep(1)
+            assert_problem(await service.client.get("/readyz"), 503)
+            nonlocal lost
+            lost = False
             await asyncio.sleep(1)
             assert (await service.client.get("/readyz")).status_code == 200
 

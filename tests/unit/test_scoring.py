@@ -139,8 +139,9 @@ def test_a_version_without_replicas_refuses_at_once_for_the_cool_down_and_then_r
             assert refused.value.retry_after_s >= 1.0
         assert len(encoder.batches) == 2
         await asyncio.sleep(COOL_DOWN_S * 0.2)
-        assert scorer.is_answering
+        assert not scorer.is_answering  # nothing was answered yet
         assert (await scorer.score(row, now() + 5)).probability == oracle(package, 1)[0]
+        assert scorer.is_answering
 
     run_virtual(main())
 
