@@ -188,14 +188,18 @@ def _deploy(settings: Settings, spec: ClusterSpec, registry: DirectoryRegistry, 
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     chosen: Profile = settings.profile
-    with err.status(f"starting {name} v{version} and the gateway"):
-        ray.init(address=spec.address, log_to_driver=False, logging_level="ERROR")
-        serve.start(http_options={"host": spec.host, "port": spec.http_port})
-        run_version(name, version, registry.locate(name, version), chosen)
-        SplitFile(split_path(settings)).write({"revision": 1, "model": name, "stable": version})
-        run_gateway(settings, chosen)
-        _await_ready(spec)
-        ray.shutdown()
+    try:
+        with err.status(f"starting {name} v{version} and the gateway"):
+            ray.init(address=spec.address, log_to_driver=False, logging_level="ERROR")
+            serve.start(http_options={"host": spec.host, "port": spec.http_port})
+            run_version(name, version, registry.locate(name, version), chosen)
+            SplitFile(split_path(settings)).write({"revision": 1, "model": name, "stable": version})
+            run_gateway(settings, chosen)
+            _await_ready(spec)
+    except (ray.exceptions.RayError, RuntimeError, OSError) as exc:
+        raise InvariantError(f"the applications did not start: {exc}") from exc
+    finally:
+        ray.shutdown()  # a driver whose cluster is stopped under it ends the whole process
 
 
 def _await_ready(spec: ClusterSpec) -> None:

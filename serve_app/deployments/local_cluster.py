@@ -10,8 +10,11 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
+import itertools
 import json
 import os
+import random
+import resource
 import shutil
 import socket
 import subprocess
@@ -32,6 +35,8 @@ START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 3.0
 LOOPBACK: Final = "127.0.0.1"
 DASHBOARD_PORT: Final = 8265
+PORT_RANGE: Final = range(20_000, 30_000)
+"""Above Ray's worker ports (10002-19999), below its replicas' (30000) and the kernel's (32768)."""
 OBJECT_STORE_BYTES: Final = 2 * 1024**3
 
 
@@ -142,7 +147,7 @@ def cluster_environment(spec: ClusterSpec) -> dict[str, str]:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(spec.run_dir / "haproxy-front"),
         "SCORECAT_HAPROXY": _haproxy_binary(),
-        "RAY_SERVE_HAPROXY_MAXCONN": "10000",
+        "RAY_SERVE_HAPROXY_MAXCONN": str(_max_connections()),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(proxy / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(proxy / "a.sock"),
@@ -280,12 +285,20 @@ def _is_free(host: str, port: int) -> bool:
     return True
 
 
+def _max_connections() -> int:
+    """Return how many connections HAProxy may hold: each takes two files, and it keeps some thousands aside."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 10_000 if hard == resource.RLIM_INFINITY else max(1_000, min(10_000, (hard - 6_000) // 2))
+
+
 def _free_ports(n: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Return free ports below the range from which the kernel takes the ports of outgoing connections.
+
+    In that range a process that keeps trying to reach a server not yet listening may be given the
+    very port it tries, connect to itself, and keep the server from starting.
+    """
+    candidates = random.SystemRandom().sample(PORT_RANGE, 40 * n)
+    return list(itertools.islice((port for port in candidates if _is_free(LOOPBACK, port)), n))
 
 
 def _name_listener(port: int) -> str:
