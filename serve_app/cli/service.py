@@ -72,8 +72,8 @@ def up(
         name, wanted = _parse_model(model, settings)
         if not registry.names() and model is None:
             _train_demo(registry, name)
-        if wanted == CHAMPION and registry.versions(name) and CHAMPION not in registry.aliases(name).versions:
-            registry.move_alias(name, CHAMPION, registry.versions(name)[-1])
+        if wanted == CHAMPION and registry.versions(name) == [1] and not registry.aliases(name).versions:
+            registry.move_alias(name, CHAMPION, 1)  # publishing was cut short before the alias was set
         version = registry.resolve(name, wanted)
         load_parts(registry.locate(name, version))  # a torn package is refused before anything starts
         spec = _start(settings, registry, name, version)

@@ -97,6 +97,14 @@ def test_an_interrupted_replay_prints_what_it_knows(fresh, tmp_path):
     assert "Traceback" not in complaints
 
 
+@pytest.mark.parametrize("options", [["--profile", "production"], ["--port", "1"], ["--model", "purchase@7"]])
+def test_up_with_other_options_while_running_is_refused(fresh, options):
+    done = fresh.run("up", *options, check=False)
+    assert done.returncode == 2
+    assert "scorecat down" in done.stderr or "version 7" in done.stderr
+    assert fresh.is_answering()
+
+
 def test_a_port_in_use_is_named_and_nothing_is_started(tmp_path, package_dir):
     service = ServiceProcess(tmp_path)
     publish(service, package_dir)
@@ -135,6 +143,7 @@ def test_down_leaves_no_process_and_no_listening_port(tmp_path, package_dir):
     spec = load_spec(service.home)
     pids = {p.pid for p in find_processes(spec)}
     assert service.port in {port for port, _ in find_listeners()}
+    (service.home / "cluster.json").write_text("{")  # a damaged record hides nothing from down
     service.down()
     assert find_processes(spec) == []
     assert not {p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE}
