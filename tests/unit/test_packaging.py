@@ -41,7 +41,9 @@ def test_a_package_proves_its_golden_rows(package):
 def test_a_package_proves_its_golden_rows_after_it_was_read_from_disk(package_dir):
     parts = load_parts(package_dir)
     prove_encoder(parts, FeatureEncoder(parts.manifest.features, parts.vocabularies))
-    prove_model(load_package(package_dir, lambda path: CatBoostBinaryModel.load(path, thread_count=2)))
+    loaded = load_package(package_dir, lambda path: CatBoostBinaryModel.load(path, thread_count=2))
+    prove_model(loaded)
+    assert loaded.golden.num_rows >= 64
 
 
 def test_golden_probabilities_are_those_of_the_classifier_to_the_last_bit(package):

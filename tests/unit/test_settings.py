@@ -90,7 +90,7 @@ def test_only_the_given_environment_is_read(monkeypatch):
 
 
 def test_settings_can_be_read_inside_the_cluster_scorecat_started(tmp_path):
-    load_settings(cluster_environment(plan_cluster(tmp_path, "127.0.0.1", 8000, 1)))
+    assert load_settings(cluster_environment(plan_cluster(tmp_path, "127.0.0.1", 8000, 1))).port == 8000
 
 
 def test_settings_do_not_change_after_they_were_read():
