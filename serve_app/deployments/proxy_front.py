@@ -73,7 +73,7 @@ _REQUEST_RULES: Final = """\
 _DEFAULTS: Final = """\
     option http-buffer-request
     timeout http-request 10s
-    timeout check 5s
+    timeout check 3s
     timeout queue 2s
 """
 """A request must arrive within 10 s, its body too as far as it fits a buffer; a busy Gateway is not

@@ -57,7 +57,7 @@ def test_a_gateway_that_hangs_does_not_take_the_others_down(production):
     pid = production.deployments()["gateway"]["Gateway"][0]
     os.kill(pid, signal.SIGSTOP)
     try:
-        time.sleep(5)  # HAProxy asks every second and takes a server out after two failures
+        time.sleep(10)  # HAProxy asks every second, waits 3 s, and takes a server out after two failures
         answers = [production.predict().status_code for _ in range(10)]
         assert answers == [200] * 10
     finally:
