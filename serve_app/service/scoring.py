@@ -97,6 +97,9 @@ class VersionScorer:
     async def score_batch(self, batch: pa.RecordBatch, deadline_at: float) -> tuple[EncodedBatch, NDArray[np.float64]]:
         """Encode and predict a batch as it is; return what was encoded and P(class 1) of its accepted rows."""
         self.check_answering()
+        return await self._run_both(batch, deadline_at)
+
+    async def _run_both(self, batch: pa.RecordBatch, deadline_at: float) -> tuple[EncodedBatch, NDArray[np.float64]]:
         encoded = await self._retry(lambda t: self._encoder.encode(batch, timeout_s=t), deadline_at)
         found = await self._retry(lambda t: self._model.predict(encoded.matrix, timeout_s=t), deadline_at)
         return encoded, found
@@ -119,8 +122,7 @@ class VersionScorer:
 
     async def _score_rows(self, rows: Sequence[Values], deadline_at: float) -> Sequence[Score | Exception]:
         batch = self._build_batch(rows)
-        encoded = await self._retry(lambda t: self._encoder.encode(batch, timeout_s=t), deadline_at)
-        probabilities = await self._retry(lambda t: self._model.predict(encoded.matrix, timeout_s=t), deadline_at)
+        encoded, probabilities = await self._run_both(batch, deadline_at)
         return self._collect(len(rows), encoded, probabilities.tolist())
 
     def _build_batch(self, rows: Sequence[Values]) -> pa.RecordBatch:
