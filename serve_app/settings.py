@@ -64,5 +64,6 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     )
 
 
-INTERNAL = frozenset({"SCORECAT_CLUSTER", "SCORECAT_HAPROXY"})
-"""Names that scorecat sets for its own processes: the mark `down` finds them by, the proxy's binary."""
+INTERNAL = frozenset({"SCORECAT_CLUSTER", "SCORECAT_HAPROXY", "SCORECAT_PARCELS"})
+"""Names that scorecat sets for its own processes: the mark `down` finds them by, the proxy's binary,
+the folder for arrays in shared memory."""

@@ -20,6 +20,7 @@ from serve_app.adapters.split_file import SplitFile
 from serve_app.core.errors import GoldenMismatchError
 from serve_app.deployments.bind_node import bind_to_node_address
 from serve_app.deployments.handles import EncoderHandle, ModelHandle, version_app
+from serve_app.deployments.parcels import sweep
 from serve_app.http.app import create_app
 from serve_app.http.asgi import ASGIApp
 from serve_app.service.microbatch import BatchLimits
@@ -29,6 +30,8 @@ from serve_app.service.scoring import Scoring, VersionScorer
 POLL_S: Final = 0.25
 """How often a Gateway looks at the split record."""
 PROBE_TIMEOUT_S: Final = 10.0
+SWEEP_S: Final = 60.0
+"""How often a Gateway removes parcels of requests whose owner was killed."""
 
 logger = logging.getLogger("scorecat.gateway")
 
@@ -66,7 +69,9 @@ class Gateway:
         self._scoring = Scoring(SplitFile(Path(config.split_path)), self._connect)
         with contextlib.suppress(Exception):  # the poll below tries again; /readyz says no until then
             await self._scoring.refresh()
-        self._tasks = [asyncio.create_task(self._follow_split()), asyncio.create_task(self._access_log.run())]
+        self._tasks = [
+            asyncio.create_task(work) for work in (self._follow_split(), self._access_log.run(), _sweep_parcels())
+        ]
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the ASGI application; Ray calls this after the constructor."""
@@ -95,3 +100,9 @@ class Gateway:
         if not np.allclose(found, expected, rtol=0, atol=GOLDEN_TOLERANCE):
             raise GoldenMismatchError(f"{app} answered its first golden row with {found[0]!r}, not {expected[0]!r}")
         return VersionScorer(version, parts.manifest, encoder, model, self._config.limits)
+
+
+async def _sweep_parcels() -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        sweep()

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve_app.adapters.catboost_model import CatBoostBinaryModel
 from serve_app.adapters.package_dir import load_package, load_parts
-from serve_app.core.encoding import EncodedBatch, FeatureEncoder
+from serve_app.core.encoding import EncodedBatch, FeatureEncoder, RowError
 from serve_app.deployments.bind_node import bind_to_node_address
+from serve_app.deployments.parcels import PackedBatch, Parcel, pack, unpack
 from serve_app.service.packaging import prove_encoder, prove_model
 
-INLINE_ROWS: Final = 1024
-"""Batches up to here (about 1 ms of work) are done on the event loop; a thread costs more than it saves."""
+INLINE_ENCODE_ROWS: Final = 16_384
+INLINE_PREDICT_ROWS: Final = 4096
+"""Batches up to these (about 2 ms of work) are done on the event loop; larger ones in a thread beside it,
+so that online rows need not wait for them."""
 
 
 class Encoder:
@@ -39,9 +41,20 @@ class Encoder:
         prove_encoder(parts, self._encoder)
         self._model = model
 
-    async def encode(self, batch: pa.RecordBatch) -> EncodedBatch:
+    async def encode(self, packed: PackedBatch) -> EncodedBatch:
         """Encode a batch, see `FeatureEncoder.encode`."""
-        if batch.num_rows <= INLINE_ROWS:
+        return await self._run(packed)
+
+    async def encode_rows(
+        self, packed: PackedBatch | Parcel
+    ) -> tuple[NDArray[np.float32] | Parcel, NDArray[np.int64] | None, tuple[RowError, ...]]:
+        """Encode a batch of a table; return matrix, accepted rows (None for all of them) and errors."""
+        encoded = await self._run(unpack(packed))
+        return pack(encoded.matrix), encoded.rows if encoded.errors else None, encoded.errors
+
+    async def _run(self, packed: PackedBatch) -> EncodedBatch:
+        batch = packed.unpack()
+        if batch.num_rows <= INLINE_ENCODE_ROWS:
             return self._encoder.encode(batch)
         return await asyncio.to_thread(self._encoder.encode, batch)
 
@@ -63,8 +76,9 @@ class CatBoostModel:
         prove_model(loaded)
         self._model = loaded.model
 
-    async def predict(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+    async def predict(self, given: NDArray[np.float32] | Parcel) -> NDArray[np.float64]:
         """Return P(class 1), (n,), for a matrix (n, n_features)."""
-        if matrix.shape[0] <= INLINE_ROWS:
+        matrix: NDArray[np.float32] = unpack(given)
+        if matrix.shape[0] <= INLINE_PREDICT_ROWS:
             return self._model.predict(matrix)
         return await asyncio.to_thread(self._model.predict, matrix)

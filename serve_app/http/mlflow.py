@@ -82,10 +82,11 @@ def create_router(bulk: Bulk) -> APIRouter:
         parser = choose_parser(request.headers.get("content-type", ""))
         scorer = bulk.scoring.live
         body = await bulk.read(request, deadline_at)
-        parsed = await bulk.run(lambda: parser(body, scorer.manifest.features), len(body))
+        parsed = await bulk.parse(parser, body, scorer.manifest.features, deadline_at)
         scores = await bulk.score(scorer, parsed, deadline_at)
         refuse_if_all_rejected(scores)
-        answer = await bulk.run(lambda: DUMPERS[media](scores), 8 * len(scores.probabilities))
+        n_bytes = 8 * len(scores.probabilities)
+        answer = await bulk.run(lambda: DUMPERS[media](scores), n_bytes, is_binary=media == ARROW)
         headers = {"X-Model-Version": str(scores.version), "X-Route-Reason": scores.reason}
         return Response(answer, 200, headers, media_type=media)
 

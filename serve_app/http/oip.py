@@ -12,6 +12,7 @@ from serve_app import __version__
 from serve_app.core.errors import NotFoundError
 from serve_app.http.bulk import Bulk, parse_content_length
 from serve_app.http.mlflow import refuse_if_all_rejected
+from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.schemas import InferResponse, Live, ModelMetadata, Ready, ServerMetadata, TensorMetadata
 from serve_app.http.tensors import InferRequest, dump_tensor, parse_infer
@@ -96,7 +97,11 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
         length = parse_content_length(request.headers.get(HEADER_LENGTH))
         scorer = _find(bulk.scoring, model, version)
         body = await bulk.read(request, deadline_at)
-        asked = await bulk.run(lambda: parse_infer(body, length, scorer.manifest.features), len(body))
+        features = scorer.manifest.features
+        if (len(body) if length is None else length) > MIN_BYTES:
+            asked = await bulk.run_apart(deadline_at, parse_infer, body, length, features)
+        else:
+            asked = await bulk.run(lambda: parse_infer(body, length, features), len(body))
         scores = await bulk.score(scorer, asked.table, deadline_at)
         refuse_if_all_rejected(scores)
         return await bulk.run(lambda: _answer(model, asked, scores), 24 * len(scores.probabilities))

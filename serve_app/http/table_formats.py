@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from serve_app.core.encoding import RowError
 from serve_app.core.errors import MalformedBodyError, PayloadTooLargeError, UnsupportedMediaError
 from serve_app.core.features import FeatureSpec, arrow_schema
+from serve_app.core.recommendation import BANDS
 from serve_app.http.columns import MAX_ROWS, ParsedTable, check_shape, table_from_arrow, table_from_lists
 from serve_app.http.ipc_limits import check_stream
 from serve_app.service.table_scoring import TableScores
@@ -222,18 +223,24 @@ def describe_row_error(error: RowError) -> dict[str, Any]:
 def answer_table(scores: TableScores) -> pa.Table:
     """Return the answer's columns: probability, recommendation, version, error."""
     n_rows = len(scores.probabilities)
-    messages: list[str | None] = [None] * n_rows
-    for error in scores.errors:
-        messages[error.row] = f"{error.feature} {error.detail}"
-    bad = np.isnan(scores.probabilities)
+    bad = scores.bands < 0 if scores.errors else None
     return pa.table(
         {
             "probability": pa.array(scores.probabilities, mask=bad),
-            "recommendation": pc.if_else(pa.array(bad), pa.scalar(None, pa.string()), pa.array(scores.recommendations)),
+            "recommendation": pc.take(pa.array(BANDS.tolist()), pa.array(scores.bands, mask=bad)),
             "version": pa.array(np.full(n_rows, scores.version, dtype=np.int64)),
-            "error": pa.array(messages, pa.string()),
+            "error": _messages(scores),
         }
     )
+
+
+def _messages(scores: TableScores) -> pa.Array:
+    if not scores.errors:
+        return pa.nulls(len(scores.bands), pa.string())
+    messages: list[str | None] = [None] * len(scores.bands)
+    for error in scores.errors:
+        messages[error.row] = f"{error.feature} {error.detail}"
+    return pa.array(messages, pa.string())
 
 
 def dump_arrow(scores: TableScores) -> bytes:

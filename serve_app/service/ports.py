@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve_app.core.encoding import EncodedBatch
+from serve_app.core.encoding import EncodedBatch, RowError
 from serve_app.core.manifest import Manifest
 
 
@@ -111,19 +111,53 @@ class Registry(Protocol):
         ...
 
 
+def _keep() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRows:
+    """Encoded rows of a table on their way to the model.
+
+    Attributes
+    ----------
+    matrix : object
+        What `ModelPort.predict` of the same version takes: the matrix, or where it is. Nobody else
+        reads it, so a large one need not pass through this process.
+    rows : ndarray of int64, shape (n_ok,)
+        For each row of the matrix, its index in the input.
+    errors : tuple of RowError
+        One per rejected row, ordered by row.
+    release : callable
+        Gives back what the matrix holds; to be called once the rows are predicted.
+    """
+
+    matrix: Any
+    rows: NDArray[np.int64]
+    errors: tuple[RowError, ...]
+    release: Callable[[], None] = _keep
+
+
 class EncoderPort(Protocol):
-    """The Encoder replicas of one version."""
+    """The Encoder replicas of one version; every call raises ReplicaLostError when none answers in time."""
 
     async def encode(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedBatch:
-        """Encode a batch; raises ReplicaLostError when no replica answers in time."""
+        """Encode a batch and bring everything back."""
+        ...
+
+    async def encode_rows(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedRows:
+        """Encode a batch of a table for the model."""
         ...
 
 
 class ModelPort(Protocol):
     """The CatBoostModel replicas of one version."""
 
-    async def predict(self, matrix: NDArray[np.float32], *, timeout_s: float) -> NDArray[np.float64]:
-        """Return probabilities (n,); raises ReplicaLostError when no replica answers in time."""
+    async def predict(self, matrix: Any, *, timeout_s: float) -> NDArray[np.float64]:
+        """Return probabilities (n,) for a matrix or for `EncodedRows.matrix`.
+
+        Raises ReplicaLostError when no replica answers in time.
+        """
         ...
 
 

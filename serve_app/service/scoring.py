@@ -18,7 +18,7 @@ from serve_app.core.features import arrow_schema
 from serve_app.core.manifest import Manifest
 from serve_app.core.recommendation import Recommendation
 from serve_app.service.microbatch import BatchLimits, MicroBatcher
-from serve_app.service.ports import EncoderPort, ModelPort, SplitSource
+from serve_app.service.ports import EncodedRows, EncoderPort, ModelPort, SplitSource
 
 CALL_TIMEOUT_S: Final = 2.0
 """A replica that has not answered a micro-batch by then (normally milliseconds) is taken for lost."""
@@ -94,15 +94,21 @@ class VersionScorer:
         self.check_answering()
         return await self._batcher.submit(values, deadline_at)
 
-    async def score_batch(self, batch: pa.RecordBatch, deadline_at: float) -> tuple[EncodedBatch, NDArray[np.float64]]:
-        """Encode and predict a batch as it is; return what was encoded and P(class 1) of its accepted rows."""
-        self.check_answering()
-        return await self._run_both(batch, deadline_at)
+    async def score_batch(self, batch: pa.RecordBatch, deadline_at: float) -> tuple[EncodedRows, NDArray[np.float64]]:
+        """Encode and predict a batch as it is; return its accepted rows, its errors, and P(class 1) of the former.
 
-    async def _run_both(self, batch: pa.RecordBatch, deadline_at: float) -> tuple[EncodedBatch, NDArray[np.float64]]:
-        encoded = await self._retry(lambda t: self._encoder.encode(batch, timeout_s=t), deadline_at)
-        found = await self._retry(lambda t: self._model.predict(encoded.matrix, timeout_s=t), deadline_at)
-        return encoded, found
+        The matrix has been released when this returns.
+        """
+        self.check_answering()
+        encoded: EncodedRows = await self._retry(lambda t: self._encoder.encode_rows(batch, timeout_s=t), deadline_at)
+        try:
+            return encoded, await self._predict(encoded.matrix, deadline_at)
+        finally:
+            encoded.release()
+
+    async def _predict(self, matrix: Any, deadline_at: float) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = await self._retry(lambda t: self._model.predict(matrix, timeout_s=t), deadline_at)
+        return found
 
     async def probe(self) -> None:
         """Send no rows through both deployments; raises ReplicaLostError while one is gone."""
@@ -122,7 +128,8 @@ class VersionScorer:
 
     async def _score_rows(self, rows: Sequence[Values], deadline_at: float) -> Sequence[Score | Exception]:
         batch = self._build_batch(rows)
-        encoded, probabilities = await self._run_both(batch, deadline_at)
+        encoded = await self._retry(lambda t: self._encoder.encode(batch, timeout_s=t), deadline_at)
+        probabilities = await self._predict(encoded.matrix, deadline_at)
         return self._collect(len(rows), encoded, probabilities.tolist())
 
     def _build_batch(self, rows: Sequence[Values]) -> pa.RecordBatch:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from serve_app.core.encoding import RowError
 from serve_app.core.errors import DeadlineExceededError, OverloadedError
+from serve_app.core.recommendation import BANDS
 from serve_app.service.scoring import VersionScorer
 
-SLICE_ROWS: Final = 4096
+SLICE_ROWS: Final = 16_384
 """Rows of one call: about 3 ms of prediction, so online rows on the same replica wait no longer than that."""
 MAX_SLICES: Final = 4
 """Slices of one Gateway under way at once; more would only queue at the replicas."""
@@ -32,8 +33,8 @@ class TableScores:
     ----------
     probabilities : ndarray of float64, shape (n,)
         In row order; NaN for rejected rows.
-    recommendations : ndarray of str, shape (n,)
-        Bands; empty for rejected rows.
+    bands : ndarray of int8, shape (n,)
+        Recommendations as indices into `serve_app.core.recommendation.BANDS`; -1 for rejected rows.
     version : int
     reason : str
         Why this version.
@@ -42,10 +43,15 @@ class TableScores:
     """
 
     probabilities: NDArray[np.float64]
-    recommendations: NDArray[np.str_]
+    bands: NDArray[np.int8]
     version: int
     reason: str
     errors: tuple[RowError, ...]
+
+    @property
+    def recommendations(self) -> NDArray[np.str_]:
+        """Words of the bands, (n,); empty for rejected rows."""
+        return np.append(BANDS, "")[self.bands]
 
 
 class TableScorer:
@@ -103,9 +109,7 @@ class TableScorer:
 
 def _slices(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
     for start in range(0, batch.num_rows, SLICE_ROWS):
-        part = batch.slice(start, SLICE_ROWS)
-        # A slice pickles the buffers of the whole table; its own message holds only its rows.
-        yield start, pa.ipc.read_record_batch(part.serialize(), batch.schema)
+        yield start, batch.slice(start, SLICE_ROWS)
 
 
 def _join(
@@ -115,7 +119,7 @@ def _join(
     errors = {e.row: e for _, found in parts for e in found} | {e.row: e for e in known}
     bad = np.fromiter(errors, np.int64, len(errors))
     probabilities[bad] = np.nan
-    recommendations = scorer.manifest.thresholds.recommend_many(probabilities)
-    recommendations[bad] = ""
+    bands = scorer.manifest.thresholds.band_many(probabilities)
+    bands[bad] = -1
     ordered = tuple(errors[row] for row in sorted(errors))
-    return TableScores(probabilities, recommendations, scorer.version, "only-version", ordered)
+    return TableScores(probabilities, bands, scorer.version, "only-version", ordered)

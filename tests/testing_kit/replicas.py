@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from serve_app.core.encoding import EncodedBatch, FeatureEncoder
 from serve_app.http.asgi import AccessLog
 from serve_app.service.microbatch import BatchLimits
-from serve_app.service.ports import EncoderPort, Model, ModelPort, Package, SplitSource
+from serve_app.service.ports import EncodedRows, EncoderPort, Model, ModelPort, Package, SplitSource
 from serve_app.service.scoring import Scoring, VersionScorer
 
 Before = Callable[[], Awaitable[None]]
@@ -33,6 +33,10 @@ class LocalEncoder(EncoderPort):
         if self.before is not None:
             await self.before()
         return self.encoder.encode(batch)
+
+    async def encode_rows(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedRows:
+        encoded = await self.encode(batch, timeout_s=timeout_s)
+        return EncodedRows(encoded.matrix, encoded.rows, encoded.errors)
 
 
 @dataclass
