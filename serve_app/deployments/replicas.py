@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +21,10 @@ from serve_app.service.packaging import prove_encoder, prove_model
 
 INLINE_ENCODE_ROWS: Final = 16_384
 INLINE_PREDICT_ROWS: Final = 4096
-"""Batches up to these (about 2 ms of work) are done on the event loop; larger ones in a thread beside it,
+"""Batches up to these (about 2 ms of work) are done on the event loop; larger ones in threads beside it,
 so that online rows need not wait for them."""
+SLICE_ROWS: Final = 8192
+"""Most rows of one predict call in a thread."""
 
 
 class Encoder:
@@ -75,10 +80,25 @@ class CatBoostModel:
         loaded = load_package(Path(package), lambda path: CatBoostBinaryModel.load(path, thread_count=thread_count))
         prove_model(loaded)
         self._model = loaded.model
+        # A table comes alone more often than not, and then a core beside this one is idle.
+        self._n_threads = min(2, os.cpu_count() or 1)
+        self._threads = ThreadPoolExecutor(self._n_threads, thread_name_prefix="predict")
 
     async def predict(self, given: NDArray[np.float32] | Parcel) -> NDArray[np.float64]:
         """Return P(class 1), (n,), for a matrix (n, n_features)."""
         matrix: NDArray[np.float32] = unpack(given)
-        if matrix.shape[0] <= INLINE_PREDICT_ROWS:
+        n_rows = matrix.shape[0]
+        if n_rows <= INLINE_PREDICT_ROWS:
             return self._model.predict(matrix)
-        return await asyncio.to_thread(self._model.predict, matrix)
+        n_slices = self._n_threads * math.ceil(n_rows / (self._n_threads * SLICE_ROWS))
+        step = math.ceil(n_rows / n_slices)
+        loop = asyncio.get_running_loop()
+        parts = [
+            loop.run_in_executor(self._threads, self._predict_slice, matrix, start, start + step)
+            for start in range(0, n_rows, step)
+        ]
+        return np.concatenate(await asyncio.gather(*parts))
+
+    def _predict_slice(self, matrix: NDArray[np.float32], start: int, stop: int) -> NDArray[np.float64]:
+        # CatBoost reads a column-major matrix 1.3 times as fast, and a slice of one is neither.
+        return self._model.predict(np.asfortranarray(matrix[start:stop]))
