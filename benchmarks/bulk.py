@@ -27,7 +27,7 @@ ARROW_HERE = "read Arrow + encode + predict_proba, one process"
 SERVICE_ARROW = "service, Arrow stream"
 SERVICE_JSON = "service, JSON dataframe_records"
 TURN = 8
-"""Calls of one form before the next has its turn: most of them find caches and threads warm, as in a stream of tables."""
+"""Calls of one form before the next has its turn: most find caches and threads warm, as in a stream of tables."""
 
 
 class Bulk:
