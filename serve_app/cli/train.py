@@ -24,7 +24,13 @@ from serve_app.service.event_partitions import EventSource
 from serve_app.service.model_facts import ModelFacts
 from serve_app.service.ports import Registry
 from serve_app.service.retraining import Parent
-from serve_app.service.training import DEFAULT_PARAMS, DEMO_EVENTS, DEMO_PARAMS, TrainingOptions, TrainingTools
+from serve_app.service.training_options import (
+    DEFAULT_PARAMS,
+    DEMO_EVENTS,
+    DEMO_PARAMS,
+    TrainingOptions,
+    TrainingTools,
+)
 from serve_app.settings import load_settings
 
 CHAMPION: Final = "champion"

@@ -142,8 +142,9 @@ def decide_verdict(differences: Sequence[Difference]) -> Verdict:
 
 
 def _describe(one: Difference, what: str) -> str:
+    name = one.metric.replace("_", " ")
     return (
-        f"{one.metric.replace('_', ' ')} {what}: {one.candidate:.5f} against {one.parent:.5f}, difference {one.difference:+.5f} "
+        f"{name} {what}: {one.candidate:.5f} against {one.parent:.5f}, difference {one.difference:+.5f} "
         f"({one.low:+.5f} to {one.high:+.5f}), margin {one.margin:.5f}"
     )
 

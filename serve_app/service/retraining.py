@@ -158,12 +158,12 @@ def compare_with_parent(
         "n_users": candidate.n_clusters,
         "n_rejected_by_parent": len(scores.encoded.errors),
         "differences": differences_to_json(differences),
-        "notes": _overlap_notes(rows, parent.manifest),
+        "notes": overlap_notes(rows, parent.manifest),
     }
     return verdict, comparison
 
 
-def _overlap_notes(rows: TrainingRows, parent: Manifest) -> list[str]:
+def overlap_notes(rows: TrainingRows, parent: Manifest) -> list[str]:
     """Say when the parent may have learned from rows it is compared on, which favours it."""
     learned_to_s = parent.training.get("test_from_s")
     if learned_to_s is None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from serve_app.core.recommendation import Thresholds
 from serve_app.core.target import STOP, TEST, TRAIN
 from serve_app.service.assessment import Assessment, Slice, assess_model, round_metrics
 from serve_app.service.event_partitions import EventSource, Spill
-from serve_app.service.packaging import PackageWriter, build_package
+from serve_app.service.packaging import build_package
 from serve_app.service.ports import Model
 from serve_app.service.retraining import (
     Parent,
@@ -33,106 +33,12 @@ from serve_app.service.retraining import (
     score_by_parent,
 )
 from serve_app.service.training_manifest import describe_training, pick_golden_rows
+from serve_app.service.training_options import TrainingOptions, TrainingTools
 from serve_app.service.training_rows import TrainingRows, choose_vocabularies, collect_rows, encode_rows
-
-DEFAULT_PARAMS: Final[Mapping[str, Any]] = {
-    "iterations": 1000,
-    "learning_rate": 0.05,
-    "depth": 6,
-    "l2_leaf_reg": 6.0,
-    "border_count": 128,
-    "early_stopping_rounds": 50,
-}
-
-DEMO_EVENTS: Final = 400_000
-DEMO_PARAMS: Final[Mapping[str, Any]] = {**DEFAULT_PARAMS, "iterations": 400, "learning_rate": 0.08}
-"""For a first model in about a minute on two cores."""
 
 _BANDS_STREAM: Final = 1
 _COMPARISON_STREAM: Final = 2
 """Each measurement draws from a stream of its own, so that adding one changes no other figure."""
-
-
-class TrainModel(Protocol):
-    """Trains a model, see `serve_app.adapters.catboost_model.train_classifier`."""
-
-    def __call__(
-        self,
-        train: tuple[NDArray[np.float32], NDArray[np.int8]],
-        stop: tuple[NDArray[np.float32], NDArray[np.int8]],
-        feature_names: Sequence[str],
-        *,
-        init_model: Path | None = None,
-        **params: Any,
-    ) -> Model:
-        """Train on the first pair, stop early on the second, beginning with the trees of `init_model`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingOptions:
-    """What one training is made with.
-
-    Attributes
-    ----------
-    name : str
-        Model name.
-    seed : int
-        Of CatBoost and of the bootstrap.
-    params : mapping
-        CatBoost parameters.
-    max_rows : int
-        Above this many events only a share of the users (by hash) is trained on.
-    stop_share, test_share : float
-        Shares of the rows, by time, for early stopping and for the test.
-    min_count, max_classes : int
-        Bounds of the vocabularies.
-    by_rate : bool
-        Order category codes by the rate of positives in the training slice.
-    allow : tuple of str
-        Guards overridden by name.
-    bands : BandRule or None
-        How the bounds of the recommendation are set; None means as the parent's were, or 0.5 and 0.7.
-    """
-
-    name: str = "purchase"
-    seed: int = 0
-    params: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_PARAMS))
-    max_rows: int = 2_000_000
-    stop_share: float = 0.1
-    test_share: float = 0.2
-    min_count: int = 20
-    max_classes: int = 1000
-    by_rate: bool = False
-    allow: tuple[str, ...] = ()
-    bands: BandRule | None = None
-
-
-def _say_nothing(_: str) -> None:
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingTools:
-    """What a training takes from outside.
-
-    Attributes
-    ----------
-    fit, save
-        What trains and what writes files.
-    created_at : str
-        ISO 8601 time in UTC.
-    libraries : mapping of str to str
-        Versions for the manifest.
-    report : callable
-        Told in a few words what is done next.
-    """
-
-    fit: TrainModel
-    save: PackageWriter
-    created_at: str
-    libraries: Mapping[str, str]
-    report: Callable[[str], None] = _say_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +177,7 @@ def _fit(rows: TrainingRows, tools: TrainingTools, options: TrainingOptions, par
         random_seed=options.seed,
         **options.params,
     )
-    stop, test = (_slice(rows, matrix, model, code) for code in (STOP, TEST))
+    stop, test = (slice_rows(rows, matrix, model, code) for code in (STOP, TEST))
     return _Fitted(model, vocabularies, (parts[TRAIN][0], target[slices == TRAIN]), stop, test)
 
 
@@ -317,7 +223,8 @@ def _write(rows: TrainingRows, directory: Path, tools: TrainingTools, fitted: _F
     )
 
 
-def _slice(rows: TrainingRows, matrix: NDArray[np.float32], model: Model, code: int) -> Slice:
+def slice_rows(rows: TrainingRows, matrix: NDArray[np.float32], model: Model, code: int) -> Slice:
+    """Return one slice of the rows with the model's probabilities."""
     at = np.flatnonzero(rows.split.slices == code)
     part = np.asfortranarray(matrix[at])
     table = rows.table.select(["time_s", "event_type", "user_session", "product_id"]).take(pa.array(at))

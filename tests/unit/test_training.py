@@ -24,7 +24,8 @@ from serve_app.core.profile import PROFILE_SCHEMA
 from serve_app.service.model_page import render_model_page
 from serve_app.service.packaging import prove_model
 from serve_app.service.synthetic import GeneratedLog
-from serve_app.service.training import TrainingOptions, TrainingTools, train, train_rows
+from serve_app.service.training import train, train_rows
+from serve_app.service.training_options import TrainingOptions, TrainingTools
 from serve_app.service.training_rows import collect_rows
 
 pytestmark = pytest.mark.unit
