@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import version as library_version
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.markdown import Markdown
@@ -23,7 +23,6 @@ from serve_app.core.manifest import Manifest
 from serve_app.service.event_partitions import EventSource
 from serve_app.service.model_facts import ModelFacts
 from serve_app.service.ports import Registry
-from serve_app.service.retraining import Parent
 from serve_app.service.training_options import (
     DEFAULT_PARAMS,
     DEMO_EVENTS,
@@ -32,6 +31,9 @@ from serve_app.service.training_options import (
     TrainingTools,
 )
 from serve_app.settings import load_settings
+
+if TYPE_CHECKING:
+    from serve_app.service.retraining import Parent
 
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
@@ -118,6 +120,7 @@ def train(
 def load_parent(registry: DirectoryRegistry, name: str, wanted: str, *, is_continued: bool) -> Parent:
     """Load the version a candidate follows, by number or alias; raises NotFoundError, PackageError."""
     from serve_app.adapters.catboost_model import CatBoostBinaryModel
+    from serve_app.service.retraining import Parent
 
     version = registry.resolve(name, wanted.removeprefix(f"{name}@"))
     directory = registry.locate(name, version)

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from serve_app.core.profile import SCORE
 
@@ -30,14 +30,6 @@ FALSE_DISCOVERY_SHARE: Final = 0.01
 
 _EMPTY_BIN_ROWS: Final = 0.5
 """Added to every bin, so that one that is empty on one side gives a finite index."""
-
-VERDICT_WORDS: Final[Mapping[str, str]] = {
-    "none": "no more than chance",
-    "small": "small, beyond chance",
-    "moderate": "moderate",
-    "large": "large",
-    "too few rows": "too few rows to tell",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +49,7 @@ class Drift:
     missing_share, out_of_range_share, unseen_share : float
         Of the new rows.
     verdict : str
-        See `VERDICT_WORDS`.
+        See `judge_psi`.
     """
 
     feature: str
@@ -117,14 +109,27 @@ def psi_p_value(psi: float, n_bins: int, n_reference: float, n_new: float) -> fl
     """Return the probability of a PSI at least this large without drift."""
     if n_bins <= 1:
         return 1.0
-    return float(stats.chi2.sf(psi / (1 / n_reference + 1 / n_new), n_bins - 1))
+    return float(special.chdtrc(n_bins - 1, psi / (1 / n_reference + 1 / n_new)))
+
+
+def find_discoveries(p_values: Sequence[float], share: float) -> list[bool]:
+    """Return which of many tests to believe, so that at most this share of them is expected to be chance.
+
+    References
+    ----------
+    .. [1] Benjamini, Hochberg: Controlling the false discovery rate. J. R. Stat. Soc. B 57 (1995).
+    """
+    ordered = np.sort(np.asarray(p_values, dtype=np.float64))
+    passed = np.flatnonzero(ordered <= share * np.arange(1, len(ordered) + 1) / len(ordered))
+    limit = ordered[passed[-1]] if len(passed) else -1.0
+    return [bool(p_value <= limit) for p_value in p_values]
 
 
 def smallest_visible_psi(n_bins: int, n_reference: float, n_new: float) -> float:
     """Return the PSI from which chance is ruled out for a feature on its own."""
     if n_bins <= 1:
         return 0.0
-    return float(stats.chi2.isf(FALSE_DISCOVERY_SHARE, n_bins - 1)) * (1 / n_reference + 1 / n_new)
+    return float(special.chdtri(n_bins - 1, FALSE_DISCOVERY_SHARE)) * (1 / n_reference + 1 / n_new)
 
 
 def judge_psi(psi: float, expected: float, visible: float, *, is_beyond_chance: bool) -> Verdict:
@@ -214,9 +219,9 @@ def measure_drift(
     sizes = (n_reference, n_new)
     psis = [measure_psi(column.reference, column.new) for column in binned]
     p_values = [psi_p_value(psi, n_bins, *sizes) for psi, n_bins in psis]
-    is_beyond_chance = stats.false_discovery_control(p_values) <= FALSE_DISCOVERY_SHARE
+    is_beyond_chance = find_discoveries(p_values, FALSE_DISCOVERY_SHARE)
     drifts = []
-    for column, (psi, n_bins), p_value, beyond in zip(binned, psis, p_values, is_beyond_chance.tolist(), strict=True):
+    for column, (psi, n_bins), p_value, beyond in zip(binned, psis, p_values, is_beyond_chance, strict=True):
         expected, visible = expected_psi(n_bins, *sizes), smallest_visible_psi(n_bins, *sizes)
         verdict = judge_psi(psi, expected, visible, is_beyond_chance=beyond)
         missing, outside, unseen_share = column.odd_shares()

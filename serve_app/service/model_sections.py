@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from serve_app.core.drift import VERDICT_WORDS
 from serve_app.core.encoding import describe_rule
 from serve_app.core.features import FeatureSpec
 from serve_app.core.manifest import Manifest
@@ -18,6 +17,13 @@ TITLES: Final[Mapping[str, str]] = {
     "log_loss": "log loss",
     "brier": "Brier score",
     "ece": "expected calibration error",
+}
+VERDICT_WORDS: Final[Mapping[str, str]] = {
+    "none": "no more than chance",
+    "small": "small, beyond chance",
+    "moderate": "moderate",
+    "large": "large",
+    "too few rows": "too few rows to tell",
 }
 _BAR_WIDTH: Final = 24
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
@@ -121,7 +127,7 @@ def _percent(cell: Mapping[str, float | None]) -> str:
     value, low, high = (cell[key] for key in ("value", "low", "high"))
     if value is None or low is None or high is None:
         return "-"
-    return f"{value:.2%} ({low:.2%} to {high:.2%})"
+    return f"{value:.2%} ({low:.2%}-{high:.2%})"
 
 
 def _money(cell: Mapping[str, float | None]) -> str:

@@ -11,9 +11,11 @@ from serve_app.core.drift import (
     count_numbers,
     effective_rows,
     expected_psi,
+    find_discoveries,
     measure_drift,
     measure_psi,
     psi_p_value,
+    smallest_visible_psi,
 )
 from serve_app.core.features import UNKNOWN_CLASS
 from serve_app.core.profile import profile_classes, profile_numbers, profile_table
@@ -113,6 +115,22 @@ def test_without_drift_hardly_any_run_calls_one():
         for _ in range(200)
     )
     assert alarms <= 6
+
+
+def test_discoveries_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        p_values = rng.random(20) ** rng.integers(1, 6)
+        expected = stats.false_discovery_control(p_values) <= 0.05
+        assert find_discoveries(p_values.tolist(), 0.05) == expected.tolist()
+    assert find_discoveries([], 0.05) == []
+
+
+def test_p_values_are_those_of_the_chi_squared_distribution():
+    unit = 1 / 300 + 1 / 200
+    assert psi_p_value(21.7 * unit, 10, 300, 200) == pytest.approx(stats.chi2.sf(21.7, 9))
+    assert psi_p_value(smallest_visible_psi(10, 300, 200), 10, 300, 200) == pytest.approx(0.01)
+    assert psi_p_value(5.0, 1, 300, 200) == 1.0
 
 
 def test_few_rows_are_said_to_be_too_few():

@@ -16,9 +16,9 @@ from serve_app.adapters.event_log import EventLog
 from serve_app.adapters.event_spill import EventSpill
 from serve_app.adapters.package_dir import load_package, save_package
 from serve_app.adapters.plots import save_plot
-from serve_app.core.errors import InvalidDataError
+from serve_app.core.errors import GuardError, InvalidDataError
 from serve_app.core.features import PURCHASE_NAMES, UNKNOWN_CLASS
-from serve_app.core.guards import GuardError, check_calibration
+from serve_app.core.guards import check_calibration
 from serve_app.core.manifest import parse_manifest
 from serve_app.core.profile import PROFILE_SCHEMA
 from serve_app.service.model_page import render_model_page
