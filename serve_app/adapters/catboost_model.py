@@ -13,7 +13,7 @@ import numpy as np
 from catboost import CatBoostClassifier, CatBoostError, Pool
 from numpy.typing import NDArray
 
-from serve_app.core.errors import PackageError
+from serve_app.core.errors import BadRequestError, PackageError
 
 
 class CatBoostBinaryModel:
@@ -72,6 +72,8 @@ def train_classifier(
     train: tuple[NDArray[np.float32], NDArray[np.int8]],
     stop: tuple[NDArray[np.float32], NDArray[np.int8]],
     feature_names: Sequence[str],
+    *,
+    init_model: Path | None = None,
     **params: Any,
 ) -> CatBoostBinaryModel:
     """Train on log loss, stopping early on a slice of its own; no class weights, no resampling.
@@ -82,8 +84,15 @@ def train_classifier(
         Training rows and early-stopping rows.
     feature_names : sequence of str
         Names of the k columns.
+    init_model : Path, optional
+        A model file whose trees stay and are added to.
     **params
         CatBoost parameters, over the defaults here (seeded, quiet, all cores).
+
+    Raises
+    ------
+    BadRequestError
+        CatBoost cannot add to the trees of `init_model`.
     """
     settings: dict[str, Any] = {
         "loss_function": "Logloss",
@@ -95,9 +104,17 @@ def train_classifier(
     rounds = settings.pop("early_stopping_rounds", 50)
     names = list(feature_names)
     classifier = CatBoostClassifier(**settings)
-    classifier.fit(
-        Pool(train[0], train[1], feature_names=names),
-        eval_set=Pool(stop[0], stop[1], feature_names=names),
-        early_stopping_rounds=rounds,
-    )
+    try:
+        classifier.fit(
+            Pool(train[0], train[1], feature_names=names),
+            eval_set=Pool(stop[0], stop[1], feature_names=names),
+            early_stopping_rounds=rounds,
+            init_model=None if init_model is None else str(init_model),
+        )
+    except CatBoostError as exc:
+        if init_model is None:
+            raise
+        raise BadRequestError(
+            f"the parent's trees cannot be added to: {exc}. Train from scratch: leave --continue out"
+        ) from exc
     return CatBoostBinaryModel(classifier)

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.markdown import Markdown
 
-from serve_app.adapters.package_dir import load_manifest, load_package
+from serve_app.adapters.package_dir import MODEL, load_manifest, load_package
 from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.cli.console import JsonOption, out, print_json
+from serve_app.cli.models_table import describe_version, models_table
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.errors import BadRequestError
 from serve_app.service.model_page import render_model_page
@@ -32,23 +33,29 @@ def list_models(as_json: JsonOption = False) -> None:
         return
     if not models:
         out.print(f"no models in {registry.root}; `scorecat train EVENTS` makes one", markup=False)
-    for name, model in models.items():
-        for version in model["versions"]:
-            aliases = ", ".join(a for a, v in model["aliases"].items() if v == version["version"])
-            auc = version["roc_auc"]
-            quality = f"ROC-AUC {auc:.4f}" if auc is not None else "not measured here"
-            out.print(f"{name} v{version['version']:<4} {version['created_at']}  {quality}  {aliases}", markup=False)
+    out.print(models_table(models))
 
 
 @app.command("show")
 def show(model: ModelArgument, as_json: JsonOption = False) -> None:
-    """Print a model's page: quality with intervals, calibration, slices, data."""
+    """Print a model's page: quality with intervals, bands, importance, features, lineage."""
+    from serve_app.adapters.catboost_importance import load_facts
+
     directory, name, version = locate(model)
     manifest = load_manifest(directory)
+    facts = load_facts(directory / MODEL, manifest.feature_names)
     if as_json:
-        print_json({"model": name, "version": version, "path": str(directory), "manifest": manifest.to_json()})
+        print_json(
+            {
+                "model": name,
+                "version": version,
+                "path": str(directory),
+                "manifest": manifest.to_json(),
+                **facts.to_json(),
+            }
+        )
     else:
-        out.print(Markdown(render_model_page(manifest)))
+        out.print(Markdown(render_model_page(manifest, facts)))
         out.print(f"{name} version {version} in {directory}", markup=False)
 
 
@@ -87,9 +94,7 @@ def locate(model: str) -> tuple[Path, str, int]:
 
 
 def _describe(registry: DirectoryRegistry, name: str) -> dict[str, Any]:
-    versions = []
-    for version in registry.versions(name):
-        manifest = load_manifest(registry.locate(name, version))
-        auc = manifest.metrics.get("overall", {}).get("roc_auc", {}).get("value")
-        versions.append({"version": version, "created_at": manifest.created_at, "roc_auc": auc})
+    versions = [
+        describe_version(version, load_manifest(registry.locate(name, version))) for version in registry.versions(name)
+    ]
     return {"versions": versions, "aliases": dict(registry.aliases(name).versions)}
