@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from benchmarks.say import say
 from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.cli.train import train_and_publish
+from serve_app.cli.train import run_training
 from serve_app.service.synthetic import GeneratedLog
-from serve_app.service.training import DEFAULT_PARAMS, DEMO_EVENTS, TrainingOptions
+from serve_app.service.training_options import DEFAULT_PARAMS, DEMO_EVENTS, TrainingOptions
 
 PARAMS = {**DEFAULT_PARAMS, "iterations": 1000, "depth": 6, "learning_rate": 0.03, "use_best_model": False}
 """Slow enough learning that a thousand trees do not overfit; none is cut off."""
@@ -20,4 +20,4 @@ def train_reference(registry: DirectoryRegistry) -> None:
     """Train the model on generated events and publish it as ``purchase@champion``."""
     say("training a model of 1,000 trees on generated events (about a minute)")
     options = TrainingOptions(params={**PARAMS, "early_stopping_rounds": 1000})
-    train_and_publish(GeneratedLog(DEMO_EVENTS, 0), registry, options, report=lambda _: None)
+    run_training(GeneratedLog(DEMO_EVENTS, 0), registry, options, report=lambda _: None)
