@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve_app.adapters.catboost_model import CatBoostBinaryModel
+from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import load_package, load_parts
 from serve_app.core.encoding import EncodedBatch, FeatureEncoder
 from serve_app.deployments.bind_node import bind_to_node_address
@@ -59,7 +60,7 @@ class CatBoostModel:
 
     def __init__(self, package: str, thread_count: int = 1) -> None:
         bind_to_node_address()
-        loaded = load_package(Path(package), lambda path: CatBoostBinaryModel.load(path, thread_count=thread_count))
+        loaded = load_package(Path(package), partial(CatBoostScorer.load, thread_count=thread_count))
         prove_model(loaded)
         self._model = loaded.model
 

@@ -16,15 +16,18 @@ from serve_app.core.manifest import Manifest
 
 
 class Model(Protocol):
-    """A trained model that turns matrices into probabilities."""
+    """A trained model that turns encoded rows into scores."""
 
     @property
     def digest(self) -> str:
         """SHA-256 over trees and leaf values."""
         ...
 
-    def predict(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the probability of the positive class, (n,), for an (n, n_features) matrix."""
+    def predict(self, matrix: NDArray[np.float32], strings: pa.RecordBatch | None = None) -> NDArray[np.float64]:
+        """Return P(class 1) (n,), of k classes (n, k), or the value of a regression (n,).
+
+        `matrix` is (n, n_features); `strings` are those of `EncodedBatch`, for a model that takes some.
+        """
         ...
 
     def save(self, path: Path) -> None:
@@ -42,8 +45,8 @@ class PackageParts:
     vocabularies : mapping of str to list of str
         Classes of each categorical feature; a class's position is its code.
     golden : Table
-        At least 64 input rows with their matrix (columns ``matrix.<feature>``, float32) and
-        ``probability`` (float64).
+        At least 64 input rows with what they encode to and score, see
+        `serve_app.service.packaging.make_golden`.
     reference : Table
         Distribution profile of features and scores, see `serve_app.core.profile`.
     """
