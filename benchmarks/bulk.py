@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from benchmarks.rows import make_batch, make_bodies
-from serve_app.adapters.catboost_model import CatBoostBinaryModel
+from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import load_package
 from serve_app.core.encoding import FeatureEncoder
 
@@ -40,7 +40,7 @@ class Bulk:
     """
 
     def __init__(self, package_dir: Path, n_rows: int) -> None:
-        package = load_package(package_dir, CatBoostBinaryModel.load)
+        package = load_package(package_dir, CatBoostScorer.load)
         self._features = package.manifest.features
         self._codes = {
             name: {label: code for code, label in enumerate(classes)} for name, classes in package.vocabularies.items()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from serve_app.adapters.catboost_model import CatBoostBinaryModel
+from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import load_package
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
@@ -69,7 +69,7 @@ def make_batch(bodies: list[dict]) -> pa.RecordBatch:
 
 def expect_answers(package_dir: Path, bodies: list[dict]) -> list[dict]:
     """Return the exact answers to `POST /predict_purchase`."""
-    package = load_package(package_dir, CatBoostBinaryModel.load)
+    package = load_package(package_dir, CatBoostScorer.load)
     encoded = FeatureEncoder(package.manifest.features, package.vocabularies).encode(make_batch(bodies))
     if encoded.errors:
         raise ValueError(f"a generated row breaks a rule: {encoded.errors[0]}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.adapters.catboost_model import CatBoostBinaryModel
+from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import load_package
 from serve_app.service.ports import Package
 from tests.testing_kit import make_package
@@ -23,4 +23,4 @@ def package_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def package(package_dir: Path) -> Package:
     """The same package, loaded."""
-    return load_package(package_dir, CatBoostBinaryModel.load)
+    return load_package(package_dir, CatBoostScorer.load)

@@ -42,8 +42,14 @@ def save_package(directory: Path, package: Package) -> Manifest:
     return manifest
 
 
-def load_package(directory: Path, load_model: Callable[[Path], Model]) -> Package:
+def load_package(directory: Path, load_model: Callable[[Path, Manifest], Model]) -> Package:
     """Read a package, checking the hash of every file first.
+
+    Parameters
+    ----------
+    directory : Path
+    load_model : callable
+        ``load_model(path, manifest)``, see `serve_app.adapters.catboost_model.CatBoostScorer.load`.
 
     Raises
     ------
@@ -51,7 +57,7 @@ def load_package(directory: Path, load_model: Callable[[Path], Model]) -> Packag
         A file is missing, altered or unreadable; the message names it.
     """
     parts = load_parts(directory)
-    model = load_model(directory / MODEL)
+    model = load_model(directory / MODEL, parts.manifest)
     return Package(parts.manifest, parts.vocabularies, parts.golden, parts.reference, model)
 
 

@@ -62,10 +62,10 @@ def show(model: ModelArgument, as_json: JsonOption = False) -> None:
 @app.command("verify")
 def verify(model: ModelArgument, as_json: JsonOption = False) -> None:
     """Check every file's SHA-256 and reproduce the golden rows."""
-    from serve_app.adapters.catboost_model import CatBoostBinaryModel
+    from serve_app.adapters.catboost_model import CatBoostScorer
 
     directory, name, version = locate(model)
-    package = load_package(directory, CatBoostBinaryModel.load)
+    package = load_package(directory, CatBoostScorer.load)
     prove_encoder(package, FeatureEncoder(package.manifest.features, package.vocabularies))
     prove_model(package)
     if as_json:

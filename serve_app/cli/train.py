@@ -119,12 +119,12 @@ def train(
 
 def load_parent(registry: DirectoryRegistry, name: str, wanted: str, *, is_continued: bool) -> Parent:
     """Load the version a candidate follows, by number or alias; raises NotFoundError, PackageError."""
-    from serve_app.adapters.catboost_model import CatBoostBinaryModel
+    from serve_app.adapters.catboost_model import CatBoostScorer
     from serve_app.service.retraining import Parent
 
     version = registry.resolve(name, wanted.removeprefix(f"{name}@"))
     directory = registry.locate(name, version)
-    return Parent(version, load_package(directory, CatBoostBinaryModel.load), directory / MODEL, is_continued)
+    return Parent(version, load_package(directory, CatBoostScorer.load), directory / MODEL, is_continued)
 
 
 def run_training(

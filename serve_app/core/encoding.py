@@ -12,11 +12,11 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from serve_app.core.categories import CategoryEncoder, CategoryValues, find_nulls
 from serve_app.core.errors import InvalidDataError, InvariantError
-from serve_app.core.features import UNKNOWN_CLASS, FeatureSpec
+from serve_app.core.features import FeatureSpec
 
 FROM_REQUEST: Final = 0
 """Source code: the value came with the row."""
@@ -61,12 +61,25 @@ class EncodedBatch:
         Where each value came from: index into `SOURCE_NAMES`.
     errors : tuple of RowError
         One per rejected row, ordered by row.
+    strings : RecordBatch or None
+        The accepted rows' strings of every feature whose model takes strings as they are, one
+        column each; None for a model without such a feature.
     """
 
     matrix: NDArray[np.float32]
     rows: NDArray[np.int64]
     sources: NDArray[np.uint8]
     errors: tuple[RowError, ...]
+    strings: pa.RecordBatch | None = None
+
+    @property
+    def for_model(self) -> ModelRows:
+        """What the model takes of the rows."""
+        return self.matrix, self.strings
+
+
+ModelRows = tuple[NDArray[np.float32], pa.RecordBatch | None]
+"""Encoded rows as the model takes them: `EncodedBatch.matrix` and `EncodedBatch.strings`."""
 
 
 class FeatureEncoder:
@@ -77,33 +90,29 @@ class FeatureEncoder:
     features : sequence of FeatureSpec
         The model's inputs in the model's order.
     vocabularies : mapping of str to sequence of str
-        For every categorical feature its classes; a class's position is its code. Each must
-        contain ``__unknown__``.
+        For every categorical feature its classes; a class's position is its code. See
+        `serve_app.core.categories.CategoryEncoder`.
 
     Raises
     ------
     InvariantError
-        A categorical feature has no vocabulary, the vocabulary repeats a class or lacks
-        ``__unknown__``, or a null rule refers to a feature that is not there.
+        A categorical feature has no usable vocabulary, or a null rule refers to a feature that is
+        not there.
     """
 
     def __init__(self, features: Sequence[FeatureSpec], vocabularies: Mapping[str, Sequence[str]]) -> None:
         self.features = tuple(features)
         self._index = {spec.name: i for i, spec in enumerate(self.features)}
-        self._classes = {name: pa.array(classes, pa.string()) for name, classes in vocabularies.items()}
-        self._codes = {
-            name: {label: float(code) for code, label in enumerate(classes)} for name, classes in vocabularies.items()
+        self._categories = {
+            spec.name: CategoryEncoder(spec, vocabularies.get(spec.name))
+            for spec in self.features
+            if spec.kind == "categorical"
         }
+        self._string_names = [spec.name for spec in self.features if spec.is_string]
         for spec in self.features:
-            self._check_spec(spec)
+            self._check_source(spec)
 
-    def _check_spec(self, spec: FeatureSpec) -> None:
-        if spec.kind == "categorical":
-            codes = self._codes.get(spec.name)
-            if codes is None or UNKNOWN_CLASS not in codes or len(codes) != len(self._classes[spec.name]):
-                raise InvariantError(
-                    f"the vocabulary of {spec.name} must list distinct classes, {UNKNOWN_CLASS} among them"
-                )
+    def _check_source(self, spec: FeatureSpec) -> None:
         source = self._index.get(spec.fill_from) if spec.fill_from else None
         if spec.on_null == "fill_from" and (source is None or self.features[source].on_null == "fill_from"):
             raise InvariantError(f"{spec.name} is filled from {spec.fill_from}, which is no feature with a value")
@@ -133,49 +142,43 @@ class FeatureEncoder:
         sources = np.zeros((n_rows, n_features), dtype=np.uint8, order="F")
         present = {name: i for i, name in enumerate(batch.schema.names)}
         errors: dict[int, RowError] = {}
+        labels: dict[str, pa.Array] = {}
         for j, spec in enumerate(self.features):
             column = batch.column(present[spec.name]) if spec.name in present else None
             if spec.kind == "categorical":
-                self._fill_categorical(spec, column, matrix[:, j], sources[:, j], errors)
+                values = self._categories[spec.name].encode(column, n_rows)
+                matrix[:, j] = values.codes
+                labels[spec.name] = values.labels
+                self._mark_unseen(spec, values, errors)
+                _mark_missing(spec, values.missing, sources[:, j], errors)
             else:
                 self._fill_numeric(spec, column, matrix[:, j], sources[:, j], errors)
         for j, spec in enumerate(self.features):
             if spec.on_null == "fill_from" and spec.fill_from is not None:
                 missing = sources[:, j] == FROM_DEFAULT
                 matrix[:, j] = np.where(missing, matrix[:, self._index[spec.fill_from]], matrix[:, j])
+        rows = np.arange(n_rows, dtype=np.int64)
         if not errors:
-            return EncodedBatch(matrix, np.arange(n_rows, dtype=np.int64), sources, ())
-        rows = np.setdiff1d(np.arange(n_rows, dtype=np.int64), np.fromiter(errors, np.int64, len(errors)))
+            return EncodedBatch(matrix, rows, sources, (), self._strings(labels, rows))
+        rows = np.setdiff1d(rows, np.fromiter(errors, np.int64, len(errors)))
         return EncodedBatch(
             np.asfortranarray(matrix[rows]),
             rows,
             np.asfortranarray(sources[rows]),
             tuple(errors[row] for row in sorted(errors)),
+            self._strings(labels, rows),
         )
 
-    def _fill_categorical(
-        self,
-        spec: FeatureSpec,
-        column: pa.Array | None,
-        out: NDArray[np.float32],
-        sources: NDArray[np.uint8],
-        errors: dict[int, RowError],
-    ) -> None:
-        codes = self._codes[spec.name]
-        unknown = codes[UNKNOWN_CLASS]
-        null_code = codes.get(str(spec.fill), unknown)
-        missing: NDArray[np.bool_] | None = None
-        if column is None:
-            out[:] = null_code
-            missing = np.ones(len(out), dtype=bool)
-        else:
-            labels = _as_strings(spec.name, column)
-            found = pc.index_in(labels, value_set=self._classes[spec.name])
-            out[:] = pc.fill_null(found, int(unknown)).to_numpy(zero_copy_only=False)
-            missing = _missing(labels)
-            if missing is not None:
-                out[:] = np.where(missing, np.float32(null_code), out)
-        _mark_missing(spec, missing, sources, errors)
+    def _strings(self, labels: Mapping[str, pa.Array], rows: NDArray[np.int64]) -> pa.RecordBatch | None:
+        if not self._string_names:
+            return None
+        arrays = [self._categories[name].strings(labels[name], rows) for name in self._string_names]
+        return pa.RecordBatch.from_arrays(arrays, self._string_names)
+
+    def _mark_unseen(self, spec: FeatureSpec, values: CategoryValues, errors: dict[int, RowError]) -> None:
+        for row in np.flatnonzero(values.unseen).tolist():
+            detail = self._categories[spec.name].describe_unseen(values.labels[row].as_py())
+            errors.setdefault(row, RowError(row, spec.name, detail))
 
     def _fill_numeric(
         self,
@@ -190,7 +193,7 @@ class FeatureEncoder:
             out[:] = np.nan
         else:
             values = _as_floats(spec.name, column)
-            missing = _missing(column)
+            missing = find_nulls(column)
             with np.errstate(over="ignore", invalid="ignore"):
                 out[:] = values
                 self._check_values(spec, values, out, missing, errors)
@@ -243,17 +246,6 @@ def describe_rule(spec: FeatureSpec) -> str:
     return f"must be {noun}"
 
 
-def _missing(column: pa.Array) -> NDArray[np.bool_] | None:
-    """Return which values are null, None when none is."""
-    if not column.null_count:
-        return None
-    validity = column.buffers()[0]
-    if validity is None:  # every value of a column of type null
-        return np.ones(len(column), dtype=bool)
-    bits = np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little", count=column.offset + len(column))
-    return np.asarray(bits[column.offset :] == 0)
-
-
 def _mark_missing(
     spec: FeatureSpec, missing: NDArray[np.bool_] | None, sources: NDArray[np.uint8], errors: dict[int, RowError]
 ) -> None:
@@ -263,19 +255,6 @@ def _mark_missing(
         for row in np.flatnonzero(missing).tolist():
             errors.setdefault(row, RowError(row, spec.name, f"is required and {describe_rule(spec)}, got null"))
     np.multiply(missing.view(np.uint8), FROM_DEFAULT, out=sources)  # a masked assignment takes ten times as long
-
-
-def _as_strings(name: str, column: pa.Array) -> pa.Array:
-    if pa.types.is_dictionary(column.type):
-        column = pa.DictionaryArray.from_arrays(
-            column.indices, _as_strings(name, column.dictionary)
-        ).dictionary_decode()
-    kind = column.type
-    if pa.types.is_null(kind) or pa.types.is_integer(kind) or pa.types.is_large_string(kind):
-        return column.cast(pa.string())
-    if pa.types.is_string(kind) or pa.types.is_string_view(kind):
-        return column if kind == pa.string() else column.cast(pa.string())
-    raise InvalidDataError(f"column {name} must hold strings, not {column.type}")
 
 
 def _as_floats(name: str, column: pa.Array) -> NDArray[np.float64]:
@@ -290,5 +269,5 @@ def _as_floats(name: str, column: pa.Array) -> NDArray[np.float64]:
     data = floats.buffers()[1]
     if data is None:
         return np.full(len(floats), np.nan)
-    # What stands where a value is null means nothing; `_missing` says where.
+    # What stands where a value is null means nothing; `find_nulls` says where.
     return np.frombuffer(data, np.float64, count=floats.offset + len(floats))[floats.offset :]

@@ -16,6 +16,10 @@ import pyarrow as pa
 Kind = Literal["numeric", "categorical"]
 Group = Literal["row", "session", "user", "other"]
 OnNull = Literal["reject", "nan", "fill", "fill_from"]
+OnUnseen = Literal["class", "reject"]
+CategoryForm = Literal["code", "native_code", "native_string"]
+"""How a category reaches CatBoost: as a number (its code), as a native category that is the code
+written as an integer, or as a native category that is the string itself."""
 
 UNKNOWN_CLASS: Final = "__unknown__"
 """The class every unseen category is encoded as (convention of existing `deployed_model.pkl`)."""
@@ -48,6 +52,14 @@ class FeatureSpec:
         Exclusive lower bound.
     integer : bool
         True when only whole numbers are meaningful.
+    form : {"code", "native_code", "native_string"}
+        How a category reaches CatBoost. The model of a ``native_string`` sees every string
+        unchanged, also one that the vocabulary does not list.
+    on_unseen : {"class", "reject"}
+        A category that the vocabulary does not list is encoded as `unseen_class`, or its row is
+        rejected.
+    unseen_class : str
+        A class of the vocabulary, for ``on_unseen="class"``.
     description : str
         One sentence for people.
     """
@@ -63,7 +75,20 @@ class FeatureSpec:
     maximum: float | None = None
     above: float | None = None
     integer: bool = False
+    form: CategoryForm = "code"
+    on_unseen: OnUnseen = "class"
+    unseen_class: str = UNKNOWN_CLASS
     description: str = ""
+
+    @property
+    def is_native(self) -> bool:
+        """Whether CatBoost gets this feature as a native category and not as a number."""
+        return self.kind == "categorical" and self.form != "code"
+
+    @property
+    def is_string(self) -> bool:
+        """Whether CatBoost gets this feature's strings as they are."""
+        return self.kind == "categorical" and self.form == "native_string"
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as a JSON object without the fields that hold their default."""

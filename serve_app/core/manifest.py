@@ -35,6 +35,9 @@ class Manifest:
     task : {"binary", "multiclass", "regression"}
     features : tuple of FeatureSpec
         Inputs in the model's order.
+    classes : tuple of str
+        Labels of the classes in the model's order. Empty for a regression, and for a binary model
+        whose classes are 0 and 1.
     thresholds : Thresholds
         Bounds of the recommendation bands.
     metrics : dict
@@ -55,6 +58,7 @@ class Manifest:
     created_at: str
     task: Task
     features: tuple[FeatureSpec, ...]
+    classes: tuple[str, ...] = ()
     thresholds: Thresholds = field(default_factory=Thresholds)
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -76,7 +80,12 @@ class Manifest:
     @property
     def is_purchase(self) -> bool:
         """Whether the inputs are the 22 purchase features, so that /predict_purchase can serve it."""
-        return self.feature_names == PURCHASE_NAMES
+        return self.task == "binary" and self.feature_names == PURCHASE_NAMES
+
+    @property
+    def class_labels(self) -> tuple[str, ...]:
+        """Labels of the classes in the model's order; empty for a regression."""
+        return self.classes or (("0", "1") if self.task == "binary" else ())
 
     @property
     def digest(self) -> str:
@@ -89,6 +98,9 @@ class Manifest:
         value = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         value["features"] = [f.to_json() for f in self.features]
         value["thresholds"] = dataclasses.asdict(self.thresholds)
+        value["classes"] = list(self.classes)
+        if not self.classes:  # left out, so that packages written before it existed keep their checksum
+            del value["classes"]
         return {"format_version": FORMAT_VERSION, **value}
 
     def dump(self) -> bytes:
@@ -117,6 +129,7 @@ def parse_manifest(data: bytes) -> Manifest:
     try:
         checksum = value.pop("checksum")
         value["features"] = tuple(FeatureSpec.from_json(f) for f in value["features"])
+        value["classes"] = tuple(str(label) for label in value.get("classes", ()))
         value["thresholds"] = Thresholds(**value["thresholds"])
         manifest = Manifest(**value)
         files = {str(name): str(digest) for name, digest in manifest.files.items()}

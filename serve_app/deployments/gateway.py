@@ -95,7 +95,7 @@ class Gateway:
         app = version_app(name, version)
         encoder, model = EncoderHandle(app), ModelHandle(app)
         encoded = await encoder.encode(golden_inputs(parts).slice(0, 1), timeout_s=PROBE_TIMEOUT_S)
-        found = await model.predict(encoded.matrix, timeout_s=PROBE_TIMEOUT_S)
+        found = await model.predict(encoded.for_model, timeout_s=PROBE_TIMEOUT_S)
         expected = parts.golden.column("probability").to_numpy()[:1]
         if not np.allclose(found, expected, rtol=0, atol=GOLDEN_TOLERANCE):
             raise GoldenMismatchError(f"{app} answered its first golden row with {found[0]!r}, not {expected[0]!r}")

@@ -99,12 +99,12 @@ class EncoderHandle:
         """Encode a batch on one of the replicas; a large matrix stays in shared memory."""
         packed = pack(PackedBatch.of(batch))
         try:
-            matrix, rows, errors = await self._encode_rows.call(timeout_s, packed)
+            for_model, rows, errors = await self._encode_rows.call(timeout_s, packed)
         finally:
             discard(packed)
         if rows is None:
             rows = np.arange(batch.num_rows, dtype=np.int64)
-        return EncodedRows(matrix, rows, errors, lambda: discard(matrix))
+        return EncodedRows(for_model, rows, errors, lambda: discard(for_model))
 
 
 class ModelHandle:
@@ -113,7 +113,7 @@ class ModelHandle:
     def __init__(self, app: str) -> None:
         self._calls = _Calls(app, "CatBoostModel", "predict")
 
-    async def predict(self, matrix: Any, *, timeout_s: float) -> NDArray[np.float64]:
-        """Predict a matrix, or one that an Encoder left in shared memory, on one of the replicas."""
-        probabilities: NDArray[np.float64] = await self._calls.call(timeout_s, matrix)
-        return probabilities
+    async def predict(self, rows: Any, *, timeout_s: float) -> NDArray[np.float64]:
+        """Predict encoded rows, or rows that an Encoder left in shared memory, on one of the replicas."""
+        found: NDArray[np.float64] = await self._calls.call(timeout_s, rows)
+        return found

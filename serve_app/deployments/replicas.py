@@ -6,15 +6,16 @@ import asyncio
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.adapters.catboost_model import CatBoostBinaryModel
+from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import load_package, load_parts
-from serve_app.core.encoding import EncodedBatch, FeatureEncoder, RowError
+from serve_app.core.encoding import EncodedBatch, FeatureEncoder, ModelRows, RowError
 from serve_app.deployments.bind_node import bind_to_node_address
 from serve_app.deployments.parcels import PackedBatch, Parcel, pack, unpack
 from serve_app.service.packaging import prove_encoder, prove_model
@@ -52,10 +53,10 @@ class Encoder:
 
     async def encode_rows(
         self, packed: PackedBatch | Parcel
-    ) -> tuple[NDArray[np.float32] | Parcel, NDArray[np.int64] | None, tuple[RowError, ...]]:
-        """Encode a batch of a table; return matrix, accepted rows (None for all of them) and errors."""
+    ) -> tuple[ModelRows | Parcel, NDArray[np.int64] | None, tuple[RowError, ...]]:
+        """Encode a batch of a table; return what the model takes, the accepted rows (None for all), and errors."""
         encoded = await self._run(unpack(packed))
-        return pack(encoded.matrix), encoded.rows if encoded.errors else None, encoded.errors
+        return pack(encoded.for_model), encoded.rows if encoded.errors else None, encoded.errors
 
     async def _run(self, packed: PackedBatch) -> EncodedBatch:
         batch = packed.unpack()
@@ -77,28 +78,31 @@ class CatBoostModel:
 
     def __init__(self, package: str, thread_count: int = 1) -> None:
         bind_to_node_address()
-        loaded = load_package(Path(package), lambda path: CatBoostBinaryModel.load(path, thread_count=thread_count))
+        loaded = load_package(Path(package), partial(CatBoostScorer.load, thread_count=thread_count))
         prove_model(loaded)
         self._model = loaded.model
         # A table comes alone more often than not, and then a core beside this one is idle.
         self._n_threads = min(2, os.cpu_count() or 1)
         self._threads = ThreadPoolExecutor(self._n_threads, thread_name_prefix="predict")
 
-    async def predict(self, given: NDArray[np.float32] | Parcel) -> NDArray[np.float64]:
-        """Return P(class 1), (n,), for a matrix (n, n_features)."""
-        matrix: NDArray[np.float32] = unpack(given)
+    async def predict(self, given: ModelRows | Parcel) -> NDArray[np.float64]:
+        """Return what `CatBoostScorer.predict` gives for encoded rows, in their order."""
+        matrix, strings = rows = unpack(given)
         n_rows = matrix.shape[0]
         if n_rows <= INLINE_PREDICT_ROWS:
-            return self._model.predict(matrix)
+            return self._model.predict(matrix, strings)
         n_slices = self._n_threads * math.ceil(n_rows / (self._n_threads * SLICE_ROWS))
         step = math.ceil(n_rows / n_slices)
         loop = asyncio.get_running_loop()
         parts = [
-            loop.run_in_executor(self._threads, self._predict_slice, matrix, start, start + step)
+            loop.run_in_executor(self._threads, self._predict_slice, rows, start, start + step)
             for start in range(0, n_rows, step)
         ]
         return np.concatenate(await asyncio.gather(*parts))
 
-    def _predict_slice(self, matrix: NDArray[np.float32], start: int, stop: int) -> NDArray[np.float64]:
+    def _predict_slice(self, rows: ModelRows, start: int, stop: int) -> NDArray[np.float64]:
+        matrix, strings = rows
         # CatBoost reads a column-major matrix 1.3 times as fast, and a slice of one is neither.
-        return self._model.predict(np.asfortranarray(matrix[start:stop]))
+        return self._model.predict(
+            np.asfortranarray(matrix[start:stop]), None if strings is None else strings.slice(start, stop - start)
+        )

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.errors import GoldenMismatchError, InvalidDataError
-from serve_app.core.manifest import Manifest
+from serve_app.core.manifest import Manifest, Task
 from serve_app.service.ports import Model, Package, PackageParts
 
 MIN_GOLDEN_ROWS: Final = 64
 GOLDEN_TOLERANCE: Final = 1e-9
 """Largest difference of a reproduced probability; CatBoost is bit-identical on one kind of CPU."""
+
+_MATRIX, _STRING, _OUTPUT, _PROBABILITY = "matrix.", "string.", "output.", "probability"
 
 PackageWriter = Callable[[Path, Package], Manifest]
 """Writes a package into an empty directory and returns its manifest with the file hashes."""
@@ -49,13 +51,18 @@ def build_package(
         Too few golden rows, or the encoder rejects one.
     """
     encoder = FeatureEncoder(manifest.features, vocabularies)
-    golden = make_golden(encoder, model, golden_rows)
+    golden = make_golden(encoder, model, golden_rows, manifest.task)
     complete = dataclasses.replace(manifest, model_digest=model.digest)
     return save(directory, Package(complete, vocabularies, golden, reference, model))
 
 
-def make_golden(encoder: FeatureEncoder, model: Model, rows: pa.RecordBatch) -> pa.Table:
-    """Return input rows, their matrix (``matrix.<feature>``) and their probability as one table."""
+def make_golden(encoder: FeatureEncoder, model: Model, rows: pa.RecordBatch, task: Task = "binary") -> pa.Table:
+    """Return input rows, what they encode to and what they score as one table.
+
+    Beside the inputs there is ``matrix.<feature>`` (float32) for each feature, ``string.<feature>``
+    for each whose strings reach the model as they are, and the scores (float64): ``probability`` of
+    a binary model, ``output.<k>`` for class k of several, ``output.0`` for the value of a regression.
+    """
     if rows.num_rows < MIN_GOLDEN_ROWS:
         raise InvalidDataError(f"a package needs {MIN_GOLDEN_ROWS} golden rows, got {rows.num_rows}")
     encoded = encoder.encode(rows)
@@ -63,22 +70,50 @@ def make_golden(encoder: FeatureEncoder, model: Model, rows: pa.RecordBatch) -> 
         first = encoded.errors[0]
         raise InvalidDataError(f"golden row {first.row} is not acceptable: {first.feature} {first.detail}")
     names = [spec.name for spec in encoder.features if spec.name in rows.schema.names]
-    table = pa.Table.from_batches([rows.select(names)])
-    for j, spec in enumerate(encoder.features):
-        table = table.append_column(f"matrix.{spec.name}", pa.array(encoded.matrix[:, j], pa.float32()))
-    return table.append_column("probability", pa.array(model.predict(encoded.matrix), pa.float64()))
+    columns = {f"{_MATRIX}{s.name}": pa.array(encoded.matrix[:, j]) for j, s in enumerate(encoder.features)}
+    if encoded.strings is not None:
+        columns |= {f"{_STRING}{name}": encoded.strings.column(name) for name in encoded.strings.schema.names}
+    scores = model.predict(encoded.matrix, encoded.strings)
+    if task == "binary":
+        columns[_PROBABILITY] = pa.array(scores)
+    else:
+        columns |= {f"{_OUTPUT}{k}": pa.array(column) for k, column in enumerate(np.atleast_2d(scores.T))}
+    taken = sorted(columns.keys() & set(names))
+    if taken:
+        raise InvalidDataError(
+            f"{', '.join(taken)} cannot be a feature's name: golden rows have such a column beside it"
+        )
+    return pa.table({**{name: rows.column(name) for name in names}, **columns})
 
 
 def golden_inputs(package: PackageParts) -> pa.RecordBatch:
     """Return the input columns of the golden rows as one batch."""
-    names = [n for n in package.golden.column_names if n != "probability" and not n.startswith("matrix.")]
+    names = [name for name in package.manifest.feature_names if name in package.golden.column_names]
     return package.golden.select(names).combine_chunks().to_batches()[0]
 
 
 def golden_matrix(package: PackageParts) -> NDArray[np.float32]:
     """Return the matrix the golden rows must encode to, (n, n_features)."""
-    columns = [package.golden.column(f"matrix.{name}").to_numpy() for name in package.manifest.feature_names]
+    columns = [package.golden.column(f"{_MATRIX}{name}").to_numpy() for name in package.manifest.feature_names]
     return np.asfortranarray(np.column_stack(columns), dtype=np.float32)
+
+
+def golden_strings(package: PackageParts) -> pa.RecordBatch | None:
+    """Return the strings the golden rows must hand to the model; None when it takes none."""
+    names = [spec.name for spec in package.manifest.features if spec.is_string]
+    if not names:
+        return None
+    golden = package.golden.select([f"{_STRING}{name}" for name in names]).rename_columns(names)
+    return golden.combine_chunks().to_batches()[0]
+
+
+def golden_scores(package: PackageParts) -> NDArray[np.float64]:
+    """Return the scores the model must reproduce, (n,) or (n, k)."""
+    manifest, golden = package.manifest, package.golden
+    if manifest.task == "multiclass":
+        return np.column_stack([golden.column(f"{_OUTPUT}{k}").to_numpy() for k in range(len(manifest.classes))])
+    name = _PROBABILITY if manifest.task == "binary" else f"{_OUTPUT}0"
+    return np.asarray(golden.column(name).to_numpy())
 
 
 def prove_encoder(package: PackageParts, encoder: FeatureEncoder) -> None:
@@ -95,14 +130,22 @@ def prove_encoder(package: PackageParts, encoder: FeatureEncoder) -> None:
             f"golden row {row} encodes {package.manifest.feature_names[column]} to {encoded.matrix[row, column]!r}, "
             f"the package says {expected[row, column]!r}"
         )
+    strings = golden_strings(package)
+    if strings is not None and (encoded.strings is None or not encoded.strings.equals(strings)):
+        raise GoldenMismatchError("the encoder hands other strings to the model than the golden rows say")
 
 
 def prove_model(package: Package) -> None:
-    """Raise GoldenMismatchError unless the model reproduces the golden probabilities to 1e-9."""
-    found = package.model.predict(golden_matrix(package))
-    expected = package.golden.column("probability").to_numpy()
-    worst = float(np.max(np.abs(found - expected)))
+    """Raise GoldenMismatchError unless the model reproduces the golden scores to 1e-9.
+
+    The tolerance is absolute for probabilities, and relative for values of a regression above 1.
+    """
+    found = package.model.predict(golden_matrix(package), golden_strings(package))
+    expected = golden_scores(package)
+    if found.shape != expected.shape:
+        raise GoldenMismatchError(f"the model gives scores of shape {found.shape}, the package says {expected.shape}")
+    worst = float(np.max(np.abs(found - expected) / np.maximum(1.0, np.abs(expected))))
     if not worst <= GOLDEN_TOLERANCE:
         raise GoldenMismatchError(
-            f"the model differs from its golden probabilities by up to {worst:g} (allowed {GOLDEN_TOLERANCE:g})"
+            f"the model differs from its golden scores by up to {worst:g} (allowed {GOLDEN_TOLERANCE:g})"
         )

@@ -16,15 +16,18 @@ from serve_app.core.manifest import Manifest
 
 
 class Model(Protocol):
-    """A trained model that turns matrices into probabilities."""
+    """A trained model that turns encoded rows into scores."""
 
     @property
     def digest(self) -> str:
         """SHA-256 over trees and leaf values."""
         ...
 
-    def predict(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the probability of the positive class, (n,), for an (n, n_features) matrix."""
+    def predict(self, matrix: NDArray[np.float32], strings: pa.RecordBatch | None = None) -> NDArray[np.float64]:
+        """Return P(class 1) (n,), of k classes (n, k), or the value of a regression (n,).
+
+        `matrix` is (n, n_features); `strings` are those of `EncodedBatch`, for a model that takes some.
+        """
         ...
 
     def save(self, path: Path) -> None:
@@ -42,8 +45,8 @@ class PackageParts:
     vocabularies : mapping of str to list of str
         Classes of each categorical feature; a class's position is its code.
     golden : Table
-        At least 64 input rows with their matrix (columns ``matrix.<feature>``, float32) and
-        ``probability`` (float64).
+        At least 64 input rows with what they encode to and score, see
+        `serve_app.service.packaging.make_golden`.
     reference : Table
         Distribution profile of features and scores, see `serve_app.core.profile`.
     """
@@ -121,18 +124,18 @@ class EncodedRows:
 
     Attributes
     ----------
-    matrix : object
-        What `ModelPort.predict` of the same version takes: the matrix, or where it is. Nobody else
-        reads it, so a large one need not pass through this process.
+    for_model : object
+        What `ModelPort.predict` of the same version takes: the rows, or where they are. Nobody else
+        reads them, so large ones need not pass through this process.
     rows : ndarray of int64, shape (n_ok,)
-        For each row of the matrix, its index in the input.
+        For each encoded row, its index in the input.
     errors : tuple of RowError
         One per rejected row, ordered by row.
     release : callable
-        Gives back what the matrix holds; to be called once the rows are predicted.
+        Gives back what the rows hold; to be called once the rows are predicted.
     """
 
-    matrix: Any
+    for_model: Any
     rows: NDArray[np.int64]
     errors: tuple[RowError, ...]
     release: Callable[[], None] = _keep
@@ -153,8 +156,8 @@ class EncoderPort(Protocol):
 class ModelPort(Protocol):
     """The CatBoostModel replicas of one version."""
 
-    async def predict(self, matrix: Any, *, timeout_s: float) -> NDArray[np.float64]:
-        """Return probabilities (n,) for a matrix or for `EncodedRows.matrix`.
+    async def predict(self, rows: Any, *, timeout_s: float) -> NDArray[np.float64]:
+        """Return what the model's task promises for `EncodedBatch.for_model` or `EncodedRows.for_model`.
 
         Raises ReplicaLostError when no replica answers in time.
         """

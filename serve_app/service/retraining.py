@@ -120,7 +120,7 @@ def score_by_parent(rows: TrainingRows, parent: Parent) -> ParentScores:
             f"version {parent.version} accepts none of the {len(at)} rows of the test slice: {first.feature} "
             f"{first.detail}. Leave --parent out to train without a comparison"
         )
-    return ParentScores(encoded, parent.package.model.predict(encoded.matrix))
+    return ParentScores(encoded, parent.package.model.predict(*encoded.for_model))
 
 
 def compare_with_parent(

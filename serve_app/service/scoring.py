@@ -102,12 +102,12 @@ class VersionScorer:
         self.check_answering()
         encoded: EncodedRows = await self._retry(lambda t: self._encoder.encode_rows(batch, timeout_s=t), deadline_at)
         try:
-            return encoded, await self._predict(encoded.matrix, deadline_at)
+            return encoded, await self._predict(encoded.for_model, deadline_at)
         finally:
             encoded.release()
 
-    async def _predict(self, matrix: Any, deadline_at: float) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = await self._retry(lambda t: self._model.predict(matrix, timeout_s=t), deadline_at)
+    async def _predict(self, rows: Any, deadline_at: float) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = await self._retry(lambda t: self._model.predict(rows, timeout_s=t), deadline_at)
         return found
 
     async def probe(self) -> None:
@@ -129,7 +129,7 @@ class VersionScorer:
     async def _score_rows(self, rows: Sequence[Values], deadline_at: float) -> Sequence[Score | Exception]:
         batch = self._build_batch(rows)
         encoded = await self._retry(lambda t: self._encoder.encode(batch, timeout_s=t), deadline_at)
-        probabilities = await self._predict(encoded.matrix, deadline_at)
+        probabilities = await self._predict(encoded.for_model, deadline_at)
         return self._collect(len(rows), encoded, probabilities.tolist())
 
     def _build_batch(self, rows: Sequence[Values]) -> pa.RecordBatch:

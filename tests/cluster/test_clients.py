@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import tritonclient.http as triton
 
-from serve_app.adapters.catboost_model import CatBoostBinaryModel
+from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import load_package
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.features import PURCHASE_FEATURES
@@ -31,7 +31,7 @@ def rows() -> pa.Table:
 
 @pytest.fixture(scope="module")
 def expected(package_dir, rows) -> np.ndarray:
-    package = load_package(package_dir, CatBoostBinaryModel.load)
+    package = load_package(package_dir, CatBoostScorer.load)
     encoded = FeatureEncoder(package.manifest.features, package.vocabularies).encode(
         rows.combine_chunks().to_batches()[0]
     )

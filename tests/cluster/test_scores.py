@@ -9,7 +9,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from serve_app.adapters.catboost_model import CatBoostBinaryModel
+from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import load_package
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.features import PURCHASE_NAMES
@@ -33,7 +33,7 @@ def make_rows(n: int) -> list[dict]:
 
 def expected_probabilities(package_dir, rows: list[dict]) -> list[float]:
     """CatBoost itself, in this process, on the encoded rows."""
-    package = load_package(package_dir, CatBoostBinaryModel.load)
+    package = load_package(package_dir, CatBoostScorer.load)
     batch = pa.RecordBatch.from_pylist([{n: row.get(n) for n in PURCHASE_NAMES} for row in rows])
     encoded = FeatureEncoder(package.manifest.features, package.vocabularies).encode(batch)
     assert not encoded.errors

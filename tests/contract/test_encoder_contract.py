@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import tracemalloc
 from collections.abc import Callable
@@ -26,6 +27,11 @@ GENERIC_FEATURES = (
     FeatureSpec("n_legs", "numeric", "legs", on_null="fill", fill=4.0, minimum=0, maximum=100, integer=True),
     FeatureSpec("species", "categorical", "name", on_null="fill", fill="dog"),
     FeatureSpec("colour", "categorical", "name", on_null="reject"),
+)
+NATIVE_FEATURES = (
+    *GENERIC_FEATURES[:4],
+    dataclasses.replace(GENERIC_FEATURES[4], form="native_string"),
+    dataclasses.replace(GENERIC_FEATURES[5], form="native_code"),
 )
 GENERIC_VOCABULARIES = {
     "species": ["cat", "dog", "7", UNKNOWN_CLASS],
@@ -70,11 +76,12 @@ class Case:
         return good.set_column(at, self.positive, pa.array(column, pa.float64()))
 
 
-@pytest.fixture(params=["purchase", "generic"])
+@pytest.fixture(params=["purchase", "generic", "native"])
 def case(request: pytest.FixtureRequest) -> Case:
     if request.param == "purchase":
         return Case(FeatureEncoder(PURCHASE_FEATURES, VOCABULARIES), random_rows, "hour", "price")
-    return Case(FeatureEncoder(GENERIC_FEATURES, GENERIC_VOCABULARIES), generic_rows, "size", "size")
+    features = {"generic": GENERIC_FEATURES, "native": NATIVE_FEATURES}[request.param]
+    return Case(FeatureEncoder(features, GENERIC_VOCABULARIES), generic_rows, "size", "size")
 
 
 def bits(matrix: np.ndarray) -> np.ndarray:
@@ -87,6 +94,7 @@ def assert_same(one: EncodedBatch, other: EncodedBatch) -> None:
     np.testing.assert_array_equal(one.rows, other.rows)
     np.testing.assert_array_equal(one.sources, other.sources)
     assert one.errors == other.errors
+    assert one.strings == other.strings
 
 
 def join(parts: list[EncodedBatch], offsets: list[int]) -> EncodedBatch:
@@ -95,6 +103,7 @@ def join(parts: list[EncodedBatch], offsets: list[int]) -> EncodedBatch:
         np.concatenate([p.rows + at for p, at in zip(parts, offsets, strict=True)]),
         np.concatenate([p.sources for p in parts]),
         tuple(type(e)(e.row + at, e.feature, e.detail) for p, at in zip(parts, offsets, strict=True) for e in p.errors),
+        pa.concat_batches([p.strings for p in parts]) if parts[0].strings is not None else None,
     )
 
 
@@ -169,6 +178,45 @@ def test_an_unseen_category_is_the_unknown_class(case):
             codes = case.encoder.encode(batch).matrix[:, case.encoder.features.index(spec)].tolist()
             unknown = classes.index(UNKNOWN_CLASS)
             assert codes == [unknown, unknown, unknown, unknown, 1, unknown]
+
+
+LABELS = ["cat", "never seen", "", " ", "é", None, UNKNOWN_CLASS, "dog"]
+
+
+def test_strings_reach_the_model_unchanged_whatever_the_vocabulary_lists():
+    batch = replace(generic_rows(8), "species", pa.array(LABELS))
+    for vocabularies in (GENERIC_VOCABULARIES, {"colour": GENERIC_VOCABULARIES["colour"]}):
+        encoded = FeatureEncoder(NATIVE_FEATURES, vocabularies).encode(batch)
+        assert encoded.strings.to_pydict() == {"species": ["dog" if label is None else label for label in LABELS]}
+    assert set(encoded.matrix[:, 4].tolist()) == {0.0}
+    assert FeatureEncoder(GENERIC_FEATURES, GENERIC_VOCABULARIES).encode(batch).strings is None
+
+
+def test_strings_are_those_of_the_accepted_rows_in_memory_of_their_own():
+    encoder = FeatureEncoder(NATIVE_FEATURES, GENERIC_VOCABULARIES)
+    whole = replace(generic_rows(100_000), "species", pa.array([f"animal number {i}" for i in range(100_000)]))
+    part = replace(whole.slice(50_000, 4), "size", pa.array([1.0, -1.0, 2.0, 3.0]))
+    encoded = encoder.encode(part)
+    assert encoded.rows.tolist() == [0, 2, 3]
+    assert encoded.strings.column("species").to_pylist() == [f"animal number {i}" for i in (50_000, 50_002, 50_003)]
+    assert len(pickle.dumps(encoded)) < 5_000
+
+
+@pytest.mark.parametrize("form", ["code", "native_code", "native_string"])
+def test_a_class_nobody_declared_is_rejected_when_the_feature_says_so(form):
+    spec = FeatureSpec("c", "categorical", "", form=form, on_unseen="reject", on_null="fill", fill="b")
+    encoder = FeatureEncoder((spec,), {"c": ["a", "b"]})
+    encoded = encoder.encode(pa.record_batch([pa.array(["a", "x" * 200, None, "b", UNKNOWN_CLASS])], ["c"]))
+    assert encoded.matrix.ravel().tolist() == [0.0, 1.0, 1.0]
+    assert encoded.rows.tolist() == [0, 2, 3]
+    assert [(e.row, e.feature) for e in encoded.errors] == [(1, "c"), (4, "c")]
+    assert encoded.errors[0].detail == f"must be one of the 2 classes the model knows, got {'x' * 80!r}"
+
+
+def test_a_class_nobody_declared_counts_as_the_class_that_was_chosen_for_it():
+    spec = FeatureSpec("c", "categorical", "", form="native_code", unseen_class="other")
+    encoded = FeatureEncoder((spec,), {"c": ["a", "other", "b"]}).encode(pa.record_batch([pa.array(["b", "x"])], ["c"]))
+    assert encoded.matrix.ravel().tolist() == [2.0, 1.0]
 
 
 def test_each_null_follows_its_rule(case):
@@ -323,7 +371,8 @@ def test_memory_is_bounded_by_the_matrix_and_a_few_columns(case):
     tracemalloc.stop()
     assert encoded.matrix.nbytes == n * n_features * 4
     assert peak < output + 6 * 8 * n, f"{(peak - output) / n:.0f} bytes a row beside the output"
-    assert pa.total_allocated_bytes() - arrow_before < 4096
+    strings = 0 if encoded.strings is None else encoded.strings.nbytes
+    assert pa.total_allocated_bytes() - arrow_before < 4096 + 2 * strings
 
 
 def test_encoders_and_encoded_batches_survive_pickling(case):
@@ -402,6 +451,11 @@ def test_a_nan_value_is_passed_on_like_a_null_when_the_feature_says_so():
         ((FeatureSpec("c", "categorical", ""),), {}),
         ((FeatureSpec("c", "categorical", ""),), {"c": ["a"]}),
         ((FeatureSpec("c", "categorical", ""),), {"c": ["a", "a", UNKNOWN_CLASS]}),
+        ((FeatureSpec("c", "categorical", "", on_unseen="reject"),), {}),
+        ((FeatureSpec("c", "categorical", "", on_unseen="reject", on_null="fill", fill="b"),), {"c": ["a"]}),
+        ((FeatureSpec("c", "categorical", "", unseen_class="other"),), {"c": ["a", UNKNOWN_CLASS]}),
+        ((FeatureSpec("c", "categorical", "", form="native_string", on_null="nan"),), {}),
+        ((FeatureSpec("c", "categorical", "", form="native_code"),), {}),
         ((FeatureSpec("x", "numeric", "", on_null="fill_from", fill_from="y"),), {}),
         ((FeatureSpec("x", "numeric", "", on_null="fill_from"),), {}),
         ((FeatureSpec("x", "numeric", "", on_null="fill_from", fill_from="x"),), {}),

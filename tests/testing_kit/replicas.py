@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve_app.core.encoding import EncodedBatch, FeatureEncoder
+from serve_app.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
 from serve_app.http.asgi import AccessLog
 from serve_app.service.microbatch import BatchLimits
 from serve_app.service.ports import EncodedRows, EncoderPort, Model, ModelPort, Package, SplitSource
@@ -36,7 +36,7 @@ class LocalEncoder(EncoderPort):
 
     async def encode_rows(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedRows:
         encoded = await self.encode(batch, timeout_s=timeout_s)
-        return EncodedRows(encoded.matrix, encoded.rows, encoded.errors)
+        return EncodedRows(encoded.for_model, encoded.rows, encoded.errors)
 
 
 @dataclass
@@ -47,11 +47,11 @@ class LocalModel(ModelPort):
     before: Before | None = None
     n_calls: int = 0
 
-    async def predict(self, matrix: NDArray[np.float32], *, timeout_s: float) -> NDArray[np.float64]:
+    async def predict(self, rows: ModelRows, *, timeout_s: float) -> NDArray[np.float64]:
         self.n_calls += 1
         if self.before is not None:
             await self.before()
-        return self.model.predict(matrix)
+        return self.model.predict(*rows)
 
 
 @dataclass

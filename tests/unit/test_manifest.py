@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,21 @@ def test_the_smallest_manifest_survives_too():
     assert parse_manifest(small.dump()) == small
 
 
+def test_classes_are_written_only_when_there_are_some_so_older_manifests_keep_their_checksum():
+    assert b"classes" not in FULL.dump()
+    assert FULL.class_labels == ("0", "1")
+    named = dataclasses.replace(FULL, task="multiclass", classes=("a", "ü", "c"))
+    assert parse_manifest(named.dump()) == named
+    assert named.class_labels == ("a", "ü", "c")
+    assert dataclasses.replace(FULL, task="regression").class_labels == ()
+
+
+def test_a_manifest_written_before_classes_existed_is_read():
+    data = (Path(__file__).parent / "data" / "manifest-v1.json").read_bytes()
+    assert parse_manifest(data).classes == ()
+    assert parse_manifest(data).is_purchase
+
+
 def test_writing_is_stable():
     assert parse_manifest(FULL.dump()).dump() == FULL.dump()
 
@@ -78,6 +94,7 @@ def test_the_digest_ignores_times_ids_and_file_hashes(other):
         {"training": {"seed": 8, "n_rows": 100}},
         {"model_digest": "ef" * 32},
         {"task": "multiclass"},
+        {"classes": ("a", "b")},
     ],
 )
 def test_the_digest_sees_everything_else(other):
@@ -105,6 +122,8 @@ def test_bytes_that_are_no_manifest_are_refused(data):
         without("features"),
         without("thresholds"),
         changed(surprise=1),
+        changed(classes=7),
+        changed(classes=None),
         changed(features=None),
         changed(features=[1]),
         changed(features=[{"name": "x"}]),
@@ -122,4 +141,5 @@ def test_a_manifest_with_wrong_members_is_refused(data):
 def test_the_purchase_inputs_are_recognised_by_names_and_order():
     assert FULL.is_purchase
     assert not dataclasses.replace(FULL, features=PURCHASE_FEATURES[::-1]).is_purchase
+    assert not dataclasses.replace(FULL, task="regression").is_purchase
     assert FULL.categorical_names == ("brand", "category_code")

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from serve_app.adapters.catboost_model import CatBoostBinaryModel
+from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import FILES, MANIFEST, check_files, load_manifest, load_package, load_parts
 from serve_app.core.errors import PackageError
 
@@ -27,7 +27,7 @@ def flip(path, at, bit=0):
 
 
 def test_a_package_is_the_same_after_it_was_read(package, package_dir):
-    again = load_package(package_dir, CatBoostBinaryModel.load)
+    again = load_package(package_dir, CatBoostScorer.load)
     assert again.manifest == package.manifest
     assert again.golden.equals(package.golden)
     assert again.reference.equals(package.reference)
@@ -65,7 +65,7 @@ def test_any_flipped_byte_of_the_manifest_is_caught(copy, package):
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(copy, name):
     (copy / name).unlink()
-    for load in (load_parts, lambda d: load_package(d, CatBoostBinaryModel.load)):
+    for load in (load_parts, lambda d: load_package(d, CatBoostScorer.load)):
         with pytest.raises(PackageError, match=rf"{name} is missing: the package is torn"):
             load(copy)
 
@@ -107,4 +107,4 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
     for data in (b"", b"not a model", b"CBM1" + b"\0" * 64):
         (tmp_path / "model.cbm").write_bytes(data)
         with pytest.raises(PackageError, match=r"model\.cbm is not a readable CatBoost model"):
-            CatBoostBinaryModel.load(tmp_path / "model.cbm")
+            CatBoostScorer.load(tmp_path / "model.cbm")

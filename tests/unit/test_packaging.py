@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from serve_app.adapters.catboost_model import CatBoostBinaryModel
+from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import load_package, load_parts, save_package
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.errors import GoldenMismatchError, InvalidDataError
@@ -41,7 +42,7 @@ def test_a_package_proves_its_golden_rows(package):
 def test_a_package_proves_its_golden_rows_after_it_was_read_from_disk(package_dir):
     parts = load_parts(package_dir)
     prove_encoder(parts, FeatureEncoder(parts.manifest.features, parts.vocabularies))
-    loaded = load_package(package_dir, lambda path: CatBoostBinaryModel.load(path, thread_count=2))
+    loaded = load_package(package_dir, partial(CatBoostScorer.load, thread_count=2))
     prove_model(loaded)
     assert loaded.golden.num_rows >= 64
 
@@ -82,7 +83,7 @@ def test_a_model_that_differs_from_its_golden_probabilities_may_not_serve(packag
     probabilities[-1] += shift
     at = package.golden.column_names.index("probability")
     golden = package.golden.set_column(at, "probability", pa.array(probabilities))
-    with pytest.raises(GoldenMismatchError, match="differs from its golden probabilities"):
+    with pytest.raises(GoldenMismatchError, match="differs from its golden scores"):
         prove_model(dataclasses.replace(package, golden=golden))
 
 
@@ -96,7 +97,7 @@ def test_a_mismatch_names_the_cell_that_differs_not_one_that_is_nan_in_both():
     class Constant:
         digest = ""
 
-        def predict(self, matrix):
+        def predict(self, matrix, strings=None):
             return np.full(len(matrix), 0.5)
 
     encoder = FeatureEncoder(features, {"c": ["a", "b", UNKNOWN_CLASS]})

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from serve_app.adapters.catboost_importance import load_facts
-from serve_app.adapters.catboost_model import CatBoostBinaryModel, train_classifier
+from serve_app.adapters.catboost_model import CatBoostScorer, train_classifier
 from serve_app.adapters.event_log import EventWriter
 from serve_app.adapters.event_spill import EventSpill
 from serve_app.adapters.package_dir import MODEL, load_package, save_package
@@ -76,7 +76,7 @@ def parent(events, tmp_path_factory):
     times = events.column("event_time").to_numpy()
     early = events.filter(pa.array(times < (times.min() + times.max()) / 2))
     train_rows(collect(early), directory, TOOLS, TrainingOptions(params=FAST, bands=BandRule(Thresholds(0.1, 0.3))))
-    return Parent(1, load_package(directory, CatBoostBinaryModel.load), directory / MODEL)
+    return Parent(1, load_package(directory, CatBoostScorer.load), directory / MODEL)
 
 
 def retrain(rows, directory, parent, **options):
@@ -99,7 +99,7 @@ def continued(rows, parent, tmp_path_factory):
 @pytest.fixture(scope="module")
 def test_slice(rows, fresh):
     """The later rows under the candidate from scratch."""
-    package = load_package(fresh[1], CatBoostBinaryModel.load)
+    package = load_package(fresh[1], CatBoostScorer.load)
     return slice_rows(rows, encode_rows(rows, package.vocabularies), package.model, TEST)
 
 
@@ -107,13 +107,13 @@ def test_a_candidate_from_scratch_has_vocabularies_of_its_own_and_names_its_pare
     result, directory = fresh
     assert result.manifest.parent_version == 1
     assert result.manifest.metrics["comparison"]["way"] == "from scratch"
-    vocabularies = load_package(directory, CatBoostBinaryModel.load).vocabularies
+    vocabularies = load_package(directory, CatBoostScorer.load).vocabularies
     assert len(vocabularies["brand"]) > len(parent.package.vocabularies["brand"])
 
 
 def test_continuing_adds_trees_on_top_of_the_parents_and_keeps_its_categories(continued, parent):
     result, directory = continued
-    package = load_package(directory, CatBoostBinaryModel.load)
+    package = load_package(directory, CatBoostScorer.load)
     n_parent = load_facts(parent.model_file, parent.manifest.feature_names).n_trees
     assert load_facts(directory / MODEL, parent.manifest.feature_names).n_trees > n_parent
     assert package.vocabularies == parent.package.vocabularies

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from serve_app.adapters.catboost_model import CatBoostBinaryModel, train_classifier
+from serve_app.adapters.catboost_model import CatBoostScorer, train_classifier
 from serve_app.adapters.event_log import EventLog
 from serve_app.adapters.event_spill import EventSpill
 from serve_app.adapters.package_dir import load_package, save_package
@@ -90,7 +90,7 @@ def test_every_figure_has_an_interval_and_every_slice_is_there(trained):
 
 def test_the_package_is_whole_and_proves_itself(trained):
     result, directory = trained
-    package = load_package(directory, CatBoostBinaryModel.load)
+    package = load_package(directory, CatBoostScorer.load)
     prove_model(package)
     assert parse_manifest(result.manifest.dump()) == result.manifest
     assert package.reference.schema.equals(PROFILE_SCHEMA)
@@ -101,7 +101,7 @@ def test_the_package_is_whole_and_proves_itself(trained):
 
 
 def test_the_profile_adds_up(trained):
-    table = load_package(trained[1], CatBoostBinaryModel.load).reference
+    table = load_package(trained[1], CatBoostScorer.load).reference
     shares = table.group_by("feature").aggregate([("share", "sum")])
     np.testing.assert_allclose(shares.column("share_sum").to_numpy(), 1.0)
 

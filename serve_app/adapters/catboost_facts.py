@@ -1,0 +1,135 @@
+"""What a CatBoost model says about itself: task, classes, features, how its raw score is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from catboost import CatBoost, CatBoostError
+
+from serve_app.core.errors import InvalidDataError
+from serve_app.core.manifest import Task
+
+_BINARY_LOSSES: Final = ("Logloss", "CrossEntropy", "Focal")
+_MULTICLASS_LOSSES: Final = ("MultiClass", "MultiClassOneVsAll")
+_EXPONENT_LOSSES: Final = ("Poisson", "Tweedie")
+"""Losses whose raw score is the logarithm of the value; CatBoost's regressor predicts the exponent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A model's own account.
+
+    Attributes
+    ----------
+    task : {"binary", "multiclass", "regression"}
+    loss : str
+        CatBoost's loss function without its parameters; empty when the file does not say.
+    classes : tuple of str
+        Labels of the classes in the model's order; empty for a regression.
+    feature_names : tuple of str
+        Inputs in the model's order.
+    is_named : bool
+        False when the names are only CatBoost's positions: the model was trained on a bare matrix.
+    categorical : tuple of int
+        Positions of native categorical features.
+    prediction : {"Probability", "RawFormulaVal", "Exponent"}
+        CatBoost's prediction type for what `task` promises.
+    is_pair : bool
+        A binary model with a raw score for each class (trained as a multiclass one).
+    n_trees : int
+    scale : float
+        Factor on the sum of the trees; other than 1 only after `set_scale_and_bias`.
+    """
+
+    task: Task
+    loss: str
+    classes: tuple[str, ...]
+    feature_names: tuple[str, ...]
+    is_named: bool
+    categorical: tuple[int, ...]
+    prediction: str
+    is_pair: bool
+    n_trees: int
+    scale: float
+
+
+def read_facts(model: CatBoost) -> ModelFacts:
+    """Read a loaded model's facts.
+
+    Raises
+    ------
+    InvalidDataError
+        The model has text or embedding features, several outputs that are no classes, or repeats a
+        feature's name; the message names the feature.
+    """
+    if not model.is_fitted():
+        raise InvalidDataError("the model was never trained")
+    names = tuple(str(name) for name in model.feature_names_ or ())
+    _refuse_features(model, names)
+    loss = _read_loss(model)
+    labels = tuple(str(label) for label in model.classes_)
+    n_outputs = _count_outputs(model)
+    task = _choose_task(loss, labels, n_outputs)
+    prediction = "Probability"
+    if task == "regression":
+        prediction = "Exponent" if loss in _EXPONENT_LOSSES else "RawFormulaVal"
+    return ModelFacts(
+        task=task,
+        loss=loss,
+        classes=() if task == "regression" else labels or ("0", "1"),
+        feature_names=names,
+        is_named=names != tuple(str(i) for i in range(len(names))),
+        categorical=tuple(int(i) for i in model.get_cat_feature_indices()),
+        prediction=prediction,
+        is_pair=task == "binary" and n_outputs > 1,
+        n_trees=int(model.tree_count_),
+        scale=float(model.get_scale_and_bias()[0]),
+    )
+
+
+def _refuse_features(model: CatBoost, names: tuple[str, ...]) -> None:
+    for kind, positions in (
+        ("text", model.get_text_feature_indices()),
+        ("embedding", model.get_embedding_feature_indices()),
+    ):
+        if positions:
+            found = ", ".join(names[i] for i in positions)
+            raise InvalidDataError(
+                f"{found}: {kind} features cannot be served, only numeric and categorical ones (a row here is a row "
+                f"of a table). Train without {'it' if len(positions) == 1 else 'them'}"
+            )
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InvalidDataError(f"the model has several features named {', '.join(repeated)}: inputs are found by name")
+    if not names:
+        raise InvalidDataError("the model has no features")
+
+
+def _choose_task(loss: str, labels: tuple[str, ...], n_outputs: int) -> Task:
+    if loss in _BINARY_LOSSES or (loss == "MultiClass" and len(labels) == 2):  # noqa: PLR2004
+        return "binary"
+    if loss in _MULTICLASS_LOSSES:
+        return "multiclass"
+    if n_outputs > 1:
+        raise InvalidDataError(
+            f"the model has {n_outputs} outputs and the loss {loss or 'is not known'}: only binary and multiclass "
+            f"classifiers and models with one number a row can be served"
+        )
+    if not loss and labels:
+        return "binary"
+    return "regression"
+
+
+def _count_outputs(model: CatBoost) -> int:
+    bias: Any = model.get_scale_and_bias()[1]
+    return len(bias) if isinstance(bias, list) else 1
+
+
+def _read_loss(model: CatBoost) -> str:
+    try:
+        loss = json.loads(model.get_metadata()["params"])["loss_function"]["type"]
+    except (KeyError, ValueError, TypeError, CatBoostError):
+        return ""
+    return str(loss)

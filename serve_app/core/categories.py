@@ -1,0 +1,121 @@
+"""One categorical column: from labels to codes, and to the strings that a model takes as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from serve_app.core.errors import InvalidDataError, InvariantError
+from serve_app.core.features import FeatureSpec
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryValues:
+    """An encoded categorical column of n rows.
+
+    Attributes
+    ----------
+    codes : ndarray of float, shape (n,)
+        Position of each row's class in the vocabulary; 0 for rejected rows.
+    missing : ndarray of bool, shape (n,), or None
+        Rows whose value was null; None when none was.
+    unseen : ndarray of bool, shape (n,)
+        Rows to reject because the vocabulary does not list their class.
+    labels : arrow array of string, n values
+        The labels as they came; empty when the column was not there.
+    """
+
+    codes: NDArray[np.floating]
+    missing: NDArray[np.bool_] | None
+    unseen: NDArray[np.bool_]
+    labels: pa.Array
+
+
+class CategoryEncoder:
+    """Encodes the columns of one categorical feature.
+
+    Parameters
+    ----------
+    spec : FeatureSpec
+    classes : sequence of str or None
+        The vocabulary; a class's position is its code. None counts as ``[unseen_class]`` for a
+        feature whose strings reach the model as they are.
+
+    Raises
+    ------
+    InvariantError
+        The vocabulary is not there, repeats a class, or lacks the class that unseen labels or nulls
+        are encoded as; or nulls are allowed and no string is declared for them.
+    """
+
+    def __init__(self, spec: FeatureSpec, classes: Sequence[str] | None) -> None:
+        if classes is None and spec.is_string and spec.on_unseen == "class":
+            classes = [spec.unseen_class]
+        codes = {label: float(code) for code, label in enumerate(classes or ())}
+        accepts_all = spec.on_unseen == "class"
+        if not codes or len(codes) != len(classes or ()) or (accepts_all and spec.unseen_class not in codes):
+            needed = f", {spec.unseen_class} among them" if accepts_all else ""
+            raise InvariantError(f"the vocabulary of {spec.name} must list distinct classes{needed}")
+        if spec.on_null != "reject" and not accepts_all and str(spec.fill) not in codes:
+            raise InvariantError(f"{spec.name} fills nulls with {spec.fill!r}, which its vocabulary does not list")
+        if spec.is_string and spec.on_null != "reject" and not isinstance(spec.fill, str):
+            raise InvariantError(f"{spec.name} must reject nulls or declare the string that stands for them")
+        self.spec = spec
+        self._classes = pa.array(list(codes), pa.string())
+        self._unseen_code = codes[spec.unseen_class] if accepts_all else -1.0
+        self._null_code = codes.get(str(spec.fill), max(self._unseen_code, 0.0))
+
+    def encode(self, column: pa.Array | None, n_rows: int) -> CategoryValues:
+        """Encode one column; None counts as all null."""
+        nobody = np.zeros(n_rows, dtype=bool)
+        if column is None:
+            codes = np.full(n_rows, self._null_code, dtype=np.float32)
+            return CategoryValues(codes, np.ones(n_rows, dtype=bool), nobody, pa.nulls(n_rows, pa.string()))
+        labels = _as_strings(self.spec.name, column)
+        found = pc.index_in(labels, value_set=self._classes)
+        codes = pc.fill_null(found, int(self._unseen_code)).to_numpy(zero_copy_only=False)
+        missing = find_nulls(labels)
+        if missing is not None:
+            codes = np.where(missing, np.float32(self._null_code), codes)
+        if self._unseen_code < 0:
+            nobody = codes < 0
+            codes = np.where(nobody, np.float32(0), codes)
+        return CategoryValues(codes, missing, nobody, labels)
+
+    def strings(self, labels: pa.Array, rows: NDArray[np.int64]) -> pa.Array:
+        """Return the strings the model takes for the accepted rows, in memory of their own."""
+        picked = labels.take(pa.array(rows))
+        return picked.fill_null(self.spec.fill) if self.spec.on_null != "reject" else picked
+
+    def describe_unseen(self, label: str) -> str:
+        """Return why a row with this label is rejected."""
+        return f"must be one of the {len(self._classes)} classes the model knows, got {label[:80]!r}"
+
+
+def _as_strings(name: str, column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = pa.DictionaryArray.from_arrays(
+            column.indices, _as_strings(name, column.dictionary)
+        ).dictionary_decode()
+    kind = column.type
+    if pa.types.is_null(kind) or pa.types.is_integer(kind) or pa.types.is_large_string(kind):
+        return column.cast(pa.string())
+    if pa.types.is_string(kind) or pa.types.is_string_view(kind):
+        return column if kind == pa.string() else column.cast(pa.string())
+    raise InvalidDataError(f"column {name} must hold strings, not {column.type}")
+
+
+def find_nulls(column: pa.Array) -> NDArray[np.bool_] | None:
+    """Return which values are null, None when none is."""
+    if not column.null_count:
+        return None
+    validity = column.buffers()[0]
+    if validity is None:  # every value of a column of type null
+        return np.ones(len(column), dtype=bool)
+    bits = np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little", count=column.offset + len(column))
+    return np.asarray(bits[column.offset :] == 0)
