@@ -28,6 +28,7 @@ from ray.serve.exceptions import (
 
 from serve_app.core.encoding import EncodedBatch
 from serve_app.core.errors import InvariantError, OverloadedError, ReplicaLostError, ScorecatError
+from serve_app.core.outputs import Extra
 from serve_app.deployments.parcels import PackedBatch, discard, pack
 from serve_app.service.ports import EncodedRows
 
@@ -111,9 +112,15 @@ class ModelHandle:
     """The CatBoostModel replicas of a version, as a `ModelPort`."""
 
     def __init__(self, app: str) -> None:
-        self._calls = _Calls(app, "CatBoostModel", "predict")
+        self._predict = _Calls(app, "CatBoostModel", "predict")
+        self._compute = _Calls(app, "CatBoostModel", "compute")
 
     async def predict(self, rows: Any, *, timeout_s: float) -> NDArray[np.float64]:
         """Predict encoded rows, or rows that an Encoder left in shared memory, on one of the replicas."""
-        found: NDArray[np.float64] = await self._calls.call(timeout_s, rows)
+        found: NDArray[np.float64] = await self._predict.call(timeout_s, rows)
+        return found
+
+    async def compute(self, extra: Extra, rows: Any, *, timeout_s: float) -> NDArray[np.float64]:
+        """Compute raw scores or SHAP values of encoded rows on one of the replicas."""
+        found: NDArray[np.float64] = await self._compute.call(timeout_s, extra, rows)
         return found

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import load_package, load_parts
 from serve_app.core.encoding import EncodedBatch, FeatureEncoder, ModelRows, RowError
+from serve_app.core.outputs import Extra
 from serve_app.deployments.bind_node import bind_to_node_address
 from serve_app.deployments.parcels import PackedBatch, Parcel, pack, unpack
 from serve_app.service.packaging import prove_encoder, prove_model
@@ -99,6 +100,11 @@ class CatBoostModel:
             for start in range(0, n_rows, step)
         ]
         return np.concatenate(await asyncio.gather(*parts))
+
+    async def compute(self, extra: Extra, given: ModelRows | Parcel) -> NDArray[np.float64]:
+        """Return raw scores or SHAP values, see `CatBoostScorer.predict_raw` and `explain`."""
+        function = self._model.predict_raw if extra == "raw" else self._model.explain
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *unpack(given))
 
     def _predict_slice(self, rows: ModelRows, start: int, stop: int) -> NDArray[np.float64]:
         matrix, strings = rows

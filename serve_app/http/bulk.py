@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from serve_app.core.errors import BadRequestError, DeadlineExceededError
 from serve_app.core.features import FeatureSpec
+from serve_app.core.outputs import Extra
 from serve_app.http.asgi import LONGEST_TIMEOUT_S, read_body, read_timeout_s
 from serve_app.http.columns import ParsedTable
 from serve_app.http.parsing_process import MIN_BYTES, ParsingProcess
@@ -81,9 +82,11 @@ class Bulk:
         limit = INLINE_BINARY_BYTES if is_binary else INLINE_TEXT_BYTES
         return function() if n_bytes <= limit else await asyncio.to_thread(function)
 
-    async def score(self, scorer: VersionScorer, parsed: ParsedTable, deadline_at: float) -> TableScores:
+    async def score(
+        self, scorer: VersionScorer, parsed: ParsedTable, deadline_at: float, extras: Sequence[Extra] = ()
+    ) -> TableScores:
         """Score a parsed table."""
-        return await self._tables.score(scorer, parsed.batch, deadline_at, parsed.errors)
+        return await self._tables.score(scorer, parsed.batch, deadline_at, parsed.errors, extras)
 
 
 def parse_content_length(value: str | None) -> int | None:

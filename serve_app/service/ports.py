@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from serve_app.core.encoding import EncodedBatch, RowError
 from serve_app.core.manifest import Manifest
+from serve_app.core.outputs import Extra
 
 
 class Model(Protocol):
@@ -28,6 +29,14 @@ class Model(Protocol):
 
         `matrix` is (n, n_features); `strings` are those of `EncodedBatch`, for a model that takes some.
         """
+        ...
+
+    def predict_raw(self, matrix: NDArray[np.float32], strings: pa.RecordBatch | None = None) -> NDArray[np.float64]:
+        """Return raw scores, (n,) or (n, k)."""
+        ...
+
+    def explain(self, matrix: NDArray[np.float32], strings: pa.RecordBatch | None = None) -> NDArray[np.float64]:
+        """Return SHAP values with a last axis of n_features + 1, the bias at its end."""
         ...
 
     def save(self, path: Path) -> None:
@@ -157,10 +166,14 @@ class ModelPort(Protocol):
     """The CatBoostModel replicas of one version."""
 
     async def predict(self, rows: Any, *, timeout_s: float) -> NDArray[np.float64]:
-        """Return what the model's task promises for `EncodedBatch.for_model` or `EncodedRows.for_model`.
+        """Return (n,) or (n, k): what the task promises for `EncodedBatch.for_model` or `EncodedRows.for_model`.
 
         Raises ReplicaLostError when no replica answers in time.
         """
+        ...
+
+    async def compute(self, extra: Extra, rows: Any, *, timeout_s: float) -> NDArray[np.float64]:
+        """Return raw scores, (n,) or (n, k), or SHAP values, with a last axis of n_features + 1."""
         ...
 
 

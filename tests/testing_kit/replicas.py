@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve_app.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
+from serve_app.core.outputs import Extra
 from serve_app.http.asgi import AccessLog
 from serve_app.service.microbatch import BatchLimits
 from serve_app.service.ports import EncodedRows, EncoderPort, Model, ModelPort, Package, SplitSource
@@ -52,6 +53,9 @@ class LocalModel(ModelPort):
         if self.before is not None:
             await self.before()
         return self.model.predict(*rows)
+
+    async def compute(self, extra: Extra, rows: ModelRows, *, timeout_s: float) -> NDArray[np.float64]:
+        return self.model.predict_raw(*rows) if extra == "raw" else self.model.explain(*rows)
 
 
 @dataclass
