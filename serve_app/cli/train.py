@@ -13,14 +13,14 @@ import typer
 from rich.markdown import Markdown
 
 from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.cli.registry import open_settings_registry
 from serve_app.core.errors import BadRequestError
 from serve_app.core.manifest import Manifest
 from serve_app.service.event_partitions import EventSource
-from serve_app.service.ports import Registry
+from serve_app.service.ports import CHAMPION, Registry
 from serve_app.service.training import DEFAULT_PARAMS, DEMO_EVENTS, DEMO_PARAMS, TrainingOptions
 from serve_app.settings import load_settings
 
-CHAMPION: Final = "champion"
 _LIBRARIES: Final = ("catboost", "numpy", "pyarrow", "scorecat")
 
 
@@ -40,7 +40,6 @@ def train(
 ) -> None:
     """Train the purchase model on an event log, measure it on later rows, register it."""
     from serve_app.adapters.event_log import EventLog
-    from serve_app.adapters.registry import DirectoryRegistry
 
     settings = load_settings()
     options = TrainingOptions(
@@ -50,7 +49,7 @@ def train(
         max_rows=max_rows,
         allow=tuple(allow or ()),
     )
-    registry = DirectoryRegistry(settings.registry_root)
+    registry = open_settings_registry(settings)
     registry.aliases(name)  # an unusable name is refused before the work, not after it
     with err.status("") as status:
         version, manifest = train_and_publish(EventLog(events), registry, options, report=status.update)
