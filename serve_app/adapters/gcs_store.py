@@ -21,9 +21,16 @@ from serve_app.adapters.conditional_files import StoredFile
 from serve_app.adapters.object_store import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ObjectStore
 from serve_app.core.errors import BadRequestError, ConflictError
 
-GIVE_UP_S: Final = 8.0
+GIVE_UP_S: Final = 5.0
 """Longest time for one call with its retries."""
 _EMULATOR: Final = "STORAGE_EMULATOR_HOST"
+_UNREACHABLE: Final = (
+    requests.RequestException,
+    auth_errors.TransportError,
+    google_errors.RetryError,
+    google_errors.ServerError,
+    google_errors.TooManyRequests,
+)
 
 
 class GcsStore(ObjectStore):
@@ -59,7 +66,7 @@ class GcsStore(ObjectStore):
         blob = self._blob(path)
         try:
             with self._asked():
-                data = blob.download_as_bytes(**_PATIENCE)
+                data = blob.download_as_bytes(**_patience())
         except _MissingError:
             self._prove_bucket()
             return None
@@ -71,7 +78,7 @@ class GcsStore(ObjectStore):
         try:
             with self._asked():
                 self._blob(path).upload_from_string(
-                    data, "application/octet-stream", if_generation_match=generation, **_PATIENCE
+                    data, "application/octet-stream", if_generation_match=generation, **_patience()
                 )
         except _MissingError as exc:
             raise self.without_bucket() from exc
@@ -82,7 +89,7 @@ class GcsStore(ObjectStore):
     def _prove_bucket(self) -> None:
         try:
             with self._asked():
-                self._bucket.reload(**_PATIENCE)
+                self._bucket.reload(**_patience())
         except _MissingError as exc:
             raise self.without_bucket() from exc
 
@@ -111,11 +118,7 @@ class GcsStore(ObjectStore):
             raise _MissingError from exc
         except (google_errors.Forbidden, google_errors.Unauthorized) as exc:
             raise self.denied(exc) from exc
-        except (requests.RequestException, google_errors.RetryError, google_errors.ServerError) as exc:
-            raise self.unreachable(exc) from exc
-        except google_errors.TooManyRequests as exc:
-            raise self.unreachable(exc) from exc
-        except auth_errors.TransportError as exc:
+        except _UNREACHABLE as exc:
             raise self.unreachable(exc) from exc
         except auth_errors.GoogleAuthError as exc:
             raise BadRequestError(
@@ -126,10 +129,8 @@ class GcsStore(ObjectStore):
             raise BadRequestError(f"{self.where} cannot be used: {exc}. Check {self.settings}") from exc
 
 
-_PATIENCE: Final[dict[str, Any]] = {
-    "timeout": (CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
-    "retry": DEFAULT_RETRY.with_timeout(GIVE_UP_S),
-}
+def _patience() -> dict[str, Any]:
+    return {"timeout": (CONNECT_TIMEOUT_S, READ_TIMEOUT_S), "retry": DEFAULT_RETRY.with_timeout(GIVE_UP_S)}
 
 
 class _MissingError(Exception):

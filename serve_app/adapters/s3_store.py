@@ -20,6 +20,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
 )
+from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from serve_app.adapters.conditional_files import StoredFile
 from serve_app.adapters.object_store import CONNECT_TIMEOUT_S, MAX_ATTEMPTS, READ_TIMEOUT_S, ObjectStore
@@ -119,7 +120,7 @@ class S3Store(ObjectStore):
             raise self._without_credentials() from exc
         except ClientError as exc:
             raise self._explain(exc) from exc
-        except HTTPClientError as exc:
+        except (HTTPClientError, BotoConnectionError) as exc:
             raise self.unreachable(exc) from exc
         except BotoCoreError as exc:
             raise BadRequestError(f"{self.where} cannot be used: {exc}. Check {self.settings}") from exc

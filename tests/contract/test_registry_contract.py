@@ -42,7 +42,7 @@ def test_an_empty_registry_has_nothing_and_says_so(registry):
     assert registry.history("purchase") == []
     assert registry.unfinished() == {}
     assert registry.clean("purchase", 0) == []
-    with pytest.raises(NotFoundError, match="there is no (model purchase|registry) "):
+    with pytest.raises(NotFoundError, match=r"there is no (model purchase|registry) "):
         registry.resolve("purchase", "champion")
 
 
