@@ -1,4 +1,4 @@
-"""Aliases and their history are one value: written and read alike, and no move is lost when the old ones are put away."""
+"""Aliases and their history are one value, and no move is lost when the old ones are put away."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def test_aliases_from_before_there_was_a_history_are_read():
 @pytest.mark.parametrize(
     "text",
     [
-        "", "[]", "7", "null", '{"aliases": {}}', '{"revision": 1, "aliases": {"champion": null}}', "\xff", "[" * 100_000,
+        "", "[]", "7", "null", '{"aliases": {}}', '{"revision": 1, "aliases": {"champion": null}}', "\xff",
+        "[" * 100_000,
         '{"revision": 1, "aliases": {}, "history": [{"id": "x"}]}', '{"revision": 1, "aliases": {}, "history": 7}',
         '{"revision": 1e999, "aliases": {}}',
     ],

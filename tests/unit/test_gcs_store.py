@@ -1,4 +1,4 @@
-"""The class for Google Cloud Storage makes the documented calls; tests/contract runs it on a server when one is there."""
+"""The class for Google Cloud Storage makes the documented calls and explains what goes wrong."""
 
 from __future__ import annotations
 
@@ -112,7 +112,11 @@ def test_a_write_that_is_found_done_is_done():
         (google_errors.RetryError("late", None), NotReadyError, "does not answer"),
         (requests.ConnectionError("refused"), NotReadyError, "does not answer"),
         (auth_errors.TransportError("refused"), NotReadyError, "does not answer"),
-        (auth_errors.DefaultCredentialsError("none"), BadRequestError, "no credentials .*GOOGLE_APPLICATION_CREDENTIALS"),
+        (
+            auth_errors.DefaultCredentialsError("none"),
+            BadRequestError,
+            "no credentials .*GOOGLE_APPLICATION_CREDENTIALS",
+        ),
         (google_errors.BadRequest("odd"), BadRequestError, "cannot be used"),
     ],
 )
