@@ -38,10 +38,11 @@ def models_table(models: Mapping[str, Mapping[str, Any]]) -> Table:
             table.add_row(
                 f"{name}@{one['version']}",
                 aliases,
-                one["created_at"][:10],
-                _figure(one["roc_auc"]),
-                _figure(one["log_loss"]),
-                _parent(one),
+                *(
+                    (one["created_at"][:10], _figure(one["roc_auc"]), _figure(one["log_loss"]), _parent(one))
+                    if "error" not in one
+                    else ("damaged", "-", "-", "-")
+                ),
             )
     return table
 

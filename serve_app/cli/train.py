@@ -15,14 +15,14 @@ import typer
 from rich.markdown import Markdown
 
 from serve_app.adapters.package_dir import MODEL, load_package
-from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.cli.band_options import parse_band_rule
 from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.cli.registry import open_settings_registry
 from serve_app.core.errors import BadRequestError
 from serve_app.core.manifest import Manifest
 from serve_app.service.event_partitions import EventSource
 from serve_app.service.model_facts import ModelFacts
-from serve_app.service.ports import Registry
+from serve_app.service.ports import CHAMPION, Registry
 from serve_app.service.training_options import (
     DEFAULT_PARAMS,
     DEMO_EVENTS,
@@ -35,7 +35,6 @@ from serve_app.settings import load_settings
 if TYPE_CHECKING:
     from serve_app.service.retraining import Parent
 
-CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
 _LIBRARIES: Final = ("catboost", "numpy", "pyarrow", "scorecat")
 
@@ -102,7 +101,7 @@ def train(
             threshold_medium, threshold_high, band_capacity or (), value_of_purchase, cost_of_action
         ),
     )  # fmt: skip
-    registry = DirectoryRegistry(settings.registry_root)
+    registry = open_settings_registry(settings)
     registry.aliases(name)  # an unusable name is refused before the work, not after it
     found = None if parent is None else load_parent(registry, name, parent, is_continued=is_continued)
     with err.status("") as status:
@@ -117,7 +116,7 @@ def train(
         raise typer.Exit(1)
 
 
-def load_parent(registry: DirectoryRegistry, name: str, wanted: str, *, is_continued: bool) -> Parent:
+def load_parent(registry: Registry, name: str, wanted: str, *, is_continued: bool) -> Parent:
     """Load the version a candidate follows, by number or alias; raises NotFoundError, PackageError."""
     from serve_app.adapters.catboost_model import CatBoostScorer
     from serve_app.service.retraining import Parent
