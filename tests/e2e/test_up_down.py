@@ -156,7 +156,7 @@ def test_down_leaves_no_process_and_no_listening_port(tmp_path, package_dir):
     ("arguments", "says"),
     [
         (["up", "--profile", "huge"], "laptop or production"),
-        (["up", "--model", "no-such-model"], "no-such-model"),
+        (["up", "--model", "no-such-model"], "there is no registry at"),
         (["predict", "{}", "--url", "http://127.0.0.1:1"], "scorecat up"),
         (["nonsense"], "nonsense"),
     ],
