@@ -262,7 +262,6 @@ def test_without_credentials_the_error_says_which_to_set(s3_place, monkeypatch, 
         (403, "InvalidAccessKeyId", BadRequestError, "refuses access: "),
         (501, "NotImplemented", BadRequestError, "knows no conditional writes"),
         (503, "SlowDown", NotReadyError, "does not answer: .*SlowDown"),
-        (500, "InternalError", NotReadyError, "does not answer: .*InternalError"),
         (409, "ConditionalRequestConflict", ConflictError, "was changed by somebody else meanwhile"),
     ],
 )
