@@ -44,7 +44,8 @@ class GcsStore(ObjectStore):
         Default one with the credentials of the environment.
     """
 
-    settings = "GOOGLE_APPLICATION_CREDENTIALS"
+    credentials = "GOOGLE_APPLICATION_CREDENTIALS"
+    address = "STORAGE_EMULATOR_HOST (if it is set)"
 
     def __init__(self, where: str, client: Any = None) -> None:
         super().__init__(where)
@@ -126,7 +127,7 @@ class GcsStore(ObjectStore):
                 f"application-default login`, or give the machine a service account ({exc})"
             ) from exc
         except google_errors.GoogleAPIError as exc:
-            raise BadRequestError(f"{self.where} cannot be used: {exc}. Check {self.settings}") from exc
+            raise BadRequestError(f"{self.where} cannot be used: {exc}. Check {self.credentials}") from exc
 
 
 def _patience() -> dict[str, Any]:

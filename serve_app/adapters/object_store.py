@@ -21,7 +21,7 @@ from serve_app.adapters.conditional_files import ConditionalFiles, StoredFile
 from serve_app.core.errors import BadRequestError, ConflictError, NotFoundError, NotReadyError, ScorecatError
 
 CONNECT_TIMEOUT_S: Final = 2.0
-READ_TIMEOUT_S: Final = 4.0
+READ_TIMEOUT_S: Final = 3.0
 MAX_ATTEMPTS: Final = 2
 """With the timeouts above: a store that does not answer is reported within some seconds."""
 _CHUNK_BYTES: Final = 1 << 20
@@ -45,8 +45,10 @@ class ObjectStore(ConditionalFiles, ABC):
         ``s3://bucket/prefix`` or ``gs://bucket/prefix``.
     """
 
-    settings: str
-    """Variables that say who may use the store and where it is, for texts."""
+    credentials: str
+    """Variables that say who uses the store, for texts."""
+    address: str
+    """Variables that say where the store is, for texts."""
 
     def __init__(self, where: str) -> None:
         self.where = where.rstrip("/")
@@ -134,7 +136,7 @@ class ObjectStore(ConditionalFiles, ABC):
     def unreachable(self, reason: object) -> ScorecatError:
         """Return the error for a store that does not answer."""
         return NotReadyError(
-            f"{self.where} does not answer: {str(reason).strip()[:300]}. Check the network and {self.settings}; "
+            f"{self.where} does not answer: {str(reason).strip()[:300]}. Check the network and {self.address}; "
             "versions that were fetched before are served on",
             5.0,
         )
@@ -142,13 +144,12 @@ class ObjectStore(ConditionalFiles, ABC):
     def denied(self, reason: object) -> ScorecatError:
         """Return the error for a store that does not let us in."""
         return BadRequestError(
-            f"{self.where} refuses access: {str(reason).strip()[:300]}. The account of {self.settings} needs to list, "
-            "read and write there"
+            f"{self.where} refuses access: {str(reason).strip()[:300]}. "
+            f"The account of {self.credentials} needs to list, read and write there"
         )
 
     def without_bucket(self) -> ScorecatError:
         """Return the error for a bucket that does not exist."""
         return BadRequestError(
-            f"{self.where}: there is no bucket {self.bucket}. Create it, or correct SCORECAT_REGISTRY "
-            f"or {self.settings}"
+            f"{self.where}: there is no bucket {self.bucket}. Create it, or correct SCORECAT_REGISTRY or {self.address}"
         )

@@ -27,6 +27,7 @@ from serve_app.adapters.object_store import CONNECT_TIMEOUT_S, MAX_ATTEMPTS, REA
 from serve_app.core.errors import BadRequestError, ConflictError
 
 _LOST: Final = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_REFUSED: Final = {401, 403}
 _SERVER_ERROR: Final = 500
 
 
@@ -37,7 +38,8 @@ class S3Store(ObjectStore):
     ``pyarrow.fs`` is given what it decided, so that both always speak to the same place.
     """
 
-    settings = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE, AWS_REGION and AWS_ENDPOINT_URL"
+    credentials = "AWS_ACCESS_KEY_ID or AWS_PROFILE"
+    address = "AWS_ENDPOINT_URL"
 
     def __init__(self, where: str) -> None:
         super().__init__(where)
@@ -55,7 +57,9 @@ class S3Store(ObjectStore):
                 ),
             )
         except (BotoCoreError, ValueError) as exc:
-            raise BadRequestError(f"{self.where} cannot be used: {exc}. Check {self.settings}") from exc
+            raise BadRequestError(
+                f"{self.where} cannot be used: {exc}. Check {self.credentials} and {self.address}"
+            ) from exc
 
     @property
     def identity(self) -> str:
@@ -118,27 +122,31 @@ class S3Store(ObjectStore):
             yield
         except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as exc:
             raise self._without_credentials() from exc
+        except self._client.exceptions.NoSuchKey as exc:
+            raise _MissingKeyError from exc
         except ClientError as exc:
             raise self._explain(exc) from exc
         except (HTTPClientError, BotoConnectionError) as exc:
             raise self.unreachable(exc) from exc
         except BotoCoreError as exc:
-            raise BadRequestError(f"{self.where} cannot be used: {exc}. Check {self.settings}") from exc
+            raise BadRequestError(
+                f"{self.where} cannot be used: {exc}. Check {self.credentials} and {self.address}"
+            ) from exc
 
     def _explain(self, exc: ClientError) -> Exception:
         code = exc.response.get("Error", {}).get("Code", "")
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code in _LOST:
             return ConflictError(f"{self.where} was changed by somebody else meanwhile")
-        if code == "NoSuchKey":
-            return _MissingKeyError()
         if code == "NoSuchBucket" or (code == "404" and exc.operation_name == "HeadBucket"):
             return self.without_bucket()
         if code in {"NotImplemented", "501"}:
             return BadRequestError(f"{self.where}: this store knows no conditional writes (If-Match): use another")
         if status >= _SERVER_ERROR or code in {"SlowDown", "RequestTimeout", "429"}:
             return self.unreachable(exc)
-        return self.denied(exc)
+        if status in _REFUSED:
+            return self.denied(exc)
+        return BadRequestError(f"{self.where} cannot be used: {exc}. Check {self.credentials} and {self.address}")
 
     def _without_credentials(self) -> Exception:
         return BadRequestError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import botocore.session
 import pytest
 
 from serve_app.adapters.registry_open import open_registry
@@ -40,7 +42,9 @@ class Place:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[dict[str, str]]:
-    with running_s3() as environment:
+    with running_s3() as environment, pytest.MonkeyPatch.context() as patch:
+        # botocore reads its description of S3 for each session anew (80 ms); these tests open hundreds
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
         yield environment
 
 

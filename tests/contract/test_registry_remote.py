@@ -176,6 +176,14 @@ def test_versions_that_another_tool_copied_in_are_versions(published, remote_pla
     check_files(published.locate("purchase", 7), load_manifest(package_dir))
 
 
+def test_a_write_on_what_was_deleted_meanwhile_is_a_conflict(published, remote_place):
+    seen = published._store.load("purchase/aliases.json")
+    delete_behind(remote_place, "purchase/aliases.json")
+    with pytest.raises(ConflictError):
+        published._store.replace("purchase/aliases.json", b"{}", seen)
+    assert published._store.load("purchase/aliases.json") is None
+
+
 # -- answers that are lost, and stores that do not answer --------------------------------------
 
 
@@ -260,9 +268,9 @@ def test_without_credentials_the_error_says_which_to_set(s3_place, monkeypatch, 
     [
         (403, "AccessDenied", BadRequestError, "refuses access: .*needs to list, read and write there"),
         (403, "InvalidAccessKeyId", BadRequestError, "refuses access: "),
+        (400, "InvalidRequest", BadRequestError, "cannot be used: .*InvalidRequest"),
         (501, "NotImplemented", BadRequestError, "knows no conditional writes"),
         (503, "SlowDown", NotReadyError, "does not answer: .*SlowDown"),
-        (500, "InternalError", NotReadyError, "does not answer: .*InternalError"),
         (409, "ConditionalRequestConflict", ConflictError, "was changed by somebody else meanwhile"),
     ],
 )

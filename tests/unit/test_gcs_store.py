@@ -8,7 +8,8 @@ from google.api_core import exceptions as google_errors
 from google.auth import exceptions as auth_errors
 
 from serve_app.adapters.conditional_files import StoredFile
-from serve_app.adapters.gcs_store import GcsStore
+from serve_app.adapters.gcs_store import GIVE_UP_S, GcsStore
+from serve_app.adapters.object_store import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from serve_app.core.errors import BadRequestError, ConflictError, NotReadyError
 
 pytestmark = pytest.mark.unit
@@ -29,8 +30,8 @@ class FakeClient:
 
     def called(self, what: str, options: dict) -> None:
         self.calls.append((what, options))
-        assert options["timeout"] == (2.0, 4.0)
-        assert options["retry"]._timeout == 5.0
+        assert options["timeout"] == (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+        assert options["retry"]._timeout == GIVE_UP_S
         if self.error is not None:
             raise self.error
 
