@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,15 +14,10 @@ import pytest
 from serve_app.adapters.registry_open import open_registry
 from serve_app.service.ports import Registry
 from tests.testing_kit.object_stores import (
-    GCS_PACKAGE,
     create_gcs_bucket,
     create_s3_bucket,
     running_gcs,
     running_s3,
-)
-
-GCS = pytest.param(
-    "gs", marks=pytest.mark.skipif(importlib.util.find_spec(GCS_PACKAGE) is None, reason=f"{GCS_PACKAGE} is not there")
 )
 
 
@@ -79,14 +73,14 @@ def directory_place(tmp_path) -> Place:
     return Place("directory", str(tmp_path / "registry"), tmp_path / "cache", {})
 
 
-@pytest.fixture(params=["directory", "s3", GCS])
+@pytest.fixture(params=["directory", "s3", "gs"])
 def place(request: pytest.FixtureRequest) -> Place:
     """One place of each kind."""
     found: Place = request.getfixturevalue(f"{request.param}_place")
     return found
 
 
-@pytest.fixture(params=["s3", GCS])
+@pytest.fixture(params=["s3", "gs"])
 def remote_place(request: pytest.FixtureRequest) -> Place:
     """One place of each kind that is not on this machine."""
     found: Place = request.getfixturevalue(f"{request.param}_place")
