@@ -15,11 +15,12 @@ import pyarrow as pa
 from catboost import CatBoost, CatBoostClassifier, CatBoostError, Pool, to_classifier
 from numpy.typing import NDArray
 
-from serve_app.adapters.catboost_facts import ModelFacts, read_facts
+from serve_app.adapters.catboost_facts import read_facts
 from serve_app.adapters.catboost_trees import build_shap_tables, read_json
 from serve_app.core.errors import InvalidDataError, InvariantError, PackageError
 from serve_app.core.features import FeatureSpec
 from serve_app.core.manifest import Manifest
+from serve_app.core.model_facts import ModelFacts, check_features
 from serve_app.core.shap_tables import ShapTables
 
 OBJECT_ROWS: Final = 1024
@@ -81,11 +82,7 @@ class CatBoostScorer:
         PackageError
             The file is torn or of another kind, or not the model that the manifest describes.
         """
-        model = CatBoost()
-        try:
-            model.load_model(str(path))
-        except (CatBoostError, OSError) as exc:
-            raise PackageError(f"{path} is not a readable CatBoost model: {exc}") from exc
+        model = load_catboost(path)
         try:
             scorer = cls(model, manifest.features if manifest else (), thread_count=thread_count)
         except InvalidDataError as exc:
@@ -236,24 +233,14 @@ class CatBoostScorer:
         return rows
 
 
-def check_features(facts: ModelFacts, features: Sequence[FeatureSpec]) -> None:
-    """Raise InvalidDataError unless the model's inputs are these features, in this order.
-
-    An empty sequence stands for numbers only.
-    """
-    if not features:
-        if facts.categorical:
-            named = ", ".join(facts.feature_names[i] for i in facts.categorical)
-            raise InvalidDataError(f"the model takes {named} as native categories, which has to be declared")
-        return
-    if len(features) != len(facts.feature_names):
-        raise InvalidDataError(f"the model has {len(facts.feature_names)} inputs, {len(features)} are declared")
-    for j, (spec, name) in enumerate(zip(features, facts.feature_names, strict=True)):
-        if facts.is_named and spec.name != name:
-            raise InvalidDataError(f"input {j + 1} of the model is {name}, declared is {spec.name}: the order matters")
-        if spec.is_native != (j in facts.categorical):
-            theirs, ours = ("a native category", "a number")[:: 1 if j in facts.categorical else -1]
-            raise InvalidDataError(f"{spec.name} is {theirs} to the model and declared to reach it as {ours}")
+def load_catboost(path: Path) -> CatBoost:
+    """Load a model file of CatBoost, ``.json`` by suffix or ``.cbm``; raises PackageError when it is none."""
+    model = CatBoost()
+    try:
+        model.load_model(str(path), format="json" if path.suffix == ".json" else "cbm")
+    except (CatBoostError, OSError) as exc:
+        raise PackageError(f"{path} is not a readable CatBoost model: {exc}") from exc
+    return model
 
 
 def train_classifier(

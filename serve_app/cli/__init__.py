@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from serve_app.cli import data, models, predict, replay, service, train
+from serve_app.cli import data, models, models_import, predict, replay, service, train
 from serve_app.cli.console import err, print_json
 from serve_app.core.errors import BadRequestError, ScorecatError
 
@@ -26,6 +26,8 @@ app.command("predict")(predict.predict)
 app.command("replay")(replay.replay_log)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
+models.app.command("import")(models_import.import_model)
+models.app.command("export")(models_import.export_model)
 app.add_typer(models.app, name="models")
 
 
