@@ -3,56 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Final
 
 from catboost import CatBoost, CatBoostError
 
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.manifest import Task
+from serve_app.core.model_facts import ModelFacts
 
 _BINARY_LOSSES: Final = ("Logloss", "CrossEntropy", "Focal")
 _MULTICLASS_LOSSES: Final = ("MultiClass", "MultiClassOneVsAll")
 _EXPONENT_LOSSES: Final = ("Poisson", "Tweedie")
 """Losses whose raw score is the logarithm of the value; CatBoost's regressor predicts the exponent."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """A model's own account.
-
-    Attributes
-    ----------
-    task : {"binary", "multiclass", "regression"}
-    loss : str
-        CatBoost's loss function without its parameters; empty when the file does not say.
-    classes : tuple of str
-        Labels of the classes in the model's order; empty for a regression.
-    feature_names : tuple of str
-        Inputs in the model's order.
-    is_named : bool
-        False when the names are only CatBoost's positions: the model was trained on a bare matrix.
-    categorical : tuple of int
-        Positions of native categorical features.
-    prediction : {"Probability", "RawFormulaVal", "Exponent"}
-        CatBoost's prediction type for what `task` promises.
-    is_pair : bool
-        A binary model with a raw score for each class (trained as a multiclass one).
-    n_trees : int
-    scale : float
-        Factor on the sum of the trees; other than 1 only after `set_scale_and_bias`.
-    """
-
-    task: Task
-    loss: str
-    classes: tuple[str, ...]
-    feature_names: tuple[str, ...]
-    is_named: bool
-    categorical: tuple[int, ...]
-    prediction: str
-    is_pair: bool
-    n_trees: int
-    scale: float
 
 
 def read_facts(model: CatBoost) -> ModelFacts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,18 +15,24 @@ import pyarrow as pa
 from catboost import CatBoost, CatBoostClassifier, CatBoostError, Pool, to_classifier
 from numpy.typing import NDArray
 
-from serve_app.adapters.catboost_facts import ModelFacts, read_facts
+from serve_app.adapters.catboost_facts import read_facts
+from serve_app.adapters.catboost_trees import build_shap_tables, read_json
 from serve_app.core.errors import BadRequestError, InvalidDataError, InvariantError, PackageError
 from serve_app.core.features import FeatureSpec
 from serve_app.core.manifest import Manifest
+from serve_app.core.model_facts import ModelFacts, check_features
+from serve_app.core.shap_tables import ShapTables
 
 OBJECT_ROWS: Final = 1024
 """Up to here rows with native categories go to CatBoost as an object array, beyond as a data frame.
 1,000 trees, 20 numeric and 2 native features, one thread, object array against frame: 1 row 93 us
 against 740, 64 rows 0.39 ms against 1.0, 1,024 rows 3.4 ms against 3.3, 20,000 rows 71 ms against 49."""
-PRECALC_ROWS: Final = 64
-"""From here on SHAP values are calculated for every leaf beforehand (0.95 s for 1,000 trees whatever the
-number of rows); below, row by row (15 ms a row). Measured with `python -m benchmarks.explain`."""
+ADDITIVITY_TOLERANCE: Final = 1e-6
+"""Largest difference of a row's SHAP values from its raw score (CatBoost's own is below 1e-12)."""
+EAGER_ROWS: Final = 16
+"""From this many explained rows on, a model's SHAP tables are built: 0.3 s for 1,000 trees, once, and then
+0.3 ms for a row and 6 ms for 64. Until then CatBoost explains row by row, 19 ms each; its own
+pre-calculation takes 1.5 s in every call. Measured by `python -m benchmarks.explain`."""
 
 
 class CatBoostScorer:
@@ -54,6 +60,10 @@ class CatBoostScorer:
         self.thread_count = thread_count
         check_features(self.facts, self.features)
         self._native = list(self.facts.categorical)
+        self._tables: ShapTables | None = None
+        self._can_have_tables = True
+        self._tables_lock = threading.Lock()
+        self._n_explained = 0
         self._string_at = {spec.name: j for j, spec in enumerate(self.features) if spec.is_string}
 
     @classmethod
@@ -72,11 +82,7 @@ class CatBoostScorer:
         PackageError
             The file is torn or of another kind, or not the model that the manifest describes.
         """
-        model = CatBoost()
-        try:
-            model.load_model(str(path))
-        except (CatBoostError, OSError) as exc:
-            raise PackageError(f"{path} is not a readable CatBoost model: {exc}") from exc
+        model = load_catboost(path)
         try:
             scorer = cls(model, manifest.features if manifest else (), thread_count=thread_count)
         except InvalidDataError as exc:
@@ -102,10 +108,7 @@ class CatBoostScorer:
     @property
     def digest(self) -> str:
         """SHA-256 over trees and leaf values, without CatBoost's timestamps and `model_guid`."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.json"
-            self.model.save_model(str(path), format="json")
-            content = json.loads(path.read_bytes())
+        content = read_json(self.model)
         content.pop("model_info", None)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -145,29 +148,56 @@ class CatBoostScorer:
         Raises
         ------
         InvalidDataError
-            CatBoost cannot explain this model.
+            The model cannot be explained: its SHAP values do not add up to the score (trees that are
+            not symmetric), or CatBoost has none for it.
         """
         width = self.n_features + 1
         if matrix.shape[0] == 0:
             return np.empty((0, len(self.facts.classes), width) if self.facts.task == "multiclass" else (0, width))
-        mode = "UsePreCalc" if matrix.shape[0] >= PRECALC_ROWS else "NoPreCalc"
-        try:
-            values = self.model.get_feature_importance(
-                self._pool(matrix, strings), type="ShapValues", shap_mode=mode, thread_count=self.thread_count
+        self._n_explained += matrix.shape[0]
+        if self._n_explained >= EAGER_ROWS:
+            self.prepare_explanations()
+        pool = Pool(self._rows(matrix, strings), cat_features=self._native or None)
+        tables = self._tables
+        if tables is not None:
+            values = tables.explain(self.model.calc_leaf_indexes(pool, thread_count=self.thread_count))
+        else:
+            # Few rows, or trees that the tables are not for.
+            mode = "Auto" if self._n_explained >= EAGER_ROWS else "NoPreCalc"
+            values = self._ask_catboost(type="ShapValues", data=pool, shap_mode=mode)
+            values = values.reshape(matrix.shape[0], -1, width)
+        raw = np.asarray(self.model.predict(pool, "RawFormulaVal", thread_count=self.thread_count))
+        if not np.allclose(values.sum(axis=2), raw.reshape(len(values), -1), rtol=0, atol=ADDITIVITY_TOLERANCE):
+            raise InvalidDataError(
+                "this model cannot be explained: CatBoost's SHAP values of its trees do not add up to the score "
+                "(trees that are not symmetric: grow_policy Depthwise or Lossguide)"
             )
+        if self.facts.is_pair:
+            values = values[:, 1:] - values[:, :1]
+        return np.ascontiguousarray(values if self.facts.task == "multiclass" else values[:, 0])
+
+    def prepare_explanations(self) -> None:
+        """Build what makes `explain` fast, once: see `EAGER_ROWS`. A replica does so before it is ready."""
+        with self._tables_lock:
+            if self._tables is None and self._can_have_tables:
+                self._tables = build_shap_tables(self.model)
+                self._can_have_tables = self._tables is not None
+
+    def _ask_catboost(self, **question: Any) -> Any:
+        try:
+            return self.model.get_feature_importance(thread_count=self.thread_count, **question)
         except CatBoostError as exc:
             raise InvalidDataError(f"CatBoost cannot explain this model: {exc}") from exc
-        return np.ascontiguousarray(values[:, 1] - values[:, 0]) if self.facts.is_pair else np.asarray(values)
 
     def importance(self, kind: str = "PredictionValuesChange") -> dict[str, float]:
         """Return each feature's importance in per cent of all, in the model's order."""
-        values = self.model.get_feature_importance(type=kind, thread_count=self.thread_count)
+        values = self._ask_catboost(type=kind)
         return dict(zip(self.facts.feature_names, map(float, values), strict=True))
 
     def interactions(self, n: int = 10) -> list[tuple[str, str, float]]:
         """Return the n pairs of features that act together most strongly, with their share in per cent."""
         names = self.facts.feature_names
-        pairs = self.model.get_feature_importance(type="Interaction", thread_count=self.thread_count)
+        pairs = self._ask_catboost(type="Interaction")
         return [(names[int(i)], names[int(j)], float(strength)) for i, j, strength in pairs[:n]]
 
     def save(self, path: Path) -> None:
@@ -184,10 +214,6 @@ class CatBoostScorer:
             self._rows(matrix, strings), prediction_type=prediction, thread_count=self.thread_count
         )
         return np.asarray(found, dtype=np.float64)
-
-    def _pool(self, matrix: NDArray[np.float32], strings: pa.RecordBatch | None) -> Pool:
-        rows = self._rows(matrix, strings)
-        return Pool(rows, cat_features=self._native or None, feature_names=list(self.facts.feature_names))
 
     def _rows(self, matrix: NDArray[np.float32], strings: pa.RecordBatch | None) -> Any:
         """Return rows in the fastest form CatBoost takes them in."""
@@ -207,24 +233,14 @@ class CatBoostScorer:
         return rows
 
 
-def check_features(facts: ModelFacts, features: Sequence[FeatureSpec]) -> None:
-    """Raise InvalidDataError unless the model's inputs are these features, in this order.
-
-    An empty sequence stands for numbers only.
-    """
-    if not features:
-        if facts.categorical:
-            named = ", ".join(facts.feature_names[i] for i in facts.categorical)
-            raise InvalidDataError(f"the model takes {named} as native categories, which has to be declared")
-        return
-    if len(features) != len(facts.feature_names):
-        raise InvalidDataError(f"the model has {len(facts.feature_names)} inputs, {len(features)} are declared")
-    for j, (spec, name) in enumerate(zip(features, facts.feature_names, strict=True)):
-        if facts.is_named and spec.name != name:
-            raise InvalidDataError(f"input {j + 1} of the model is {name}, declared is {spec.name}: the order matters")
-        if spec.is_native != (j in facts.categorical):
-            theirs, ours = ("a native category", "a number")[:: 1 if j in facts.categorical else -1]
-            raise InvalidDataError(f"{spec.name} is {theirs} to the model and declared to reach it as {ours}")
+def load_catboost(path: Path) -> CatBoost:
+    """Load a model file of CatBoost, ``.json`` by suffix or ``.cbm``; raises PackageError when it is none."""
+    model = CatBoost()
+    try:
+        model.load_model(str(path), format="json" if path.suffix == ".json" else "cbm")
+    except (CatBoostError, OSError) as exc:
+        raise PackageError(f"{path} is not a readable CatBoost model: {exc}") from exc
+    return model
 
 
 def train_classifier(

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from serve_app.cli import aliases, data, models, predict, replay, service, train
+from serve_app.cli import aliases, data, models, models_import, predict, replay, service, train
 from serve_app.cli.console import err, print_json
 from serve_app.core.errors import BadRequestError, ConflictError, ScorecatError
 
@@ -27,6 +27,8 @@ app.command("replay")(replay.replay_log)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 models.app.add_typer(aliases.app)
+models.app.command("import")(models_import.import_model)
+models.app.command("export")(models_import.export_model)
 app.add_typer(models.app, name="models")
 
 

@@ -6,6 +6,7 @@ rows travel with them, and nothing of its input is kept or shared with its outpu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,8 @@ FROM_STATE: Final = 1
 """Source code: the value was looked up in the state."""
 FROM_DEFAULT: Final = 2
 """Source code: the declared default was used."""
+MAX_EXACT: Final = 2**24
+"""Whole numbers below it are exact in float32."""
 SOURCE_NAMES: Final = ("request", "state", "default")
 
 
@@ -110,9 +113,12 @@ class FeatureEncoder:
         }
         self._string_names = [spec.name for spec in self.features if spec.is_string]
         for spec in self.features:
-            self._check_source(spec)
+            self._check_number(spec)
 
-    def _check_source(self, spec: FeatureSpec) -> None:
+    def _check_number(self, spec: FeatureSpec) -> None:
+        whole = spec.integer and spec.on_null != "nan" and (spec.maximum or math.inf) < MAX_EXACT
+        if spec.kind == "numeric" and (spec.is_string or (spec.is_native and not whole)):
+            raise InvariantError(f"{spec.name} is a category to the model: it must be text, or a small whole number")
         source = self._index.get(spec.fill_from) if spec.fill_from else None
         if spec.on_null == "fill_from" and (source is None or self.features[source].on_null == "fill_from"):
             raise InvariantError(f"{spec.name} is filled from {spec.fill_from}, which is no feature with a value")

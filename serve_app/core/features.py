@@ -54,7 +54,8 @@ class FeatureSpec:
         True when only whole numbers are meaningful.
     form : {"code", "native_code", "native_string"}
         How a category reaches CatBoost. The model of a ``native_string`` sees every string
-        unchanged, also one that the vocabulary does not list.
+        unchanged, also one that the vocabulary does not list. A numeric feature of whole numbers
+        may be a ``native_code`` too: CatBoost then takes each number for a category.
     on_unseen : {"class", "reject"}
         A category that the vocabulary does not list is encoded as `unseen_class`, or its row is
         rejected.
@@ -83,12 +84,12 @@ class FeatureSpec:
     @property
     def is_native(self) -> bool:
         """Whether CatBoost gets this feature as a native category and not as a number."""
-        return self.kind == "categorical" and self.form != "code"
+        return self.form != "code"
 
     @property
     def is_string(self) -> bool:
         """Whether CatBoost gets this feature's strings as they are."""
-        return self.kind == "categorical" and self.form == "native_string"
+        return self.form == "native_string"
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as a JSON object without the fields that hold their default."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from serve_app.core.errors import BadRequestError, PackageError
-from serve_app.core.features import PURCHASE_NAMES, FeatureSpec
+from serve_app.core.features import PURCHASE_FEATURES, FeatureSpec
 from serve_app.core.recommendation import Thresholds
 
 FORMAT_VERSION: Final = 1
@@ -80,7 +80,8 @@ class Manifest:
     @property
     def is_purchase(self) -> bool:
         """Whether the inputs are the 22 purchase features, so that /predict_purchase can serve it."""
-        return self.task == "binary" and self.feature_names == PURCHASE_NAMES
+        kinds = tuple((f.name, f.kind) for f in self.features)
+        return self.task == "binary" and kinds == tuple((f.name, f.kind) for f in PURCHASE_FEATURES)
 
     @property
     def class_labels(self) -> tuple[str, ...]:

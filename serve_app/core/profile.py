@@ -65,7 +65,7 @@ def profile_classes(feature: str, codes: NDArray[Any], classes: Sequence[str], u
     top, others = seen[:TOP_CLASSES], seen[TOP_CLASSES:]
     rows = [_bin(feature, "categorical", i, classes[k], int(counts[k]), len(codes)) for i, k in enumerate(top)]
     rows.append(_bin(feature, "categorical", len(rows), OTHER_CLASSES, int(counts[others].sum()), len(codes)))
-    n_unseen = int(counts[list(classes).index(unseen)])
+    n_unseen = int(counts[list(classes).index(unseen)]) if unseen in classes else 0
     rows.append(_bin(feature, "categorical", len(rows), UNSEEN, n_unseen, len(codes)))
     return rows
 
@@ -76,8 +76,12 @@ def profile_table(
     names: Sequence[str],
     vocabularies: Mapping[str, Sequence[str]],
     unseen: str,
+    labels: Sequence[str] = (),
 ) -> pa.Table:
-    """Profile encoded rows and their scores in the form of `PROFILE_SCHEMA`."""
+    """Profile encoded rows and their scores in the form of `PROFILE_SCHEMA`.
+
+    Scores (n,) are named `SCORE`; scores (n, k) of k classes ``score.<label>``, one for each.
+    """
     rows: list[dict[str, Any]] = []
     for j, name in enumerate(names):
         column = matrix[:, j]
@@ -85,7 +89,11 @@ def profile_table(
             rows += profile_classes(name, column, vocabularies[name], unseen)
         else:
             rows += profile_numbers(name, column)
-    rows += profile_numbers(SCORE, scores, kind="score")
+    if scores.ndim == 1:
+        rows += profile_numbers(SCORE, scores, kind="score")
+    else:
+        for k, label in enumerate(labels):
+            rows += profile_numbers(f"{SCORE}.{label}", scores[:, k], kind="score")
     return pa.Table.from_pylist(rows, schema=PROFILE_SCHEMA)
 
 

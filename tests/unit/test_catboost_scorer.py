@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from catboost import CatBoost, CatBoostClassifier, CatBoostRegressor
+from catboost import CatBoost, CatBoostClassifier, CatBoostRegressor, Pool
 
-from serve_app.adapters.catboost_model import OBJECT_ROWS, PRECALC_ROWS, CatBoostScorer
+from serve_app.adapters.catboost_model import EAGER_ROWS, OBJECT_ROWS, CatBoostScorer
+from serve_app.adapters.catboost_trees import build_shap_tables
 from serve_app.adapters.package_dir import load_package, load_parts
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.errors import GoldenMismatchError, InvalidDataError, InvariantError, PackageError
@@ -73,14 +74,25 @@ def test_no_rows_give_scores_of_the_same_form(original, scorer):
         assert none.shape == (0, *some.shape[1:])
 
 
-@pytest.mark.parametrize("n", [1, PRECALC_ROWS - 1, PRECALC_ROWS, 200])
-def test_an_explanation_adds_up_to_the_raw_score(original, scorer, n):
+@pytest.mark.parametrize("n", [1, EAGER_ROWS - 1, EAGER_ROWS, 200])
+def test_an_explanation_adds_up_to_the_raw_score(original, n):
+    scorer = CatBoostScorer(original.model, original.features)
     rows = encode(original, raw_rows(n, seed=7))
     values, raw = scorer.explain(*rows), scorer.predict_raw(*rows)
     assert values.shape == (*raw.shape, scorer.n_features + 1)
     np.testing.assert_allclose(values.sum(axis=-1), raw, rtol=0, atol=1e-9)
-    one = scorer.explain(rows[0][:1], rows[1].slice(0, 1) if rows[1] else None)
+    fresh = CatBoostScorer(original.model, original.features)
+    one = fresh.explain(rows[0][:1], rows[1].slice(0, 1) if rows[1] else None)
     np.testing.assert_allclose(values[:1], one, rtol=0, atol=1e-12)
+
+
+def test_explanations_are_catboosts_own(original, scorer):
+    rows = raw_rows(300, seed=12)
+    native = [spec.name for spec in original.features if spec.is_native]
+    expected = original.model.get_feature_importance(
+        Pool(original.frame(rows), cat_features=native or None), type="ShapValues"
+    )
+    np.testing.assert_allclose(scorer.explain(*encode(original, rows)), expected, rtol=0, atol=1e-12)
 
 
 def test_importance_and_interactions_name_the_features(original, scorer):
@@ -162,6 +174,41 @@ def test_a_classifier_of_one_raw_score_a_class_gives_its_authors_probabilities(t
         raw, values = scorer.predict_raw(*encode(original, rows)), scorer.explain(*encode(original, rows))
         np.testing.assert_allclose(found, 1 / (1 + np.exp(-raw)), rtol=0, atol=1e-12)
         np.testing.assert_allclose(values.sum(axis=1), raw, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [5, 100])
+@pytest.mark.parametrize("policy", ["Lossguide", "Depthwise"])
+def test_explanations_that_do_not_add_up_are_refused(policy, n):
+    x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    model = CatBoostClassifier(grow_policy=policy, **QUIET).fit(x, x[:, 0] * x[:, 1] > 0)
+    with pytest.raises(InvalidDataError, match="do not add up to the score"):
+        CatBoostScorer(model).explain(x[:n])
+
+
+def test_a_scaled_model_is_explained_too():
+    x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    model = CatBoostClassifier(**QUIET).fit(x, x[:, 0] * x[:, 1] > 0)
+    model.set_scale_and_bias(2.0, 0.5)
+    scorer = CatBoostScorer(model)
+    with pytest.raises(InvalidDataError, match="CatBoost cannot explain this model"):
+        scorer.explain(x[:1])
+    scorer.prepare_explanations()
+    np.testing.assert_allclose(scorer.explain(x).sum(axis=1), scorer.predict_raw(x), rtol=0, atol=1e-9)
+
+
+def test_combinations_and_single_categories_share_what_they_add_as_in_catboost():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({
+        "a": rng.choice(["x", "y"], 800), "n": rng.normal(size=800), "b": rng.choice(list("pqrstu"), 800),
+        "c": rng.choice(list("klm"), 800),
+    })  # fmt: skip
+    target = (frame.a == "x") ^ frame.b.isin(["p", "q", "r"]) ^ (frame.c == "k")
+    model = CatBoostClassifier(iterations=40, depth=6, one_hot_max_size=2, max_ctr_complexity=4, verbose=0,
+                               allow_writing_files=False).fit(frame, target, cat_features=["a", "b", "c"])  # fmt: skip
+    tables = build_shap_tables(model)
+    pool = Pool(frame, cat_features=["a", "b", "c"])
+    expected = model.get_feature_importance(pool, type="ShapValues")
+    np.testing.assert_allclose(tables.explain(model.calc_leaf_indexes(pool))[:, 0], expected, rtol=0, atol=1e-12)
 
 
 def test_a_wrong_order_of_features_is_refused():

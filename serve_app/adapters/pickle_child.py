@@ -1,0 +1,129 @@
+"""The process that reads a pickle: bytes in on stdin, plain content out on stdout, no rights between.
+
+Run by `serve_app.adapters.model_file` as ``python -I -m serve_app.adapters.pickle_child LIMITS``. It gives
+up the right to open files, to reach the network and to start processes before the first byte is read,
+and never imports a class that the pickle names.
+
+Output: 8 bytes, length of a JSON object (big endian); the object; the model's bytes.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import struct
+import sys
+import zlib
+from typing import Any, BinaryIO, Final
+
+from serve_app.adapters.pickle_content import Content, read_content
+from serve_app.adapters.pickle_vm import MalformedError, RefusedError, load_inert
+from serve_app.adapters.sandbox import Limits, enter
+
+CHUNK_BYTES: Final = 1 << 20
+
+
+class _Zlib(io.RawIOBase):
+    """A zlib stream, unpacked as it is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._unpack = zlib.decompressobj()
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._unpack.eof:
+            self._rest = self._rest or self._file.read(CHUNK_BYTES)
+            data = self._unpack.decompress(self._rest, len(buffer))
+            self._rest = self._unpack.unconsumed_tail
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
+            if not self._rest and not self._unpack.eof and not self._file.peek(1):  # type: ignore[attr-defined]
+                raise EOFError
+        return 0
+
+
+class _Counted:
+    """A `Source` that stops after a number of bytes, whatever a small file unpacks to."""
+
+    def __init__(self, file: Any, max_bytes: int) -> None:
+        self._file = file
+        self._n_left = max_bytes
+
+    def read(self, n: int) -> bytes:
+        parts = []
+        while n > 0 and (part := self._file.read(min(n, CHUNK_BYTES))):
+            self._spend(len(part))
+            parts.append(part)
+            n -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def readline(self) -> bytes:
+        line: bytes = self._file.readline(CHUNK_BYTES)
+        self._spend(len(line))
+        return line
+
+    def _spend(self, n: int) -> None:
+        self._n_left -= n
+        if self._n_left < 0:
+            raise RefusedError(
+                "more bytes than allowed: the file unpacks to more than the memory limit leaves room for"
+            )
+
+
+def open_source(file: io.BufferedReader, max_bytes: int) -> tuple[_Counted, str]:
+    """Return a source of unpacked bytes and the name of the compression that joblib used."""
+    head = file.peek(6)[:6]
+    if head.startswith(b"\x04\x22\x4d\x18"):
+        raise RefusedError("lz4 compression: write the file again with joblib.dump(..., compress='zlib')")
+    if head.startswith(b"ZF"):
+        raise RefusedError("a file of joblib older than 0.10: write it again with a newer one")
+    if head.startswith(b"\x78"):
+        return _Counted(io.BufferedReader(_Zlib(file), CHUNK_BYTES), max_bytes), "zlib"
+    if head.startswith(b"\x1f\x8b"):
+        return _Counted(gzip.GzipFile(fileobj=file), max_bytes), "gzip"
+    if head.startswith(b"BZ"):
+        return _Counted(bz2.BZ2File(file), max_bytes), "bz2"
+    if head.startswith((b"\xfd7zXZ", b"\x5d\x00")):
+        return _Counted(lzma.LZMAFile(file), max_bytes), "lzma"
+    return _Counted(file, max_bytes), "none"
+
+
+def read(file: io.BufferedReader, limits: Limits) -> tuple[dict[str, Any], bytes]:
+    """Read a pickle; return an object fit for JSON and the model's bytes, or an ``error`` and none."""
+    try:
+        source, compression = open_source(file, limits.memory_bytes // 2)
+        content: Content = read_content(load_inert(source))
+    except RefusedError as exc:
+        return {"error": {"kind": "refused", "detail": str(exc)}}, b""
+    except MemoryError:
+        return {"error": {"kind": "memory", "detail": ""}}, b""
+    except (MalformedError, EOFError, OSError, zlib.error, lzma.LZMAError, RecursionError) as exc:
+        return {"error": {"kind": "malformed", "detail": str(exc) or "the file is cut short"}}, b""
+    return {**content.document, "compression": compression}, content.model
+
+
+def main() -> None:
+    """Read stdin under limits, write the content to stdout."""
+    limits = Limits(**json.loads(sys.argv[1]))
+    for encoding in ("utf-8", "latin-1", "ascii", "utf-32-le", "utf-32-be", "raw-unicode-escape"):
+        "x".encode(encoding).decode(encoding)  # codecs are files too: loaded while files can be opened
+    protections = enter(limits, strict=True)
+    with io.FileIO(0, closefd=False) as file:
+        document, model = read(io.BufferedReader(file, CHUNK_BYTES), limits)
+    header = json.dumps({**document, "protections": protections}).encode()
+    out = sys.stdout.buffer
+    out.write(struct.pack(">Q", len(header)) + header)
+    out.write(model)
+    out.flush()
+
+
+if __name__ == "__main__":
+    main()

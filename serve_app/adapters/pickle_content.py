@@ -1,0 +1,221 @@
+"""What an inertly read pickle holds: the model's bytes, the encoders' classes, names and notes.
+
+Only the standard library is imported here, see `serve_app.adapters.pickle_vm`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any, Final
+
+from serve_app.adapters.pickle_vm import (
+    ARRAY_MAKERS,
+    BUFFER_ARRAYS,
+    LABEL_ENCODERS,
+    MODELS,
+    SCALARS,
+    TIMES,
+    WRAPPERS,
+    MalformedError,
+    Record,
+    dtype_code,
+)
+
+MAX_NODES: Final = 2_000_000
+"""Values that the content may unfold to: shared parts of a pickle can unfold without end."""
+MAX_DEPTH: Final = 50
+_FORMATS: Final = {"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q",
+                   "f2": "e", "f4": "f", "f8": "d"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A pickle's content in plain values.
+
+    Attributes
+    ----------
+    model : bytes
+        The CatBoost model as its author's library serialized it.
+    document : dict
+        The rest, fit for JSON: ``model_class``, ``label_encoders`` (classes by column),
+        ``feature_names``, ``categorical_features``, ``metadata``, ``metrics``, ``extra_keys``,
+        ``sklearn_version``.
+    """
+
+    model: bytes
+    document: dict[str, Any]
+
+
+def read_content(value: Any) -> Content:
+    """Interpret what `load_inert` returned.
+
+    Raises
+    ------
+    MalformedError
+        There is no CatBoost model in it, or a part is not of the form it should have.
+    """
+    if _is(value, MODELS):
+        value = {"model": value}
+    if type(value) is not dict:
+        raise MalformedError(f"the file holds {_name(value)}, neither a dict with a model nor a CatBoost model")
+    model = value.get("model")
+    if type(model) is not Record or not _is(model, MODELS):
+        keys = ", ".join(sorted(str(key)[:40] for key in value)[:20])
+        raise MalformedError(f"'model' is {_name(model)}, not a CatBoost model; the dict has: {keys or 'nothing'}")
+    plain = _Plain()
+    known = {"model", "label_encoders", "feature_names", "categorical_features", "model_metadata", "metrics"}
+    encoders, versions = _read_encoders(value.get("label_encoders"), plain)
+    return Content(
+        _read_model(model),
+        {
+            "model_class": str(model.name.name),
+            "label_encoders": encoders,
+            "feature_names": _read_names(value.get("feature_names"), "feature_names", plain),
+            "categorical_features": _read_names(value.get("categorical_features"), "categorical_features", plain),
+            "metadata": plain.convert(value.get("model_metadata")),
+            "metrics": plain.convert(value.get("metrics")),
+            "extra_keys": sorted(str(key)[:200] for key in value if key not in known),
+            "sklearn_version": versions,
+        },
+    )
+
+
+def _read_model(record: Record) -> bytes:
+    if type(record.state) is not dict or type(record.state.get("__model")) is not bytes:
+        raise MalformedError("the CatBoost model was never trained, or was written in a form that is not known")
+    found: bytes = record.state["__model"]
+    return found
+
+
+def _read_encoders(value: Any, plain: _Plain) -> tuple[dict[str, list[Any]], str]:
+    if value is None:
+        return {}, ""
+    if type(value) is not dict:
+        raise MalformedError(f"label_encoders is {_name(value)}, not a dict of scikit-learn LabelEncoders")
+    encoders, version = {}, ""
+    for column, encoder in value.items():
+        if not _is(encoder, LABEL_ENCODERS) or type(encoder.state) is not dict:
+            raise MalformedError(f"label_encoders[{str(column)[:80]!r}] is {_name(encoder)}, not a LabelEncoder")
+        if "classes_" not in encoder.state:
+            raise MalformedError(f"the LabelEncoder of {str(column)[:80]} was never fitted")
+        classes = plain.convert(encoder.state["classes_"])
+        if type(classes) is not list or not all(type(c) in (str, int, float, bool) for c in classes):
+            raise MalformedError(
+                f"the LabelEncoder of {str(column)[:80]} has classes that are neither text nor numbers"
+            )
+        encoders[str(column)] = classes
+        version = str(encoder.state.get("_sklearn_version", version))[:40]
+    return encoders, version
+
+
+def _read_names(value: Any, key: str, plain: _Plain) -> list[str | int] | None:
+    if value is None:
+        return None
+    names = plain.convert(value)
+    if type(names) is not list or not all(type(name) in (str, int) for name in names):
+        raise MalformedError(f"{key} is {_name(value)}, not a list of names")
+    return names
+
+
+class _Plain:
+    """Turns values into what JSON can hold, up to a number of values and a depth."""
+
+    def __init__(self) -> None:
+        self._n_left = MAX_NODES
+
+    def convert(self, value: Any, depth: int = 0) -> Any:  # noqa: PLR0911  (one line for each kind)
+        self._n_left -= 1
+        if self._n_left < 0 or depth > MAX_DEPTH:
+            raise MalformedError(f"the content is nested too deeply or unfolds to more than {MAX_NODES:,} values")
+        if value is None or type(value) in (bool, int, str):
+            return value
+        if type(value) is float:
+            return value if math.isfinite(value) else str(value)
+        if type(value) in (list, tuple):
+            return [self.convert(item, depth + 1) for item in value]
+        if type(value) in (set, frozenset):
+            return sorted((self.convert(item, depth + 1) for item in value), key=str)
+        if type(value) is dict:
+            return {str(key)[:200]: self.convert(item, depth + 1) for key, item in value.items()}
+        if type(value) in (bytes, bytearray):
+            return f"({len(value)} bytes)"
+        return self._convert_record(value, depth)
+
+    def _convert_record(self, value: Any, depth: int) -> Any:  # noqa: PLR0911  (one line for each kind)
+        if _is(value, ARRAY_MAKERS):
+            return self._convert_array(value, depth)
+        if _is(value, WRAPPERS):
+            if type(value.payload) is not bytes:  # a nested pickle of the array
+                return self.convert(value.payload, depth + 1)
+            return self._spend(_unpack(value.payload, dtype_code(value.state["dtype"])))
+        if _is(value, BUFFER_ARRAYS) and len(value.args) >= 2 and type(value.args[0]) in (bytes, bytearray):  # noqa: PLR2004
+            return self._spend(_unpack(bytes(value.args[0]), dtype_code(value.args[1])))
+        if _is(value, SCALARS) and len(value.args) == 2:  # noqa: PLR2004
+            dtype, data = value.args
+            if type(data) is bytes:
+                return self._spend(_unpack(data, dtype_code(dtype)))[0]
+            return self.convert(data, depth + 1)
+        if _is(value, TIMES):
+            return _read_time(value)
+        return f"({_name(value)})"
+
+    def _convert_array(self, value: Record, depth: int) -> Any:
+        state = value.state
+        if type(state) is not tuple or len(state) != 5:  # noqa: PLR2004
+            raise MalformedError("an array without its content")
+        data = state[4]
+        if type(data) is list:
+            return self.convert(data, depth + 1)
+        if type(data) is not bytes:
+            raise MalformedError("an array without its content")
+        return self._spend(_unpack(data, dtype_code(state[2])))
+
+    def _spend(self, values: list[Any]) -> list[Any]:
+        self._n_left -= len(values)
+        return [self.convert(value) for value in values]
+
+
+def _unpack(data: bytes, code: str) -> list[Any]:
+    """Return an array's values, flat, in the order they lie in."""
+    order, kind, size = code[0], code[1], int(code[2:] or 0)
+    if not size or len(data) % size:
+        raise MalformedError(f"{len(data)} bytes are no array of {code}")
+    if kind in "SU":
+        encoding = "latin-1" if kind == "S" else ("utf-32-be" if order == ">" else "utf-32-le")
+        parts = (data[at : at + size] for at in range(0, len(data), size))
+        return [part.decode(encoding).rstrip("\0") for part in parts]
+    letter = _FORMATS.get(f"{kind}{size}")
+    if letter is None:
+        raise MalformedError(f"an array of {code} cannot be read")
+    return list(struct.unpack(f"{'>' if order == '>' else '<'}{len(data) // size}{letter}", data))
+
+
+def _read_time(value: Record) -> str:
+    """Return a date or time as ISO 8601, without its zone."""
+    parts = value.args[0] if value.args else None
+    if type(parts) is str:
+        parts = parts.encode("latin-1", "replace")
+    try:
+        if value.name.name == "date" and type(parts) is bytes and len(parts) == 4:  # noqa: PLR2004
+            return dt.date(parts[0] * 256 + parts[1], parts[2], parts[3]).isoformat()
+        if value.name.name == "datetime" and type(parts) is bytes and len(parts) == 10:  # noqa: PLR2004
+            month, day, hour, minute, second = parts[2:7]
+            micro = parts[7] << 16 | parts[8] << 8 | parts[9]
+            moment = dt.datetime(parts[0] * 256 + parts[1], month, day, hour, minute, second, micro)  # noqa: DTZ001
+            return moment.isoformat()
+    except ValueError:
+        pass
+    return f"({value.name})"
+
+
+def _is(value: Any, names: frozenset[tuple[str, str]]) -> bool:
+    return type(value) is Record and value.name.pair in names
+
+
+def _name(value: Any) -> str:
+    if type(value) is Record:
+        return f"a {value.name}"
+    return "missing" if value is None else f"a {type(value).__name__}"

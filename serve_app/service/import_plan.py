@@ -1,0 +1,223 @@
+"""Decide how a model that was made elsewhere is served: names, rules and vocabularies of its inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from serve_app.core.encoding import MAX_EXACT
+from serve_app.core.errors import InvalidDataError
+from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, FeatureSpec
+from serve_app.core.model_facts import ModelFacts, check_features
+from serve_app.core.schema_file import FeatureEntry, Schema
+
+NAN_LABEL: Final = "nan"
+"""What a missing value is called among the classes of a LabelEncoder that was fitted with some."""
+_PURCHASE: Final = {spec.name: spec for spec in PURCHASE_FEATURES}
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPlan:
+    """How a model's inputs are read.
+
+    Attributes
+    ----------
+    features : tuple of FeatureSpec
+        In the model's own order.
+    vocabularies : dict of str to list of str
+    notes : tuple of str
+        What was decided and why, for a person.
+    """
+
+    features: tuple[FeatureSpec, ...]
+    vocabularies: dict[str, list[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def plan_import(facts: ModelFacts, document: Mapping[str, Any], schema: Schema) -> ImportPlan:
+    """Derive what can be derived from the model and what came with it; the schema overrides it.
+
+    Raises
+    ------
+    InvalidDataError
+        Names disagree, a vocabulary is not there, or the schema says what the model is not.
+    """
+    if schema.task and schema.task != facts.task:
+        raise InvalidDataError(f"the schema says that the model is a {schema.task} one, it is a {facts.task} one")
+    names, notes = _choose_names(facts, document, schema)
+    encoders = document.get("label_encoders") or {}
+    rules = _PURCHASE if set(names) == set(PURCHASE_NAMES) and facts.task == "binary" else {}
+    features, vocabularies = [], {}
+    for j, name in enumerate(names):
+        entry = schema.features.get(name, FeatureEntry({}))
+        classes = entry.classes if entry.classes is not None else _read_classes(name, encoders.get(name))
+        spec = _derive(name, rules.get(name), classes, is_native=j in facts.categorical)
+        spec = _override(spec, entry, classes)
+        if spec.kind == "categorical":
+            vocabularies[name] = _complete(spec, classes)
+            if spec.on_unseen == "reject":
+                notes.append(
+                    f"{name}: the {len(vocabularies[name])} classes have no {UNKNOWN_CLASS} among them, so a row with "
+                    f"another class is rejected, as the original would fail on it (a schema can name a class for them)"
+                )
+        features.append(spec)
+    unused = sorted(set(encoders) - set(names))
+    if unused:
+        notes.append(f"label_encoders of {', '.join(unused)} are not used: the model has no such input")
+    check_features(dataclasses.replace(facts, feature_names=names), features)
+    return ImportPlan(tuple(features), vocabularies, tuple(notes))
+
+
+def _choose_names(facts: ModelFacts, document: Mapping[str, Any], schema: Schema) -> tuple[tuple[str, ...], list[str]]:
+    listed = [str(name) for name in document.get("feature_names") or ()]
+    notes: list[str] = []
+    if not facts.is_named:
+        names = listed or list(schema.features)
+        if not names:
+            raise InvalidDataError(
+                f"the model was trained without names for its {len(facts.feature_names)} inputs, and none came with "
+                "it: give a schema that lists them in the model's order (--schema FILE)"
+            )
+        if len(names) != len(facts.feature_names) or len(set(names)) != len(names):
+            raise InvalidDataError(
+                f"the model has {len(facts.feature_names)} inputs without names, {len(set(names))} different names "
+                "came with it: list them all, in the model's order (--schema FILE)"
+            )
+        notes.append("the model was trained without names; those that came with it are taken in their order")
+    else:
+        names = list(facts.feature_names)
+        if listed and listed != names:
+            if set(listed) != set(names) or len(listed) != len(names):
+                raise InvalidDataError(
+                    f"feature_names and the model's own names disagree: {_difference(listed, names)}"
+                )
+            notes.append(
+                "feature_names lists the model's inputs in another order; the model's own order counts, and rows are "
+                "read by name"
+            )
+    foreign = [name for name in schema.features if name not in names]
+    if foreign:
+        raise InvalidDataError(f"the schema describes {', '.join(foreign)}: the model has no such input")
+    return tuple(names), notes
+
+
+def _difference(listed: Sequence[str], names: Sequence[str]) -> str:
+    only_listed, only_model = (sorted(set(a) - set(b)) for a, b in ((listed, names), (names, listed)))
+    parts = [f"only feature_names has {', '.join(only_listed[:5])}"] if only_listed else []
+    parts += [f"only the model has {', '.join(only_model[:5])}"] if only_model else []
+    return "; ".join(parts) or "a name is there twice"
+
+
+def _read_classes(name: str, classes: Sequence[Any] | None) -> list[str] | None:
+    """Return an encoder's classes as labels; whole numbers are written as such."""
+    if classes is None:
+        return None
+    broken = [c for c in classes if isinstance(c, float) and not c.is_integer()]
+    if broken:
+        raise InvalidDataError(
+            f"the LabelEncoder of {name} has {broken[0]} among its classes: only text and whole numbers"
+        )
+    labels = [str(int(c)) if isinstance(c, float) else str(c) for c in classes]
+    if len(set(labels)) != len(labels) or not labels:
+        raise InvalidDataError(f"the LabelEncoder of {name} has no classes, or two that are written the same way")
+    return labels
+
+
+def _derive(name: str, rules: FeatureSpec | None, classes: list[str] | None, *, is_native: bool) -> FeatureSpec:
+    """Return a spec from what is known without a schema."""
+    if classes is not None:
+        base = rules if rules and rules.kind == "categorical" else FeatureSpec(name, "categorical", "name")
+        spec = dataclasses.replace(base, form="native_code" if is_native else "code")
+        if UNKNOWN_CLASS not in classes:
+            spec = dataclasses.replace(spec, on_unseen="reject")
+        return _choose_null(spec, classes)
+    if rules is not None and rules.kind == "numeric":
+        if not is_native:
+            return rules
+        if rules.integer and (rules.maximum or MAX_EXACT) < MAX_EXACT:
+            return dataclasses.replace(rules, form="native_code")
+    if is_native:
+        base = rules if rules and rules.kind == "categorical" else FeatureSpec(name, "categorical", "name")
+        return dataclasses.replace(base, form="native_string")
+    if rules is not None:
+        raise InvalidDataError(
+            f"{name} is a number to the model, and no LabelEncoder says which class has which number: list the classes "
+            "in the order of their numbers in a schema (--schema FILE)"
+        )
+    return FeatureSpec(name, "numeric", "", on_null="nan")
+
+
+def _choose_null(spec: FeatureSpec, classes: Sequence[str]) -> FeatureSpec:
+    """Keep the null rule when its class is known; else the class for missing values, or for unseen ones."""
+    fill = str(spec.fill) if spec.on_null == "fill" else None
+    if fill not in classes:
+        fill = next((label for label in (NAN_LABEL, UNKNOWN_CLASS) if label in classes), None)
+    if fill is None:
+        return dataclasses.replace(spec, on_null="reject", fill=None)
+    return dataclasses.replace(spec, on_null="fill", fill=fill)
+
+
+def _override(spec: FeatureSpec, entry: FeatureEntry, classes: list[str] | None) -> FeatureSpec:
+    rules = dict(entry.rules)
+    if rules.get("kind", spec.kind) != spec.kind and rules["kind"] == "categorical":
+        if classes is None:
+            raise InvalidDataError(
+                f"the schema calls {spec.name} categorical, and it is a number to the model: list its classes in the "
+                "order of their numbers"
+            )
+        spec = FeatureSpec(spec.name, "categorical", spec.unit, form=spec.form)
+    if "fill" in rules:
+        rules.setdefault("on_null", "fill")
+    if "unseen_class" in rules:
+        rules.setdefault("on_unseen", "class")
+    if rules.get("on_null", "fill") not in {"fill", "fill_from"}:
+        rules.setdefault("fill", None)
+    return dataclasses.replace(spec, **rules)
+
+
+def _complete(spec: FeatureSpec, classes: list[str] | None) -> list[str]:
+    """Return the vocabulary; that of strings needs a class for the unseen, which the model never sees."""
+    vocabulary = list(classes or ())
+    if spec.is_string and spec.on_unseen == "class" and spec.unseen_class not in vocabulary:
+        vocabulary.append(spec.unseen_class)
+    return vocabulary
+
+
+def check_vocabularies(
+    plan: ImportPlan,
+    borders: Mapping[int, Sequence[float]],
+    known: Mapping[int, frozenset[int]],
+    hash_labels: Callable[[Sequence[str]], frozenset[int]],
+) -> list[str]:
+    """Return what the model knows and a vocabulary lacks, a sentence for each feature.
+
+    Parameters
+    ----------
+    plan : ImportPlan
+    borders : mapping of int to sequence of float
+        Split points of numbers by position.
+    known : mapping of int to frozenset of int
+        Hashes of the native categories the model knows, by position.
+    hash_labels : callable
+        Hashes of labels as the model makes them.
+    """
+    found = []
+    for j, spec in enumerate(plan.features):
+        classes = plan.vocabularies.get(spec.name, [])
+        if spec.kind == "categorical" and spec.form == "code":
+            highest = max(borders.get(j, ()), default=-1.0)
+            if highest > len(classes) - 1:
+                found.append(
+                    f"{spec.name}: the model tells codes up to {int(highest) + 1} apart, the vocabulary has "
+                    f"{len(classes)} classes (codes 0 to {len(classes) - 1})"
+                )
+        elif spec.kind == "categorical" and spec.form == "native_code" and known.get(j):
+            unlisted = known[j] - hash_labels([str(code) for code in range(len(classes))])
+            if unlisted:
+                found.append(
+                    f"{spec.name}: the model knows {len(known[j])} categories, {len(unlisted)} of them are no code of "
+                    f"the {len(classes)} classes of the vocabulary"
+                )
+    return found

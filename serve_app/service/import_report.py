@@ -1,0 +1,130 @@
+"""What an import found, what it could not find, and how to supply it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from serve_app.core.features import FeatureSpec
+from serve_app.core.manifest import Manifest
+
+_FORMS = {"code": "code", "native_code": "native category, as a code", "native_string": "native category, as text"}
+
+
+def build_report(
+    manifest: Manifest,
+    document: Mapping[str, Any],
+    protections: Mapping[str, str],
+    used: Mapping[str, Any],
+    lacking: Sequence[str],
+) -> dict[str, Any]:
+    """Return the report as one JSON object.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Of the finished package.
+    document : mapping
+        What came with the model.
+    protections : mapping of str to str
+        What held while the file was read.
+    used : mapping
+        What golden rows and reference profile were made from.
+    lacking : sequence of str
+        Classes that vocabularies lack, when that was allowed.
+    """
+    routes = ["/v2", "/invocations"] + (["/predict_purchase"] if manifest.is_purchase else [])
+    return {
+        "imported_from": manifest.training["imported_from"],
+        "task": manifest.task,
+        "classes": list(manifest.class_labels),
+        "routes": routes,
+        "features": [_describe(spec) for spec in manifest.features],
+        "golden_rows": used["golden_rows"],
+        "reference": used["reference"],
+        "sample": used.get("sample"),
+        "author_metrics": document.get("metrics"),
+        "extra_keys": document.get("extra_keys") or [],
+        "parent_version": manifest.parent_version,
+        "missing": _find_missing(manifest, document, used),
+        "notes": [*manifest.training["notes"], *lacking],
+        "protections": dict(protections),
+        "digest": manifest.digest,
+    }
+
+
+def _describe(spec: FeatureSpec) -> dict[str, Any]:
+    what = {"name": spec.name, "kind": spec.kind, "unit": spec.unit, "on_null": spec.on_null}
+    if spec.is_native or spec.kind == "categorical":
+        what |= {"reaches the model as": _FORMS[spec.form]}
+    if spec.kind == "categorical":
+        what |= {"on_unseen": spec.unseen_class if spec.on_unseen == "class" else "reject"}
+    return what
+
+
+def _find_missing(manifest: Manifest, document: Mapping[str, Any], used: Mapping[str, Any]) -> list[dict[str, str]]:
+    missing = []
+    if used["reference"] == "absent":
+        missing.append({
+            "what": "training statistics: without them drift cannot be measured",
+            "how": "import again with --sample FILE, rows as the model was trained on",
+        })  # fmt: skip
+    if not document.get("metrics"):
+        missing.append({
+            "what": "metrics: how good the model is was not said",
+            "how": "put them into the dict under 'metrics', or measure the model on later rows",
+        })  # fmt: skip
+    loose = [
+        spec.name
+        for spec in manifest.features
+        if spec.kind == "numeric" and not spec.unit and spec.minimum is None and spec.maximum is None
+    ]
+    if loose:
+        missing.append({
+            "what": f"units and bounds of {', '.join(loose[:6])}{' and others' if len(loose) > 6 else ''}: any number "  # noqa: PLR2004
+                    "and null is scored",
+            "how": "describe them in a schema: --schema FILE",
+        })  # fmt: skip
+    unlisted = [spec.name for spec in manifest.features if spec.is_string]
+    if unlisted:
+        missing.append({
+            "what": f"the classes of {', '.join(unlisted[:6])}: the model keeps hashes of them only. Every text "
+                    "reaches it unchanged",
+            "how": "list them under 'classes' in a schema, or give a sample, to see unseen ones in drift reports",
+        })  # fmt: skip
+    return missing
+
+
+def render_report(report: Mapping[str, Any]) -> str:
+    """Return the report as text for people."""
+    source = report["imported_from"]
+    aliases = f" ({', '.join(report['aliases'])})" if report["aliases"] else ""
+    classes = f" of {', '.join(report['classes'])}" if report["classes"] else ""
+    lines = [
+        f"imported {report['name']} version {report['version']}{aliases} from {source['file']}",
+        f"  sha256 {source['sha256']}",
+        f"  {source['model_class']}, {report['task']}{classes}, {source['n_trees']} trees",
+        f"  {len(report['features'])} inputs; served by {', '.join(report['routes'])}",
+        f"  golden rows: {report['golden_rows']}",
+        f"  reference profile: {report['reference']}",
+    ]
+    if report["sample"]:
+        sample = report["sample"]
+        lines.append(f"  sample: {sample['n_rows']:,} rows, {sample['n_rejected']:,} of them rejected")
+        lines += [f"    {detail}" for detail in sample["first_rejected"]]
+        if sample["columns_not_there"]:
+            lines.append(f"    not there, so null: {', '.join(sample['columns_not_there'])}")
+    for spec in report["features"]:
+        if "reaches the model as" in spec:
+            unseen = f", unseen -> {spec['on_unseen']}" if "on_unseen" in spec else ""
+            lines.append(f"  {spec['name']}: {spec['reaches the model as']}{unseen}, null -> {spec['on_null']}")
+    lines += [f"  note: {note}" for note in report["notes"]]
+    if report["extra_keys"]:
+        lines.append(f"  not used: {', '.join(report['extra_keys'])}")
+    for item in report["missing"]:
+        lines += [f"  not found: {item['what']}", f"    {item['how']}"]
+    refused = {what: state for what, state in report["protections"].items() if state != "in force"}
+    held = [what for what, state in report["protections"].items() if state == "in force"]
+    lines.append(f"  protections in force while reading: {'; '.join(held)}")
+    lines += [f"  not in force: {what}: {state}" for what, state in refused.items()]
+    return "\n".join(lines)
