@@ -1,0 +1,180 @@
+"""Does a canary make more errors? An exact test that may be looked at after every interval.
+
+Within one interval the versions share the same minutes, the same users and the same outages. Given how many
+requests each had (n_c, n_s) and how many errors there were in all (X), the canary's errors x_c follow Fisher's
+noncentral hypergeometric distribution, whose only parameter is the odds ratio theta. No error rate has to be
+known or stay constant, and intervals with different shares may be combined. If the canary is no worse
+(theta = 1), the mean over theta of the likelihood ratios is a martingale that starts at 1, so by Ville's
+inequality it reaches 1/alpha with probability alpha at most, however often one looks.
+
+Passing is another question than not failing: an upper bound for the canary's error rate and a lower bound for
+the stable version's, both valid at every look, have to show that little can have been added.
+
+References
+----------
+Fisher (1935), J. R. Stat. Soc. 98; McCullagh & Nelder (1989), Generalized Linear Models, sec. 7.3: the
+conditional distribution. Robbins (1970), Ann. Math. Stat. 41: mixtures of likelihood ratios, confidence
+sequences. Ville (1939). Ramdas, Grunwald, Vovk, Shafer (2023), Statistical Science 38: e-processes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import betaln, gammaln
+
+from serve_app.core.counters import measure_dispersion
+from serve_app.core.split import N_GROUPS
+
+_FLOAT = NDArray[np.float64]
+
+THETAS: Final = np.geomspace(1.1, 20.0, 24)
+"""Odds ratios worth finding, with equal weights; below 1.1 a difference is left alone."""
+
+_LOG_THETAS: Final = np.log(THETAS)
+_LOG_WEIGHT: Final = -math.log(len(THETAS))
+_PRIOR: Final = (0.5, 0.5)
+"""Beta prior (Jeffreys) of the confidence sequences: tight for rare errors, valid for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvidence:
+    """All that has to be kept between intervals; plain numbers, so it can be stored and resumed.
+
+    Attributes
+    ----------
+    log_ratios : tuple of float, length 24
+        Sum over intervals of log P_theta(x_c) - log P_1(x_c).
+    n_canary, x_canary, n_stable, x_stable : int
+        Requests and errors so far.
+    groups : tuple of int, length `N_GROUPS`
+        The canary's errors by group of users.
+    """
+
+    log_ratios: tuple[float, ...] = (0.0,) * len(THETAS)
+    n_canary: int = 0
+    x_canary: int = 0
+    n_stable: int = 0
+    x_stable: int = 0
+    groups: tuple[int, ...] = (0,) * N_GROUPS
+
+    @property
+    def dispersion(self) -> float:
+        """How much the canary's errors are clustered by user, at least 1.
+
+        Only clusters among the canary's errors can make a good canary look bad.
+        """
+        return measure_dispersion(np.asarray(self.groups))
+
+    @property
+    def log_e(self) -> float:
+        """Logarithm of the E-value, divided by the dispersion.
+
+        Notes
+        -----
+        E**(1/D) with D >= 1 has an expectation of at most 1 whenever E has (Jensen), so dividing never
+        raises the rate of false alarms.
+        """
+        ratios = np.asarray(self.log_ratios)
+        top = float(ratios.max())
+        log_e = top + math.log(float(np.exp(ratios - top).sum())) + _LOG_WEIGHT
+        return log_e / self.dispersion if log_e > 0 else log_e
+
+
+def log_hypergeometric(x: _FLOAT, n_canary: int, n_stable: int, n_errors: int) -> _FLOAT:
+    """Return log P_1(x): the central hypergeometric distribution of the canary's errors, on its support."""
+    margin = _log_choose(n_canary + n_stable, np.array([float(n_errors)]))
+    return _log_choose(n_canary, x) + _log_choose(n_stable, n_errors - x) - margin
+
+
+def log_noncentral(x: int, n_canary: int, n_stable: int, n_errors: int) -> _FLOAT:
+    """Return log P_theta(x) for every theta of `THETAS`, shape (24,)."""
+    central = log_hypergeometric(np.array([float(x)]), n_canary, n_stable, n_errors)
+    return log_ratios_of(x, n_canary, n_stable, n_errors) + central
+
+
+def log_ratios_of(x: int, n_canary: int, n_stable: int, n_errors: int) -> _FLOAT:
+    """Return log P_theta(x) - log P_1(x) for every theta, shape (24,).
+
+    Notes
+    -----
+    P_theta(x) is proportional to P_1(x) theta**x, so the ratio is theta**x over the expectation of theta**X
+    under P_1. Cost grows with the width of the support: 25 us for 20 errors, 2 ms for 2,500.
+    """
+    if n_errors == 0 or n_canary == 0 or n_stable == 0:
+        return np.zeros(len(THETAS))
+    support = np.arange(max(0, n_errors - n_stable), min(n_canary, n_errors) + 1, dtype=np.float64)
+    terms = log_hypergeometric(support, n_canary, n_stable, n_errors) + np.multiply.outer(_LOG_THETAS, support)
+    top = terms.max(axis=1)
+    normaliser = top + np.log(np.exp(terms - top[:, None]).sum(axis=1))
+    ratios: _FLOAT = x * _LOG_THETAS - normaliser
+    return ratios
+
+
+def add_errors(
+    evidence: ErrorEvidence, canary: tuple[int, int], stable: tuple[int, int], groups: list[int]
+) -> ErrorEvidence:
+    """Return the evidence after one more interval.
+
+    Parameters
+    ----------
+    canary, stable : pair of int
+        Requests and errors in the interval.
+    groups : list of int, length `N_GROUPS`
+        The canary's errors in the interval by group.
+    """
+    (n_c, x_c), (n_s, x_s) = canary, stable
+    ratios, seen = evidence.log_ratios, evidence.groups
+    if x_c + x_s:
+        ratios = tuple((np.asarray(ratios) + log_ratios_of(x_c, n_c, n_s, x_c + x_s)).tolist())
+    if x_c:
+        seen = tuple(np.add(seen, groups).tolist())
+    return ErrorEvidence(
+        ratios, evidence.n_canary + n_c, evidence.x_canary + x_c, evidence.n_stable + n_s, evidence.x_stable + x_s, seen
+    )
+
+
+def upper_rate(x: float, n: float, alpha: float) -> float:
+    """Return an upper bound for an error rate that holds at every look with probability 1 - alpha.
+
+    Parameters
+    ----------
+    x, n : float
+        Errors and requests; both may be divided by a dispersion.
+    alpha : float
+    """
+    if n <= 0 or x >= n:
+        return 1.0
+    return _solve(x, n, alpha, x / n, 1.0 - 1e-12)
+
+
+def lower_rate(x: float, n: float, alpha: float) -> float:
+    """Return a lower bound for an error rate that holds at every look with probability 1 - alpha."""
+    if n <= 0 or x <= 0:
+        return 0.0
+    return _solve(x, n, alpha, 1e-12, x / n)
+
+
+def _solve(x: float, n: float, alpha: float, low: float, high: float) -> float:
+    """Return the rate between `low` and `high` at which the mixture has 1/alpha times its likelihood."""
+    a, b = _PRIOR
+    constant = float(betaln(a + x, b + n - x) - betaln(a, b)) + math.log(alpha)
+
+    def excess(p: float) -> float:
+        seen = x * math.log(p) if x else 0.0
+        return constant - seen - ((n - x) * math.log1p(-p) if n > x else 0.0)
+
+    low, high = max(low, 1e-12), min(high, 1.0 - 1e-12)
+    if excess(low) * excess(high) > 0:  # not enough data to exclude anything on this side
+        return high if excess(high) < 0 and high > x / n else low
+    return float(brentq(excess, low, high, xtol=1e-10, rtol=1e-8))
+
+
+def _log_choose(n: int, k: _FLOAT) -> _FLOAT:
+    chosen: _FLOAT = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+    return chosen
