@@ -17,12 +17,11 @@ groups. Wedderburn (1974), Biometrika 61: the same factor as dispersion of a qua
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any, Final
 
-from numpy.typing import NDArray
 from scipy.special import chdtri
 
 from serve_app.core.errors import InvariantError
@@ -161,12 +160,12 @@ def parse_counters(record: Mapping[str, Any]) -> ArmCounters:
     return counters
 
 
-def measure_dispersion(counts: NDArray[Any]) -> float:
+def measure_dispersion(counts: Sequence[int]) -> float:
     """Return how many times more the counts of the groups vary than independent events would; at least 1.
 
     Parameters
     ----------
-    counts : ndarray of int, shape (`N_GROUPS`,)
+    counts : sequence of int, length `N_GROUPS`
 
     Notes
     -----
@@ -174,12 +173,11 @@ def measure_dispersion(counts: NDArray[Any]) -> float:
     m when one user has all m of them. What chance explains in 95 % of cases counts as 1, so that independent
     events keep their full weight.
     """
-    total = float(counts.sum())
-    if total <= 1.0:
+    total = sum(counts)
+    if total <= 1:
         return 1.0
     n_free = len(counts) - 1
-    mean = total / len(counts)
-    spread = float(((counts - mean) ** 2).sum()) / mean
+    spread = sum([count * count for count in counts]) * len(counts) / total - total
     return spread / n_free if spread > _critical(n_free) else 1.0
 
 

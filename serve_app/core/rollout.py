@@ -98,7 +98,7 @@ def _deploy(plan: Plan, state: RolloutState, observations: Observations, now_s: 
 
 
 def _analyse(plan: Plan, state: RolloutState, observations: Observations, now_s: float) -> Decision:
-    state = add_intervals(state, observations.intervals)
+    state = add_intervals(plan, state, observations.intervals)
     mismatch = describe_mismatch(state)
     verdicts, tallies = [], dict(state.tallies)
     for metric in plan.metrics:

@@ -62,7 +62,7 @@ class Metric:
     interval_s: float = 10.0
     count: int = 1
     failure_limit: int = 0
-    inconclusive_limit: int = 720
+    inconclusive_limit: int = 1080
     consecutive_error_limit: int = 4
     dry_run: bool = False
 
@@ -101,8 +101,8 @@ class Plan:
     webhook: str | None = None
     metrics: tuple[Metric, ...] = (
         Metric("errors", alpha=0.03, limit=0.02),
-        Metric("latency", alpha=0.01, limit=1.2),
-        Metric("score", alpha=0.01, limit=0.25),
+        Metric("latency", alpha=0.01, limit=1.2, interval_s=30.0, inconclusive_limit=360),
+        Metric("score", alpha=0.01, limit=0.25, interval_s=30.0, inconclusive_limit=360),
     )
 
     @property

@@ -73,12 +73,22 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class StepCounts:
-    """Sums of the current step, in which shares are constant so that both versions saw the same hours."""
+    """Sums of the current step, in which shares are constant so that both versions saw the same hours.
 
-    n_canary: int = 0
-    x_canary: int = 0
+    Attributes
+    ----------
+    n_stable, x_stable : int
+        Requests and errors.
+    log_harmless : float
+        Evidence that the canary adds less than the plan's limit, see `serve_app.core.sequential.log_harmless`.
+    latency : LatencyEvidence
+    scores_canary, scores_stable : tuple of int
+        Counts in the bins of `serve_app.core.counters`.
+    """
+
     n_stable: int = 0
     x_stable: int = 0
+    log_harmless: float = 0.0
     latency: LatencyEvidence = field(default_factory=LatencyEvidence)
     scores_canary: tuple[int, ...] = (0,) * N_SCORE_BINS
     scores_stable: tuple[int, ...] = (0,) * N_SCORE_BINS

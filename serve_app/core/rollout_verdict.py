@@ -1,7 +1,7 @@
 """What the counters say of a canary: evidence is added up interval by interval, verdicts say it in plain words.
 
-A verdict is ``fail`` when a bound on chance is crossed, ``pass`` when harm beyond the plan's limit is ruled out
-with the same confidence, and ``inconclusive`` in between: too little data is never a pass and never a failure.
+A verdict is ``fail`` when a bound on chance is crossed, ``pass`` when harm beyond the plan's limit is ruled out,
+and ``inconclusive`` in between: too little data is never a pass and never a failure.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ import numpy as np
 from serve_app.core.counters import ArmCounters
 from serve_app.core.errors import InvariantError
 from serve_app.core.latency_shift import MIN_LATENCIES, LatencyEvidence, add_latencies, log_msprt_above
-from serve_app.core.rollout_plan import Metric
+from serve_app.core.rollout_plan import Metric, Plan
 from serve_app.core.rollout_state import RolloutState, StepCounts
 from serve_app.core.sample_ratio import ALPHA, add_routed
 from serve_app.core.score_shift import MIN_SCORES, compare_scores, spend_alpha
-from serve_app.core.sequential import add_errors, lower_rate, upper_rate
+from serve_app.core.sequential import add_errors, log_harmless
 
 Outcome = Literal["pass", "fail", "inconclusive", "error"]
+PASS_ALPHA: Final = 0.05
+"""Probability at most of passing, at one step, a canary that harms by the plan's limit or more; it would still be
+compared at every later step."""
+
 _BIG: Final = 1e6
 
 
@@ -76,10 +80,11 @@ class Verdict:
     is_dry_run: bool = False
 
 
-def add_intervals(state: RolloutState, intervals: Sequence[Interval]) -> RolloutState:
+def add_intervals(plan: Plan, state: RolloutState, intervals: Sequence[Interval]) -> RolloutState:
     """Return the state with the evidence of intervals added, in the order in which they happened."""
+    metric = next((metric for metric in plan.metrics if metric.name == "errors"), None)
     for interval in intervals:
-        state = _add_interval(state, interval)
+        state = _add_interval(state, interval, metric)
     return state
 
 
@@ -93,12 +98,10 @@ def judge_metric(metric: Metric, state: RolloutState) -> tuple[Verdict, bool]:
 
 
 def judge_errors(metric: Metric, state: RolloutState) -> Verdict:
-    """Fail when the E-value reaches 1/alpha; pass when at most the limit can have been added in this step."""
-    seen, step = state.errors, state.in_step
-    factor, bound = seen.dispersion, 1.0 / metric.alpha
-    e_value = math.exp(min(seen.log_e, 700.0))
-    upper = upper_rate(step.x_canary / factor, step.n_canary / factor, metric.alpha / 2)
-    lower = lower_rate(step.x_stable / factor, step.n_stable / factor, metric.alpha / 2)
+    """Fail when the E-value reaches 1/alpha; pass when "it adds the limit or more" is refuted in this step."""
+    seen = state.errors
+    factor, bound, needed = seen.dispersion, 1.0 / metric.alpha, 2.0 / PASS_ALPHA
+    e_value, harmless = _exp(seen.log_e), _exp(state.in_step.log_harmless / factor)
     counts = (
         f"v{state.canary} failed {_rate(seen.x_canary, seen.n_canary)}, "
         f"v{state.stable} {_rate(seen.x_stable, seen.n_stable)}"
@@ -110,40 +113,41 @@ def judge_errors(metric: Metric, state: RolloutState) -> Verdict:
         "x_stable": seen.x_stable,
         "e_value": e_value,
         "bound": bound,
-        "added_at_most": upper - lower,
+        "e_value_harmless": harmless,
+        "bound_harmless": needed,
         "dispersion": factor,
     }
     if e_value >= bound:
         chance = f"E-value {_number(e_value)} reached {bound:.3g}; chance gets there in at most {metric.alpha:.2%}"
         return Verdict(metric.name, "fail", f"{counts}; {chance} of good rollouts", figures, metric.dry_run)
-    added = f"in this step it adds at most {max(0.0, upper - lower):.2%} (limit {metric.limit:.2%})"
-    outcome: Outcome = "pass" if upper - lower <= metric.limit else "inconclusive"
-    tail = f"; E-value {_number(e_value)} of {bound:.3g}; {added}"
-    return Verdict(metric.name, outcome, counts + tail, figures, metric.dry_run)
+    is_harmless = harmless >= needed
+    ruled = f"{metric.limit:.2%} or more added is {'ruled out' if is_harmless else 'not ruled out yet'} in this step"
+    detail = f"{counts}; E-value {_number(e_value)} of {bound:.3g}; {ruled} ({_number(harmless)} of {needed:.3g})"
+    return Verdict(metric.name, "pass" if is_harmless else "inconclusive", detail, figures, metric.dry_run)
 
 
 def judge_latency(metric: Metric, state: RolloutState) -> Verdict:
     """Fail when the mean log latency is shown to be above the limit, pass when it is shown to be below."""
     factors = [state.ratio.dispersion(str(version)) for version in (state.canary, state.stable)]
-    margin, bound = math.log(metric.limit), -math.log(metric.alpha)
+    margin = math.log(metric.limit)
     whole, step = state.latency, state.in_step.latency
     figures = {"n_canary": whole.n_canary, "n_stable": whole.n_stable, "ratio": math.exp(whole.difference)}
     if whole.is_enough:
         above = log_msprt_above(whole.difference - margin, whole.variance(*factors))
-        if above >= bound:
+        if above >= -math.log(metric.alpha):
             return _latency_verdict(metric, "fail", whole, above, figures)
     if not step.is_enough:
         detail = f"{step.n_canary:,} and {step.n_stable:,} latencies in this step, {MIN_LATENCIES} of each are needed"
         return Verdict(metric.name, "inconclusive", detail, figures, metric.dry_run)
     below = log_msprt_above(margin - step.difference, step.variance(*factors))
-    return _latency_verdict(metric, "pass" if below >= bound else "inconclusive", step, below, figures)
+    return _latency_verdict(metric, "pass" if below >= -math.log(PASS_ALPHA) else "inconclusive", step, below, figures)
 
 
 def _latency_verdict(
     metric: Metric, outcome: Outcome, seen: LatencyEvidence, statistic: float, figures: dict[str, float]
 ) -> Verdict:
-    side = "above" if outcome == "fail" else "below"
-    value, bound = math.exp(min(statistic, 700.0)), 1.0 / metric.alpha
+    side, alpha = ("above", metric.alpha) if outcome == "fail" else ("below", PASS_ALPHA)
+    value, bound = _exp(statistic), 1.0 / alpha
     detail = (
         f"{math.exp(seen.difference):.2f} times the stable version's latency (geometric means of {seen.n_canary:,} "
         f"and {seen.n_stable:,} requests); {side} the limit {metric.limit:g} with mSPRT {_number(value)} of {bound:.3g}"
@@ -161,13 +165,13 @@ def judge_score(metric: Metric, state: RolloutState) -> tuple[Verdict, bool]:
     if shift is None:
         needed = f"{n_c:,} and {n_s:,} scores in this step{_clusters(max(factors))}, {MIN_SCORES} of each are needed"
         return Verdict(metric.name, "inconclusive", needed, figures, metric.dry_run), False
-    spent = spend_alpha(metric.alpha, state.tallies[metric.name].n_looks + 1)
+    look = state.tallies[metric.name].n_looks + 1
     outcome: Outcome = "inconclusive"
-    if shift.p_above <= spent:
-        outcome = "fail"
-    elif shift.p_below <= spent:
-        outcome = "pass"
-    p_value, side = min((shift.p_above, "above"), (shift.p_below, "below"))
+    p_value, spent, side = shift.p_below, spend_alpha(PASS_ALPHA, look), "below"
+    if shift.p_above < shift.p_below:
+        p_value, spent, side = shift.p_above, spend_alpha(metric.alpha, look), "above"
+    if p_value <= spent:
+        outcome = "fail" if side == "above" else "pass"
     detail = (
         f"PSI {shift.psi:.3f} over {n_c:,} and {n_s:,} scores in {shift.n_bins} bins ({shift.expected:.3f} by chance "
         f"alone){_clusters(max(factors))}; {side} the limit {metric.limit:g} with p {p_value:.2g} (needed {spent:.2g})"
@@ -187,18 +191,21 @@ def describe_mismatch(state: RolloutState) -> str | None:
         "was set"
         for version, share in state.ratio.shares.items()
     ]
-    factor = math.exp(min(state.ratio.log_bayes_factor, 700.0))
+    factor = _exp(state.ratio.log_bayes_factor)
     return f"sample-ratio mismatch: {', '.join(parts)}; Bayes factor {_number(factor)} reached {1 / ALPHA:,.0f}"
 
 
-def _add_interval(state: RolloutState, interval: Interval) -> RolloutState:
+def _add_interval(state: RolloutState, interval: Interval, metric: Metric | None) -> RolloutState:
     nothing = ArmCounters()
     canary, stable = interval.arms.get(state.canary, nothing), interval.arms.get(state.stable, nothing)
     latencies = (
         (canary.n_latencies, canary.log_latency_sum, canary.log_latency_squares),
         (stable.n_latencies, stable.log_latency_sum, stable.log_latency_squares),
     )
-    step = state.in_step
+    step, harmless = state.in_step, 0.0
+    if metric is not None:
+        seen = (canary.n_requests, canary.n_errors)
+        harmless = log_harmless(seen, (step.n_stable, step.x_stable), metric.limit, PASS_ALPHA / 2)
     return dataclasses.replace(
         state,
         errors=add_errors(
@@ -212,10 +219,9 @@ def _add_interval(state: RolloutState, interval: Interval) -> RolloutState:
             state.ratio, interval.shares, {version: arm.group_requests for version, arm in interval.arms.items()}
         ),
         in_step=StepCounts(
-            step.n_canary + canary.n_requests,
-            step.x_canary + canary.n_errors,
             step.n_stable + stable.n_requests,
             step.x_stable + stable.n_errors,
+            step.log_harmless + harmless,
             add_latencies(step.latency, *latencies),
             _add(step.scores_canary, canary.score_bins),
             _add(step.scores_stable, stable.score_bins),
@@ -225,6 +231,10 @@ def _add_interval(state: RolloutState, interval: Interval) -> RolloutState:
 
 def _add(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:
     return tuple([a + b for a, b in zip(left, right, strict=True)])
+
+
+def _exp(value: float) -> float:
+    return math.exp(min(value, 700.0))
 
 
 def _rate(errors: int, requests: int) -> str:

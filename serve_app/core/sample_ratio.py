@@ -56,7 +56,7 @@ class RatioEvidence:
 
     def dispersion(self, version: str) -> float:
         """Return by how much clusters of requests inflate the variance of this version's counts."""
-        return measure_dispersion(np.asarray(self.groups.get(version, (0,) * N_GROUPS)))
+        return measure_dispersion(self.groups.get(version, (0,) * N_GROUPS))
 
     @property
     def log_bayes_factor(self) -> float:
@@ -107,7 +107,9 @@ def add_routed(evidence: RatioEvidence, shares: Mapping[int, float], groups: Map
         nothing = dict.fromkeys(current, (0,) * N_GROUPS)
         evidence = RatioEvidence(evidence.log_bayes_factor, current, nothing)
     added = {
-        version: tuple(np.add(seen, groups[int(version)]).tolist()) if int(version) in groups else seen
+        version: tuple([a + b for a, b in zip(seen, groups[int(version)], strict=True)])
+        if int(version) in groups
+        else seen
         for version, seen in evidence.groups.items()
     }
     return RatioEvidence(evidence.closed, current, added)

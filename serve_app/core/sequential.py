@@ -7,8 +7,9 @@ known or stay constant, and intervals with different shares may be combined. If 
 (theta = 1), the mean over theta of the likelihood ratios is a martingale that starts at 1, so by Ville's
 inequality it reaches 1/alpha with probability alpha at most, however often one looks.
 
-Passing is another question than not failing: an upper bound for the canary's error rate and a lower bound for
-the stable version's, both valid at every look, have to show that little can have been added.
+Passing is another question than not failing: a second E-value, against "the canary adds at least the limit to
+the stable version's error rate", has to become large. Its null rate is the limit above a lower bound for the
+stable rate that holds at every look, its alternative the stable rate itself, both from earlier intervals only.
 
 References
 ----------
@@ -69,7 +70,7 @@ class ErrorEvidence:
 
         Only clusters among the canary's errors can make a good canary look bad.
         """
-        return measure_dispersion(np.asarray(self.groups))
+        return measure_dispersion(self.groups)
 
     @property
     def log_e(self) -> float:
@@ -133,46 +134,60 @@ def add_errors(
     if x_c + x_s:
         ratios = tuple((np.asarray(ratios) + log_ratios_of(x_c, n_c, n_s, x_c + x_s)).tolist())
     if x_c:
-        seen = tuple(np.add(seen, groups).tolist())
+        seen = tuple([a + b for a, b in zip(seen, groups, strict=True)])
     return ErrorEvidence(
         ratios, evidence.n_canary + n_c, evidence.x_canary + x_c, evidence.n_stable + n_s, evidence.x_stable + x_s, seen
     )
 
 
-def upper_rate(x: float, n: float, alpha: float) -> float:
-    """Return an upper bound for an error rate that holds at every look with probability 1 - alpha.
+def log_harmless(canary: tuple[int, int], stable: tuple[int, int], limit: float, alpha: float) -> float:
+    """Return the log ratio of one interval for "the canary is like stable" over "it adds at least the limit".
 
     Parameters
     ----------
-    x, n : float
-        Errors and requests; both may be divided by a dispersion.
+    canary : pair of int
+        Requests and errors in the interval.
+    stable : pair of int
+        Requests and errors of the same step in the intervals before, never in this one: chosen beforehand, both
+        rates make the product over intervals a supermartingale whenever the canary adds the limit or more.
+    limit : float
+        Share of requests.
     alpha : float
+        Probability that the lower bound for the stable rate fails.
+
+    Notes
+    -----
+    0 while the bound is too loose to tell the two apart.
     """
-    if n <= 0 or x >= n:
-        return 1.0
-    return _solve(x, n, alpha, x / n, 1.0 - 1e-12)
-
-
-def lower_rate(x: float, n: float, alpha: float) -> float:
-    """Return a lower bound for an error rate that holds at every look with probability 1 - alpha."""
-    if n <= 0 or x <= 0:
+    (n_c, x_c), (n_s, x_s) = canary, stable
+    if not n_c or not n_s:
         return 0.0
-    return _solve(x, n, alpha, 1e-12, x / n)
+    alike = (x_s + _PRIOR[0]) / (n_s + _PRIOR[0] + _PRIOR[1])
+    harmful = min(lower_rate(x_s, n_s, alpha) + limit, 1.0 - 1e-9)
+    if alike >= harmful:
+        return 0.0
+    return x_c * math.log(alike / harmful) + (n_c - x_c) * (math.log1p(-alike) - math.log1p(-harmful))
 
 
-def _solve(x: float, n: float, alpha: float, low: float, high: float) -> float:
-    """Return the rate between `low` and `high` at which the mixture has 1/alpha times its likelihood."""
+def lower_rate(x: int, n: int, alpha: float) -> float:
+    """Return a lower bound for an error rate that holds at every look with probability 1 - alpha.
+
+    Notes
+    -----
+    The rate below the observed one at which a Beta mixture has 1/alpha times its likelihood.
+    """
+    if x <= 0:
+        return 0.0
     a, b = _PRIOR
     constant = float(betaln(a + x, b + n - x) - betaln(a, b)) + math.log(alpha)
 
     def excess(p: float) -> float:
-        seen = x * math.log(p) if x else 0.0
-        return constant - seen - ((n - x) * math.log1p(-p) if n > x else 0.0)
+        return constant - x * math.log(p) - ((n - x) * math.log1p(-p) if n > x else 0.0)
 
-    low, high = max(low, 1e-12), min(high, 1.0 - 1e-12)
-    if excess(low) * excess(high) > 0:  # not enough data to exclude anything on this side
-        return high if excess(high) < 0 and high > x / n else low
-    return float(brentq(excess, low, high, xtol=1e-10, rtol=1e-8))
+    lowest, observed = 1e-12, min(x / n, 1.0 - 1e-12)
+    if excess(lowest) <= 0.0:
+        return 0.0
+    return float(brentq(excess, lowest, observed, xtol=1e-10, rtol=1e-8))
 
 
 def _log_choose(n: int, k: _FLOAT) -> _FLOAT:
