@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from serve_app.cli import data, models, predict, replay, service, train
+from serve_app.cli import data, models, predict, replay, rollout, service, train
 from serve_app.cli.console import err, print_json
 from serve_app.core.errors import BadRequestError, ScorecatError
 
@@ -27,6 +27,7 @@ app.command("replay")(replay.replay_log)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
+app.add_typer(rollout.app, name="rollout")
 
 
 def main() -> None:

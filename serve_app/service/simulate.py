@@ -85,6 +85,10 @@ class Assumptions:
         if not math.isfinite(self.score_shift):
             raise BadRequestError(f"score_shift must be a number, got {self.score_shift:g}")
 
+    def to_json(self) -> dict[str, float]:
+        """Return the assumptions as a plain dict."""
+        return dataclasses.asdict(self)
+
     @property
     def is_equal(self) -> bool:
         """Whether the canary is no worse, so that every rollback is a false one."""
