@@ -13,7 +13,7 @@ from serve_app.core.errors import ConflictError, InvariantError
 from serve_app.core.latency_shift import LatencyEvidence
 from serve_app.core.rollout_plan import Plan
 from serve_app.core.sample_ratio import RatioEvidence
-from serve_app.core.sequential import ErrorEvidence
+from serve_app.core.sequential import ErrorEvidence, begin_step
 
 
 class Phase(StrEnum):
@@ -111,8 +111,12 @@ class RolloutState:
         What led here, in plain words.
     tallies : mapping of str to Tally
         By metric.
-    errors, latency, ratio : evidence of the whole rollout
+    errors : ErrorEvidence
+        Of the whole rollout.
+    ratio : RatioEvidence
+        Of the current shares.
     in_step : StepCounts
+        Of the current step.
     """
 
     stable: int
@@ -123,7 +127,6 @@ class RolloutState:
     why: str = ""
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     errors: ErrorEvidence = field(default_factory=ErrorEvidence)
-    latency: LatencyEvidence = field(default_factory=LatencyEvidence)
     ratio: RatioEvidence = field(default_factory=RatioEvidence)
     in_step: StepCounts = field(default_factory=StepCounts)
 
@@ -160,7 +163,15 @@ def enter_step(plan: Plan, state: RolloutState, step: int, now_s: float, why: st
     tallies = clear_tallies(
         {m.name: state.tallies.get(m.name, Tally()) for m in plan.metrics}, now_s + plan.initial_delay_s
     )
-    return dataclasses.replace(state, step=step, since_s=now_s, why=why, tallies=tallies, in_step=StepCounts())
+    errors = begin_step(state.errors) if step > 0 else state.errors
+    return dataclasses.replace(
+        state, step=step, since_s=now_s, why=why, tallies=tallies, errors=errors, in_step=StepCounts()
+    )
+
+
+def spend_by_step(alpha: float, step: int) -> float:
+    """Return the share of alpha that a step (0, 1, …) may use; over all steps they add up to alpha."""
+    return alpha / ((step + 1) * (step + 2))
 
 
 def clear_tallies(tallies: Mapping[str, Tally], next_at_s: float) -> dict[str, Tally]:
@@ -201,8 +212,7 @@ def parse_state(record: Mapping[str, Any]) -> RolloutState:
                 "phase": Phase(record["phase"]),
                 "tallies": {name: Tally(**tally) for name, tally in record["tallies"].items()},
                 "errors": ErrorEvidence(**_with_tuples(record["errors"])),
-                "latency": LatencyEvidence(**record["latency"]),
-                "ratio": RatioEvidence(ratio["closed"], ratio["shares"], _with_tuples(ratio["groups"])),
+                "ratio": RatioEvidence(ratio["n_closed"], ratio["shares"], _with_tuples(ratio["groups"])),
                 "in_step": StepCounts(**{**_with_tuples(in_step), "latency": LatencyEvidence(**in_step["latency"])}),
             }
         )

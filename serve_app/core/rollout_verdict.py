@@ -16,10 +16,10 @@ import numpy as np
 
 from serve_app.core.counters import ArmCounters
 from serve_app.core.errors import InvariantError
-from serve_app.core.latency_shift import MIN_LATENCIES, LatencyEvidence, add_latencies, log_msprt_above
+from serve_app.core.latency_shift import MIN_LATENCIES, add_latencies, log_msprt_above
 from serve_app.core.rollout_plan import Metric, Plan
-from serve_app.core.rollout_state import RolloutState, StepCounts
-from serve_app.core.sample_ratio import ALPHA, add_routed
+from serve_app.core.rollout_state import RolloutState, StepCounts, spend_by_step
+from serve_app.core.sample_ratio import add_routed
 from serve_app.core.score_shift import MIN_SCORES, compare_scores, spend_alpha
 from serve_app.core.sequential import add_errors, log_harmless
 
@@ -127,32 +127,31 @@ def judge_errors(metric: Metric, state: RolloutState) -> Verdict:
 
 
 def judge_latency(metric: Metric, state: RolloutState) -> Verdict:
-    """Fail when the mean log latency is shown to be above the limit, pass when it is shown to be below."""
+    """Fail when this step's mean log latency is shown to be above the limit, pass when it is shown to be below."""
     factors = [state.ratio.dispersion(str(version)) for version in (state.canary, state.stable)]
-    margin = math.log(metric.limit)
-    whole, step = state.latency, state.in_step.latency
-    figures = {"n_canary": whole.n_canary, "n_stable": whole.n_stable, "ratio": math.exp(whole.difference)}
-    if whole.is_enough:
-        above = log_msprt_above(whole.difference - margin, whole.variance(*factors))
-        if above >= -math.log(metric.alpha):
-            return _latency_verdict(metric, "fail", whole, above, figures)
-    if not step.is_enough:
-        detail = f"{step.n_canary:,} and {step.n_stable:,} latencies in this step, {MIN_LATENCIES} of each are needed"
+    seen, margin = state.in_step.latency, math.log(metric.limit)
+    figures: dict[str, float] = {
+        "n_canary": seen.n_canary,
+        "n_stable": seen.n_stable,
+        "ratio": math.exp(seen.difference),
+    }
+    if not seen.is_enough:
+        detail = f"{seen.n_canary:,} and {seen.n_stable:,} latencies in this step, {MIN_LATENCIES} of each are needed"
         return Verdict(metric.name, "inconclusive", detail, figures, metric.dry_run)
-    below = log_msprt_above(margin - step.difference, step.variance(*factors))
-    return _latency_verdict(metric, "pass" if below >= -math.log(PASS_ALPHA) else "inconclusive", step, below, figures)
-
-
-def _latency_verdict(
-    metric: Metric, outcome: Outcome, seen: LatencyEvidence, statistic: float, figures: dict[str, float]
-) -> Verdict:
-    side, alpha = ("above", metric.alpha) if outcome == "fail" else ("below", PASS_ALPHA)
-    value, bound = _exp(statistic), 1.0 / alpha
+    side, alpha = "below", PASS_ALPHA
+    if seen.difference > margin:
+        side, alpha = "above", spend_by_step(metric.alpha, state.step)
+    value = _exp(log_msprt_above(abs(seen.difference - margin), seen.variance(*factors)))
+    outcome: Outcome = "inconclusive"
+    if value >= 1.0 / alpha:
+        outcome = "fail" if side == "above" else "pass"
+    figures |= {"statistic": value, "bound": 1.0 / alpha}
     detail = (
         f"{math.exp(seen.difference):.2f} times the stable version's latency (geometric means of {seen.n_canary:,} "
-        f"and {seen.n_stable:,} requests); {side} the limit {metric.limit:g} with mSPRT {_number(value)} of {bound:.3g}"
+        f"and {seen.n_stable:,} requests in this step){_clusters(max(factors))}; {side} the limit {metric.limit:g} "
+        f"with mSPRT {_number(value)} of {1.0 / alpha:.3g}"
     )
-    return Verdict(metric.name, outcome, detail, figures | {"statistic": value, "bound": bound}, metric.dry_run)
+    return Verdict(metric.name, outcome, detail, figures, metric.dry_run)
 
 
 def judge_score(metric: Metric, state: RolloutState) -> tuple[Verdict, bool]:
@@ -174,7 +173,8 @@ def judge_score(metric: Metric, state: RolloutState) -> tuple[Verdict, bool]:
         outcome = "fail" if side == "above" else "pass"
     detail = (
         f"PSI {shift.psi:.3f} over {n_c:,} and {n_s:,} scores in {shift.n_bins} bins ({shift.expected:.3f} by chance "
-        f"alone){_clusters(max(factors))}; {side} the limit {metric.limit:g} with p {p_value:.2g} (needed {spent:.2g})"
+        f"alone){_clusters(max(factors))}; {side} the limit {metric.limit:g} with p {max(p_value, 1e-12):.2g} (needed "
+        f"{spent:.2g})"
     )
     figures |= {"psi": shift.psi, "expected_psi": shift.expected, "p_above": shift.p_above, "p_below": shift.p_below}
     return Verdict(metric.name, outcome, detail, figures | {"bound": spent}, metric.dry_run), True
@@ -182,7 +182,7 @@ def judge_score(metric: Metric, state: RolloutState) -> tuple[Verdict, bool]:
 
 def describe_mismatch(state: RolloutState) -> str | None:
     """Return what is wrong with the shares that the versions got, or None."""
-    if not state.ratio.is_mismatched():
+    if not state.ratio.is_mismatched:
         return None
     counts = state.ratio.counts
     total = max(1, sum(counts.values()))
@@ -191,8 +191,8 @@ def describe_mismatch(state: RolloutState) -> str | None:
         "was set"
         for version, share in state.ratio.shares.items()
     ]
-    factor = _exp(state.ratio.log_bayes_factor)
-    return f"sample-ratio mismatch: {', '.join(parts)}; Bayes factor {_number(factor)} reached {1 / ALPHA:,.0f}"
+    factor, bound = _exp(state.ratio.log_bayes_factor), math.exp(state.ratio.bound)
+    return f"sample-ratio mismatch: {', '.join(parts)}; Bayes factor {_number(factor)} reached {bound:,.0f}"
 
 
 def _add_interval(state: RolloutState, interval: Interval, metric: Metric | None) -> RolloutState:
@@ -214,7 +214,6 @@ def _add_interval(state: RolloutState, interval: Interval, metric: Metric | None
             (stable.n_requests, stable.n_errors),
             canary.group_errors,
         ),
-        latency=add_latencies(state.latency, *latencies),
         ratio=add_routed(
             state.ratio, interval.shares, {version: arm.group_requests for version, arm in interval.arms.items()}
         ),

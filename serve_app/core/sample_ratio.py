@@ -33,19 +33,20 @@ ALPHA: Final = 0.001
 
 @dataclass(frozen=True, slots=True)
 class RatioEvidence:
-    """Counts of the current shares and the evidence of earlier ones; plain numbers.
+    """Counts under the current shares; plain numbers.
 
     Attributes
     ----------
-    closed : float
-        Sum of the log Bayes factors under earlier shares.
+    n_closed : int
+        How often the shares changed. The k-th shares are tested at level alpha / (k (k + 1)), which adds up to
+        alpha: a rollout that was right so far has earned no credit.
     shares : mapping of str to float
         The current shares by version, as text so that JSON keeps them.
     groups : mapping of str to tuple of int
         Compared requests by version and group under the current shares.
     """
 
-    closed: float = 0.0
+    n_closed: int = 0
     shares: Mapping[str, float] = field(default_factory=dict)
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -60,14 +61,7 @@ class RatioEvidence:
 
     @property
     def log_bayes_factor(self) -> float:
-        """Evidence against the shares that were set, under all shares so far."""
-        return self.closed + self._open()
-
-    def is_mismatched(self, alpha: float = ALPHA) -> bool:
-        """Return whether the shares are refuted at level `alpha`."""
-        return self.log_bayes_factor >= -math.log(alpha)
-
-    def _open(self) -> float:
+        """Evidence against the current shares, divided by the clusters' factor."""
         if len(self.shares) < 2:  # noqa: PLR2004
             return 0.0
         expected = np.array(list(self.shares.values()))
@@ -75,6 +69,17 @@ class RatioEvidence:
         factor = log_bayes_factor(found, expected)
         worst = max(self.dispersion(version) for version in self.shares)
         return factor / worst if factor > 0 else factor
+
+    @property
+    def bound(self) -> float:
+        """What the log Bayes factor must reach to refute the current shares."""
+        k = max(1, self.n_closed)
+        return math.log(k * (k + 1) / ALPHA)
+
+    @property
+    def is_mismatched(self) -> bool:
+        """Whether the current shares are refuted."""
+        return self.log_bayes_factor >= self.bound
 
 
 def log_bayes_factor(counts: np.ndarray, shares: np.ndarray) -> float:
@@ -93,7 +98,7 @@ def log_bayes_factor(counts: np.ndarray, shares: np.ndarray) -> float:
 
 
 def add_routed(evidence: RatioEvidence, shares: Mapping[int, float], groups: Mapping[int, list[int]]) -> RatioEvidence:
-    """Return the evidence after one more interval; other shares than before close the earlier counts.
+    """Return the evidence after one more interval; other shares than before begin new counts.
 
     Parameters
     ----------
@@ -105,11 +110,11 @@ def add_routed(evidence: RatioEvidence, shares: Mapping[int, float], groups: Map
     current = {str(version): share for version, share in shares.items()}
     if current != evidence.shares:
         nothing = dict.fromkeys(current, (0,) * N_GROUPS)
-        evidence = RatioEvidence(evidence.log_bayes_factor, current, nothing)
+        evidence = RatioEvidence(evidence.n_closed + 1, current, nothing)
     added = {
         version: tuple([a + b for a, b in zip(seen, groups[int(version)], strict=True)])
         if int(version) in groups
         else seen
         for version, seen in evidence.groups.items()
     }
-    return RatioEvidence(evidence.closed, current, added)
+    return RatioEvidence(evidence.n_closed, current, added)

@@ -11,8 +11,7 @@ the bins do not depend on the canary, and what lies outside the stable version's
 
 References
 ----------
-Yurdakul (2018), Statistical properties of the Population Stability Index, WMU dissertation 3208. Patnaik (1949),
-Biometrika 36: the noncentral chi-square as a scaled chi-square.
+Yurdakul (2018), Statistical properties of the Population Stability Index, WMU dissertation 3208.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammainc, gammaincc
+from scipy.special import chndtr
 
 N_BINS: Final = 10
 MIN_SCORES: Final = 100
@@ -100,16 +99,10 @@ def compare_scores(
     psi = histogram_psi(np.bincount(bins, canary / dispersion_canary), np.bincount(bins, stable / dispersion_stable))
     unit = 1.0 / n + 1.0 / m
     n_free = max(1, int(bins.max()))
-    scale, degrees = _patnaik(n_free, limit / unit)
-    x = psi / unit / (2.0 * scale)
-    return ScoreShift(psi, n_free * unit, n_free + 1, float(gammaincc(degrees / 2, x)), float(gammainc(degrees / 2, x)))
+    below = float(chndtr(psi / unit, n_free, limit / unit))
+    return ScoreShift(psi, n_free * unit, n_free + 1, p_above=1.0 - below, p_below=below)
 
 
 def spend_alpha(alpha: float, look: int) -> float:
     """Return the share of alpha that the look (1, 2, …) may use; over all looks they add up to alpha."""
     return alpha * 6.0 / (math.pi * look) ** 2
-
-
-def _patnaik(n_free: int, shift: float) -> tuple[float, float]:
-    """Return (scale, degrees of freedom) of the chi-square that has the mean and variance of the noncentral one."""
-    return (n_free + 2 * shift) / (n_free + shift), (n_free + shift) ** 2 / (n_free + 2 * shift)

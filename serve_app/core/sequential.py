@@ -7,6 +7,10 @@ known or stay constant, and intervals with different shares may be combined. If 
 (theta = 1), the mean over theta of the likelihood ratios is a martingale that starts at 1, so by Ville's
 inequality it reaches 1/alpha with probability alpha at most, however often one looks.
 
+A canary may be good for hours and fail at the next step. The mean therefore also runs over the moment from which
+the canary is worse: half of the weight is on the beginning, a quarter on the beginnings of later steps, a quarter
+on every interval. Without that, good hours would be a credit that a bad canary may use up.
+
 Passing is another question than not failing: a second E-value, against "the canary adds at least the limit to
 the stable version's error rate", has to become large. Its null rate is the limit above a lower bound for the
 stable rate that holds at every look, its alternative the stable rate itself, both from earlier intervals only.
@@ -15,11 +19,13 @@ References
 ----------
 Fisher (1935), J. R. Stat. Soc. 98; McCullagh & Nelder (1989), Generalized Linear Models, sec. 7.3: the
 conditional distribution. Robbins (1970), Ann. Math. Stat. 41: mixtures of likelihood ratios, confidence
-sequences. Ville (1939). Ramdas, Grunwald, Vovk, Shafer (2023), Statistical Science 38: e-processes.
+sequences. Ville (1939). Ramdas, Grunwald, Vovk, Shafer (2023), Statistical Science 38: e-processes. Shin, Ramdas,
+Rinaldo (2022), arXiv:2203.03532: mixtures over the time of a change.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Final
@@ -38,7 +44,12 @@ THETAS: Final = np.geomspace(1.1, 20.0, 24)
 """Odds ratios worth finding, with equal weights; below 1.1 a difference is left alone."""
 
 _LOG_THETAS: Final = np.log(THETAS)
-_LOG_WEIGHT: Final = -math.log(len(THETAS))
+_FIRST_WEIGHT: Final = 0.5
+_STEP_WEIGHT: Final = 0.25
+_INTERVAL_WEIGHT: Final = 0.25
+"""Weights of the moment from which a canary is worse; the k-th later step and the k-th interval have 1/(k(k+1)) of
+theirs, which adds up to 1 without knowing how many there will be."""
+
 _PRIOR: Final = (0.5, 0.5)
 """Beta prior (Jeffreys) of the confidence sequences: tight for rare errors, valid for all."""
 
@@ -50,14 +61,21 @@ class ErrorEvidence:
     Attributes
     ----------
     log_ratios : tuple of float, length 24
-        Sum over intervals of log P_theta(x_c) - log P_1(x_c).
+        By theta, the log of the weighted sum over starts of the product of P_theta(x_c) / P_1(x_c) since then.
+    spent : float
+        Weight of the starts so far.
+    n_steps, n_intervals : int
+        Starts so far: later steps, and intervals with errors.
     n_canary, x_canary, n_stable, x_stable : int
         Requests and errors so far.
     groups : tuple of int, length `N_GROUPS`
         The canary's errors by group of users.
     """
 
-    log_ratios: tuple[float, ...] = (0.0,) * len(THETAS)
+    log_ratios: tuple[float, ...] = (math.log(_FIRST_WEIGHT),) * len(THETAS)
+    spent: float = _FIRST_WEIGHT
+    n_steps: int = 0
+    n_intervals: int = 0
     n_canary: int = 0
     x_canary: int = 0
     n_stable: int = 0
@@ -74,17 +92,10 @@ class ErrorEvidence:
 
     @property
     def log_e(self) -> float:
-        """Logarithm of the E-value, divided by the dispersion.
-
-        Notes
-        -----
-        E**(1/D) with D >= 1 has an expectation of at most 1 whenever E has (Jensen), so dividing never
-        raises the rate of false alarms.
-        """
+        """Logarithm of the E-value."""
         ratios = np.asarray(self.log_ratios)
-        top = float(ratios.max())
-        log_e = top + math.log(float(np.exp(ratios - top).sum())) + _LOG_WEIGHT
-        return log_e / self.dispersion if log_e > 0 else log_e
+        top = max(0.0, float(ratios.max()))
+        return top + math.log(float(np.exp(ratios - top).mean()) + (1.0 - self.spent) * math.exp(-top))
 
 
 def log_hypergeometric(x: _FLOAT, n_canary: int, n_stable: int, n_errors: int) -> _FLOAT:
@@ -128,16 +139,39 @@ def add_errors(
         Requests and errors in the interval.
     groups : list of int, length `N_GROUPS`
         The canary's errors in the interval by group.
+
+    Notes
+    -----
+    The interval's log ratio is divided by the dispersion D: L**(1/D) with D >= 1 has an expectation of at most 1
+    whenever L has (Jensen), so dividing costs power where users are clustered and no false alarms anywhere.
     """
     (n_c, x_c), (n_s, x_s) = canary, stable
-    ratios, seen = evidence.log_ratios, evidence.groups
-    if x_c + x_s:
-        ratios = tuple((np.asarray(ratios) + log_ratios_of(x_c, n_c, n_s, x_c + x_s)).tolist())
-    if x_c:
-        seen = tuple([a + b for a, b in zip(seen, groups, strict=True)])
-    return ErrorEvidence(
-        ratios, evidence.n_canary + n_c, evidence.x_canary + x_c, evidence.n_stable + n_s, evidence.x_stable + x_s, seen
+    evidence = dataclasses.replace(
+        evidence,
+        n_canary=evidence.n_canary + n_c,
+        x_canary=evidence.x_canary + x_c,
+        n_stable=evidence.n_stable + n_s,
+        x_stable=evidence.x_stable + x_s,
     )
+    if not (x_c + x_s and n_c and n_s):
+        return evidence
+    k = evidence.n_intervals + 1
+    started = _start(evidence, _INTERVAL_WEIGHT / (k * (k + 1)))
+    seen = tuple([a + b for a, b in zip(started.groups, groups, strict=True)])
+    added = log_ratios_of(x_c, n_c, n_s, x_c + x_s) / measure_dispersion(seen)
+    ratios = np.asarray(started.log_ratios) + added
+    return dataclasses.replace(started, log_ratios=tuple(ratios.tolist()), n_intervals=k, groups=seen)
+
+
+def begin_step(evidence: ErrorEvidence) -> ErrorEvidence:
+    """Return the evidence at the beginning of a later step, from which the canary may be worse."""
+    k = evidence.n_steps + 1
+    return dataclasses.replace(_start(evidence, _STEP_WEIGHT / (k * (k + 1))), n_steps=k)
+
+
+def _start(evidence: ErrorEvidence, weight: float) -> ErrorEvidence:
+    ratios = tuple(np.logaddexp(evidence.log_ratios, math.log(weight)).tolist())
+    return dataclasses.replace(evidence, log_ratios=ratios, spent=evidence.spent + weight)
 
 
 def log_harmless(canary: tuple[int, int], stable: tuple[int, int], limit: float, alpha: float) -> float:

@@ -61,7 +61,9 @@ def test_pins_and_the_allow_list_are_counted_by_reason_only():
 def test_the_lists_are_sums_of_their_totals():
     counters = fill(4)
     assert sum(counters.score_bins) == counters.n_scores == counters.n_requests - counters.n_errors
-    assert sum(counters.group_requests) == counters.n_requests == counters.routed["user-hash"] + counters.routed["random"]
+    assert (
+        sum(counters.group_requests) == counters.n_requests == counters.routed["user-hash"] + counters.routed["random"]
+    )
     assert sum(counters.group_errors) == counters.n_errors
 
 
@@ -97,7 +99,9 @@ def test_a_latency_of_zero_does_not_break_the_logarithm():
 
 def test_independent_events_have_dispersion_one():
     rng = np.random.default_rng(0)
-    found = [measure_dispersion(rng.multinomial(n, np.full(N_GROUPS, 1 / N_GROUPS)).tolist()) for n in [5, 50, 5000] * 200]
+    found = [
+        measure_dispersion(rng.multinomial(n, np.full(N_GROUPS, 1 / N_GROUPS)).tolist()) for n in [5, 50, 5000] * 200
+    ]
     assert np.mean(np.array(found) == 1.0) > 0.92
     assert np.mean(found) < 1.06
 
@@ -105,7 +109,9 @@ def test_independent_events_have_dispersion_one():
 @pytest.mark.parametrize("size", [3, 10, 100])
 def test_events_in_clusters_of_one_user_have_the_dispersion_of_the_cluster(size):
     rng = np.random.default_rng(0)
-    found = [measure_dispersion((size * rng.multinomial(40, np.full(N_GROUPS, 1 / N_GROUPS))).tolist()) for _ in range(300)]
+    found = [
+        measure_dispersion((size * rng.multinomial(40, np.full(N_GROUPS, 1 / N_GROUPS))).tolist()) for _ in range(300)
+    ]
     assert np.mean(found) == pytest.approx(size, rel=0.05)
 
 

@@ -14,6 +14,7 @@ from serve_app.core.sequential import (
     THETAS,
     ErrorEvidence,
     add_errors,
+    begin_step,
     log_harmless,
     log_noncentral,
     log_ratios_of,
@@ -56,7 +57,9 @@ def test_evidence_that_was_stored_is_resumed():
     record = json.loads(json.dumps(dataclasses.asdict(evidence)))
     back = ErrorEvidence(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
     assert back == evidence
-    assert add_errors(back, (5, 1), (95, 0), [0, 1] + [0] * 30) == add_errors(evidence, (5, 1), (95, 0), [0, 1] + [0] * 30)
+    assert add_errors(back, (5, 1), (95, 0), [0, 1] + [0] * 30) == add_errors(
+        evidence, (5, 1), (95, 0), [0, 1] + [0] * 30
+    )
 
 
 def test_errors_of_one_user_weigh_like_one_error():
@@ -66,7 +69,36 @@ def test_errors_of_one_user_weigh_like_one_error():
     one = add_errors(ErrorEvidence(), (90, 6), (8910, 70), together)
     assert many.log_e > -math.log(0.01)
     assert one.dispersion == pytest.approx(6.0)
-    assert one.log_e == pytest.approx(many.log_e / 6)
+    assert many.dispersion == 1.0
+    assert one.log_e < math.log(5)
+
+
+def test_a_start_costs_weight_and_no_evidence():
+    evidence = ErrorEvidence()
+    for k in range(1, 6):
+        evidence = begin_step(evidence)
+        assert evidence.log_e == pytest.approx(0.0, abs=1e-12)
+        assert evidence.spent == pytest.approx(0.5 + 0.25 * (1 - 1 / (k + 1)))
+
+
+@pytest.mark.parametrize("is_at_step", [True, False])
+def test_good_hours_are_no_credit_for_a_canary_that_turns_bad(is_at_step):
+    rng = np.random.default_rng(8)
+    found = []
+    for _ in range(30):
+        evidence = ErrorEvidence()
+        for k in range(700):
+            if k == 400 and is_at_step:
+                evidence = begin_step(evidence)
+            n_c = int(rng.binomial(500, 0.05))
+            groups = rng.multinomial(rng.binomial(n_c, 0.05 if k >= 400 else 0.01), np.full(N_GROUPS, 1 / N_GROUPS))
+            x_s = int(rng.binomial(500 - n_c, 0.01))
+            evidence = add_errors(evidence, (n_c, int(groups.sum())), (500 - n_c, x_s), groups.tolist())
+            if evidence.log_e >= -math.log(ALPHA):
+                found.append((k - 399) * 25)
+                break
+    assert len(found) == 30
+    assert np.median(found) < (200 if is_at_step else 500)
 
 
 def run(rng, p_stable, p_canary, share, n_intervals, n=500, size=1):
