@@ -182,7 +182,7 @@ def simulate_run(plan: Plan, assumed: Assumptions, rng: np.random.Generator) -> 
             break
         if share != canary_share(plan, decision.state):
             share = canary_share(plan, decision.state)
-            intervals = _draw_intervals(assumed, share, tick_s, rng)
+            intervals = draw_intervals(assumed, share, tick_s, rng)
         now_s += tick_s
         decision = decide(plan, decision.state, Observations((next(intervals),)), now_s)
     return _end_run(decision, now_s)
@@ -233,7 +233,8 @@ def _end_run(decision: Decision, now_s: float) -> Run:
     return Run(ends[state.phase], decision.why, state.errors.n_canary, now_s, state.step)
 
 
-def _draw_intervals(assumed: Assumptions, share: float, tick_s: float, rng: np.random.Generator) -> Iterator[Interval]:
+def draw_intervals(assumed: Assumptions, share: float, tick_s: float, rng: np.random.Generator) -> Iterator[Interval]:
+    """Yield interval after interval of a canary with a share (0-1), each `tick_s` seconds long."""
     shares = {CANARY: share, STABLE: 1.0 - share}
     slow = math.log(assumed.latency_ratio)
     while True:
