@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from serve_app.cli import aliases, data, models, models_import, predict, replay, service, train
+from serve_app.cli import aliases, data, models, models_import, predict, replay, rollout, service, train
 from serve_app.cli.console import err, print_json
 from serve_app.core.errors import BadRequestError, ConflictError, ScorecatError
 
@@ -30,6 +30,7 @@ models.app.add_typer(aliases.app)
 models.app.command("import")(models_import.import_model)
 models.app.command("export")(models_import.export_model)
 app.add_typer(models.app, name="models")
+app.add_typer(rollout.app, name="rollout")
 
 
 def main() -> None:
