@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import _compat_pickle
 import pickle
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Protocol
@@ -264,7 +265,7 @@ def load_inert(source: Source) -> Any:
         return unpickler.load()
     except (RefusedError, MalformedError, MemoryError):
         raise
-    except EOFError as exc:
+    except (EOFError, struct.error) as exc:
         raise MalformedError("the pickle is cut short") from exc
     except Exception as exc:
         raise MalformedError(f"the bytes are no pickle: {type(exc).__name__}: {str(exc)[:200]}") from exc

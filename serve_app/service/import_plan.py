@@ -53,7 +53,9 @@ def plan_import(facts: ModelFacts, document: Mapping[str, Any], schema: Schema) 
     for j, name in enumerate(names):
         entry = schema.features.get(name, FeatureEntry({}))
         classes = entry.classes if entry.classes is not None else _read_classes(name, encoders.get(name))
-        spec = _derive(name, rules.get(name), classes, is_native=j in facts.categorical)
+        # Classes of a schema alone say nothing of codes: a native category then is the text itself.
+        is_text = j in facts.categorical and name not in encoders
+        spec = _derive(name, rules.get(name), None if is_text else classes, is_native=j in facts.categorical)
         spec = _override(spec, entry, classes)
         if spec.kind == "categorical":
             vocabularies[name] = _complete(spec, classes)
@@ -128,7 +130,7 @@ def _read_classes(name: str, classes: Sequence[Any] | None) -> list[str] | None:
 def _derive(name: str, rules: FeatureSpec | None, classes: list[str] | None, *, is_native: bool) -> FeatureSpec:
     """Return a spec from what is known without a schema."""
     if classes is not None:
-        base = rules if rules and rules.kind == "categorical" else FeatureSpec(name, "categorical", "name")
+        base = rules if rules and rules.kind == "categorical" else FeatureSpec(name, "categorical", "")
         spec = dataclasses.replace(base, form="native_code" if is_native else "code")
         if UNKNOWN_CLASS not in classes:
             spec = dataclasses.replace(spec, on_unseen="reject")
@@ -139,7 +141,7 @@ def _derive(name: str, rules: FeatureSpec | None, classes: list[str] | None, *, 
         if rules.integer and (rules.maximum or MAX_EXACT) < MAX_EXACT:
             return dataclasses.replace(rules, form="native_code")
     if is_native:
-        base = rules if rules and rules.kind == "categorical" else FeatureSpec(name, "categorical", "name")
+        base = rules if rules and rules.kind == "categorical" else FeatureSpec(name, "categorical", "")
         return dataclasses.replace(base, form="native_string")
     if rules is not None:
         raise InvalidDataError(
