@@ -93,6 +93,6 @@ def parse_content_length(value: str | None) -> int | None:
     """Return ``Inference-Header-Content-Length`` as a number; raises BadRequestError."""
     if value is None:
         return None
-    if not value.isdecimal():
+    if not value.isdecimal() or len(value) > 12:  # noqa: PLR2004 - more than any body
         raise BadRequestError(f"Inference-Header-Content-Length must be a whole number, not {value[:40]!r}")
     return int(value)

@@ -59,14 +59,48 @@ def table_from_lists(columns: Mapping[str, Sequence[Any]], features: Sequence[Fe
 def table_from_arrow(table: pa.Table, features: Sequence[FeatureSpec]) -> ParsedTable:
     """Build a table from Arrow columns; the encoder understands their types."""
     check_shape(table.num_rows, table.num_columns)
-    times = Counter(table.column_names)
+    names = refuse_doubles(table.column_names, features)
+    check_types(table.schema, features)
+    columns = [_one_chunk(table.column(name)) for name in names]
+    fields = [pa.field(name, column.type) for name, column in zip(names, columns, strict=True)]
+    return finish_table(columns, fields, features, table.num_rows, {})
+
+
+def refuse_doubles(given: Sequence[str], features: Sequence[FeatureSpec]) -> list[str]:
+    """Return the features that are there, in the model's order; InvalidDataError when one is there twice."""
+    times = Counter(given)
     names = [spec.name for spec in features if spec.name in times]
     double = sorted(name for name in names if times[name] > 1)
     if double:
         raise InvalidDataError(f"these columns are there twice: {', '.join(double)}")
-    columns = [_one_chunk(table.column(name)) for name in names]
-    fields = [pa.field(name, column.type) for name, column in zip(names, columns, strict=True)]
-    return finish_table(columns, fields, features, table.num_rows, {})
+    return names
+
+
+def check_types(schema: pa.Schema, features: Sequence[FeatureSpec]) -> None:
+    """Refuse columns whose type cannot mean their feature, before anything of them is decoded.
+
+    Decoding first would let a few kilobytes fill the memory: one long value may stand in every row.
+
+    Raises
+    ------
+    InvalidDataError
+        A numeric feature is no flat column of numbers, a categorical one none of strings or integers.
+    """
+    for spec in features:
+        for at in schema.get_all_field_indices(spec.name):
+            kind = schema.field(at).type
+            plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+            is_number = pa.types.is_integer(plain) or pa.types.is_null(plain)
+            if spec.kind == "numeric":
+                fits = is_number or any(
+                    test(plain) for test in (pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+                )
+                fits = fits and plain is kind
+            else:
+                fits = is_number or pa.types.is_string(plain) or pa.types.is_large_string(plain)
+            if not fits:
+                wanted = "numbers" if spec.kind == "numeric" else "strings (utf8, large_utf8, or a dictionary of them)"
+                raise InvalidDataError(f"column {spec.name} must hold {wanted}, not {str(kind)[:80]}")
 
 
 def finish_table(
@@ -155,5 +189,5 @@ def _label(value: Any) -> str | None:
 
 
 def _shorten(value: Any, limit: int = 40) -> str:
-    text = repr(value)
+    text = type(value).__name__ if isinstance(value, (list, dict)) else repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -118,7 +118,7 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
 
 
 def _find(scoring: Scoring, model: str, version: str | None) -> VersionScorer:
-    if version is not None and not (version.isdecimal() and version.isascii()):
+    if version is not None and not (version.isdecimal() and version.isascii() and len(version) <= 9):  # noqa: PLR2004
         raise NotFoundError(f"version {version[:40]!r} of {model[:80]} is no number")
     return scoring.find(model[:80], None if version is None else int(version))
 

@@ -23,7 +23,15 @@ from serve_app.core.errors import BadRequestError, MalformedBodyError, PayloadTo
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.core.outputs import name_prediction
 from serve_app.core.recommendation import BANDS
-from serve_app.http.columns import MAX_ROWS, ParsedTable, check_shape, table_from_arrow, table_from_lists
+from serve_app.http.columns import (
+    MAX_ROWS,
+    ParsedTable,
+    check_shape,
+    check_types,
+    refuse_doubles,
+    table_from_arrow,
+    table_from_lists,
+)
 from serve_app.http.ipc_limits import check_stream
 from serve_app.service.table_scoring import TableScores
 
@@ -120,6 +128,7 @@ def parse_csv(body: bytes, features: Features) -> ParsedTable:
             table = _read_csv(body, dict.fromkeys(types, pa.string()))
     except pa.ArrowInvalid as exc:
         raise MalformedBodyError(f"the body is not CSV: {exc}") from exc
+    refuse_doubles(table.column_names, features)
     columns = {name: table.column(name).to_pylist() for name in table.column_names if name in types}
     numeric = {s.name for s in features if s.kind == "numeric"}
     lists = {name: [_cell(v) for v in values] if name in numeric else values for name, values in columns.items()}
@@ -152,7 +161,7 @@ def parse_arrow(body: bytes, features: Features) -> ParsedTable:
         with pa.ipc.open_stream(body) as reader:
             table = reader.read_all()
         table.validate(full=True)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, pa.ArrowNotImplementedError) as exc:
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, pa.ArrowNotImplementedError, UnicodeDecodeError) as exc:
         raise MalformedBodyError(f"the body is not a whole Arrow IPC stream: {exc}") from exc
     return table_from_arrow(table, features)
 
@@ -166,7 +175,9 @@ def parse_parquet(body: bytes, features: Features) -> ParsedTable:
         n_bytes = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
         if n_bytes > MAX_TABLE_BYTES:
             raise PayloadTooLargeError(f"the table may have {MAX_TABLE_BYTES} bytes decoded, not {n_bytes}")
-        names = [name for name in meta.schema.to_arrow_schema().names if name in wanted]
+        schema = meta.schema.to_arrow_schema()
+        check_types(schema, features)
+        names = [name for name in schema.names if name in wanted]
         # Strings stay dictionaries until their length is known: one long one may stand in every row.
         strings = [name for name in names if wanted[name] == "categorical"]
         table = pq.read_table(
@@ -177,7 +188,7 @@ def parse_parquet(body: bytes, features: Features) -> ParsedTable:
             thrift_string_size_limit=16 * 1024 * 1024,
             thrift_container_size_limit=1_000_000,
         )
-    except (pa.ArrowException, OSError) as exc:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
         raise MalformedBodyError(f"the body is not a whole Parquet file: {exc}") from exc
     return table_from_arrow(table, features)
 

@@ -97,6 +97,8 @@ def _parse_outputs(outputs: Any, default: bool) -> list[tuple[str, bool]]:  # no
         parameters = output.get("parameters")
         chosen = parameters.get("binary_data", default) if isinstance(parameters, dict) else default
         asked.append((output["name"], bool(chosen)))
+    if len(dict(asked)) != len(asked):
+        raise MalformedBodyError("an output is asked for twice")
     return asked
 
 
@@ -114,7 +116,8 @@ def _parse_inputs(inputs: list[dict[str, Any]], binary: bytes, features: Sequenc
         check_shape(n_rows, len(inputs))
         if name in columns:
             raise MalformedBodyError(f"input {name} is there twice")
-        size = (tensor.get("parameters") or {}).get("binary_data_size")
+        parameters = tensor.get("parameters")
+        size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
         if size is None:
             columns[name] = convert_values(specs[name], kinds[name], _data(tensor, name, n), errors)
         else:
@@ -135,7 +138,7 @@ def _check_tensor(tensor: dict[str, Any], specs: dict[str, FeatureSpec]) -> tupl
     name, datatype, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
     if not isinstance(name, str) or name not in specs:
         raise InvalidDataError(f"there is no input {str(name)[:80]!r}; the model's metadata lists them")
-    if datatype not in NUMBERS and datatype != "BYTES":
+    if not isinstance(datatype, str) or (datatype not in NUMBERS and datatype != "BYTES"):
         raise InvalidDataError(f"input {name} has the unknown datatype {str(datatype)[:40]!r}")
     if (datatype == "BYTES") != (specs[name].kind == "categorical"):
         wanted = "BYTES" if specs[name].kind == "categorical" else "a number, FP64 for example"

@@ -450,3 +450,30 @@ def test_an_unknown_model_or_version_is_not_found(package, path):
     answer = call(package, "GET", path)
     assert answer.status_code == 404
     assert answer.json()["error"] == answer.json()["detail"]
+
+
+LONG = pa.array(["x" * 20_000])
+BOMBS = {
+    "dictionary of strings for a number": pa.DictionaryArray.from_arrays(pa.array(np.zeros(1_000, "i4")), LONG),
+    "dictionary of binary": pa.DictionaryArray.from_arrays(pa.array(np.zeros(1_000, "i4")), LONG.cast(pa.binary())),
+    "list": pa.array([[0] * 10] * 1_000),
+    "strings": pa.array(["1"] * 1_000),
+}
+
+
+@pytest.mark.parametrize("media", [ARROW, PARQUET])
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_column_whose_type_cannot_mean_its_feature_is_refused_before_it_is_decoded(package, kind, media):
+    columns = {name: pa.array(np.ones(1_000)) for name in ("hour", "day_of_week", "is_weekend")}
+    table = pa.table({**columns, "price": BOMBS[kind]})
+    body = arrow_stream(table) if media == ARROW else parquet_file(table)
+    answer = call(package, "POST", "/invocations", body, content_type=media)
+    assert answer.status_code == 422
+    assert "column price must hold numbers" in answer.json()["detail"]
+
+
+def test_a_csv_that_names_a_column_twice_is_refused_whatever_it_holds(package):
+    body = b"price,price,hour,day_of_week,is_weekend\n1,x,3,4,0\n5,6,3,4,0\n"
+    answer = call(package, "POST", "/invocations", body, content_type="text/csv")
+    assert answer.status_code == 422
+    assert "twice: price" in answer.json()["detail"]
