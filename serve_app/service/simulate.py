@@ -15,8 +15,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
-from scipy.stats import binom
+from scipy.special import bdtrik, betaincinv
 
 from serve_app.core.counters import N_SCORE_BINS, SCORE_LOGIT_MAX, ArmCounters
 from serve_app.core.errors import BadRequestError
@@ -218,7 +217,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float] | Non
         return None
     ordered = sorted(values)
     n = len(ordered)
-    k = max(0, int(binom.ppf((1 - CONFIDENCE) / 2, n, 0.5)) - 1)
+    k = max(0, math.ceil(float(bdtrik((1 - CONFIDENCE) / 2, n, 0.5))) - 1)
     return float(np.median(ordered)), float(ordered[k]), float(ordered[n - 1 - k])
 
 
