@@ -32,7 +32,7 @@ ADDITIVITY_TOLERANCE: Final = 1e-6
 EAGER_ROWS: Final = 16
 """From this many explained rows on, a model's SHAP tables are built: 0.3 s for 1,000 trees, once, and then
 0.3 ms for a row and 6 ms for 64. Until then CatBoost explains row by row, 19 ms each; its own
-pre-calculation takes 1.5 s in every call. Measured by `python -m benchmarks.explain`."""
+pre-calculation takes 1.5 s in every call. Measured by `python -m benchmarks.models`."""
 
 
 class CatBoostScorer:
