@@ -26,8 +26,8 @@ PANDAS = "json.loads + DataFrame + encode + predict_proba, one process"
 ARROW_HERE = "read Arrow + encode + predict_proba, one process"
 SERVICE_ARROW = "service, Arrow stream"
 SERVICE_JSON = "service, JSON dataframe_records"
-TURN = 3
-"""Calls of one form before the next has its turn."""
+TURN = 8
+"""Calls of one form before the next has its turn: most find caches and threads warm, as in a stream of tables."""
 
 
 class Bulk:

@@ -17,7 +17,7 @@ from serve_app.core.features import PURCHASE_NAMES
 from serve_app.core.metrics import compute_metrics, rank_rows
 from serve_app.core.target import STOP, TEST, TRAIN
 from serve_app.service.synthetic import GeneratedLog
-from serve_app.service.training import DEFAULT_PARAMS
+from serve_app.service.training_options import DEFAULT_PARAMS
 from serve_app.service.training_rows import choose_vocabularies, collect_rows, encode_rows
 
 CATEGORIES = [PURCHASE_NAMES.index(name) for name in ("brand", "category_code")]

@@ -20,11 +20,12 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.bulk import Bulk, has_route
+from benchmarks.model import train_reference
 from benchmarks.processes import Running, measure_load, running_app, running_service
 from benchmarks.report import describe_machine, print_bulk, print_online, summarize_online
 from benchmarks.rows import save_rows
+from benchmarks.say import say
 from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.cli.train import train_demo
 
 APPS = {"pandas": "pandas_app", "numpy": "numpy_app"}
 TARGETS = ("service", *APPS)
@@ -41,8 +42,7 @@ class Bench:
         self._work_dir = work_dir
         self._registry = DirectoryRegistry(options.registry or work_dir / "registry")
         if not self._registry.names():
-            say("training the package on generated events (about a minute)")
-            train_demo(self._registry)
+            train_reference(self._registry)
         self._package_dir = self._registry.locate("purchase", self._registry.resolve("purchase", "champion"))
         self._rows = work_dir / "rows.json"
         save_rows(self._package_dir, N_ROWS, self._rows)
@@ -119,11 +119,6 @@ class Bench:
                 self.n_bad += result["wrong"]
                 say(f"  {form}: {result['wrong']} of {result['calls']} answers differ")
         self.bulk_rounds.append(found)
-
-
-def say(text: str) -> None:
-    """Report progress; the tables alone go to stdout."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:

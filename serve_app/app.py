@@ -64,6 +64,7 @@ def build_gateway_app(
     """Return the application of the Gateway."""
     config = GatewayConfig(
         registry_root=str(settings.registry_root),
+        package_cache=str(settings.package_cache),
         split_path=str(split_path(settings)),
         log_dir=str(log_dir(settings)),
         request_timeout_s=settings.request_timeout_s,

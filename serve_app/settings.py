@@ -21,7 +21,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     home: Path = Field(Path(".scorecat"), description="Folder of all state of this machine.")
-    registry: Path | None = Field(None, description="Root of the package registry; default <home>/registry.")
+    registry: str | None = Field(
+        None, min_length=1, description="Package registry: a folder, s3://… or gs://…; default <home>/registry."
+    )
+    user: str | None = Field(
+        None, min_length=1, max_length=200, description="Who moves aliases, for their history; default user@host."
+    )
     host: str = Field("127.0.0.1", min_length=1, description="Address HTTP binds to.")
     port: int = Field(8000, ge=1, le=65535, description="Port of the HTTP service.")
     model: str = Field("purchase", description="Name of the model that is served.")
@@ -32,9 +37,16 @@ class Settings(BaseModel):
     request_timeout_s: float = Field(5.0, gt=0, le=60, description="Deadline of a request that names none.")
 
     @property
-    def registry_root(self) -> Path:
-        """Root directory of the package registry."""
-        return self.registry if self.registry is not None else self.home / "registry"
+    def registry_root(self) -> str | Path:
+        """Root of the package registry: a directory, or the URL of a prefix in an object store."""
+        if self.registry is None:
+            return self.home / "registry"
+        return self.registry if "://" in self.registry else Path(self.registry).absolute()
+
+    @property
+    def package_cache(self) -> Path:
+        """Folder that versions of a remote registry are fetched to."""
+        return self.home / "cache" / "packages"
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -59,10 +71,9 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as exc:
         first = exc.errors()[0]
         raise BadRequestError(f"setting {PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from exc
-    return settings.model_copy(
-        update={"home": settings.home.absolute(), "registry": settings.registry and settings.registry.absolute()}
-    )
+    return settings.model_copy(update={"home": settings.home.absolute()})
 
 
-INTERNAL = frozenset({"SCORECAT_CLUSTER", "SCORECAT_HAPROXY"})
-"""Names that scorecat sets for its own processes: the mark `down` finds them by, the proxy's binary."""
+INTERNAL = frozenset({"SCORECAT_CLUSTER", "SCORECAT_HAPROXY", "SCORECAT_PARCELS"})
+"""Names that scorecat sets for its own processes: the mark `down` finds them by, the proxy's binary,
+the folder for arrays in shared memory."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from serve_app.adapters.catboost_facts import read_facts
 from serve_app.adapters.catboost_trees import build_shap_tables, read_json
-from serve_app.core.errors import InvalidDataError, InvariantError, PackageError
+from serve_app.core.errors import BadRequestError, InvalidDataError, InvariantError, PackageError
 from serve_app.core.features import FeatureSpec
 from serve_app.core.manifest import Manifest
 from serve_app.core.model_facts import ModelFacts, check_features
@@ -247,6 +247,8 @@ def train_classifier(
     train: tuple[NDArray[np.float32], NDArray[np.int8]],
     stop: tuple[NDArray[np.float32], NDArray[np.int8]],
     feature_names: Sequence[str],
+    *,
+    init_model: Path | None = None,
     **params: Any,
 ) -> CatBoostScorer:
     """Train on log loss, stopping early on a slice of its own; no class weights, no resampling.
@@ -257,8 +259,15 @@ def train_classifier(
         Training rows and early-stopping rows.
     feature_names : sequence of str
         Names of the k columns.
+    init_model : Path, optional
+        A model file whose trees stay and are added to.
     **params
         CatBoost parameters, over the defaults here (seeded, quiet, all cores).
+
+    Raises
+    ------
+    BadRequestError
+        CatBoost cannot add to the trees of `init_model`.
     """
     settings: dict[str, Any] = {
         "loss_function": "Logloss",
@@ -270,9 +279,17 @@ def train_classifier(
     rounds = settings.pop("early_stopping_rounds", 50)
     names = list(feature_names)
     classifier = CatBoostClassifier(**settings)
-    classifier.fit(
-        Pool(train[0], train[1], feature_names=names),
-        eval_set=Pool(stop[0], stop[1], feature_names=names),
-        early_stopping_rounds=rounds,
-    )
+    try:
+        classifier.fit(
+            Pool(train[0], train[1], feature_names=names),
+            eval_set=Pool(stop[0], stop[1], feature_names=names),
+            early_stopping_rounds=rounds,
+            init_model=None if init_model is None else str(init_model),
+        )
+    except CatBoostError as exc:
+        if init_model is None:
+            raise
+        raise BadRequestError(
+            f"the parent's trees cannot be added to: {exc}. Train from scratch: leave --continue out"
+        ) from exc
     return CatBoostScorer(classifier)

@@ -7,21 +7,29 @@ a lock on ``aliases.lock`` and an atomic rename: a reader sees the old or the ne
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
-import os
-import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from serve_app.adapters.conditional_files import DirectoryFiles
 from serve_app.adapters.package_dir import check_files, load_manifest
-from serve_app.core.errors import BadRequestError, ConflictError, InvariantError, NotFoundError
-from serve_app.service.ports import Aliases
+from serve_app.adapters.registry_aliases import (
+    RegistryAliases,
+    check_name,
+    is_name,
+    resolve_version,
+    unknown_version,
+)
+from serve_app.core.alias_log import AliasMove
+from serve_app.core.errors import BadRequestError, NotFoundError
+from serve_app.core.manifest import Manifest
+from serve_app.service.ports import Aliases, UnfinishedUpload
 
-_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_STAGING: Final = ".staging-"
 
 
 class DirectoryRegistry:
@@ -31,23 +39,26 @@ class DirectoryRegistry:
     ----------
     root : Path
         Created on the first publish.
+    by : str, optional
+        Who moves aliases, for their history; default the OS user and host.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, by: str | None = None) -> None:
         self.root = root
+        self._aliases = RegistryAliases(DirectoryFiles(root), by)
+
+    @property
+    def where(self) -> str:
+        """The root as a person writes it."""
+        return str(self.root)
 
     def names(self) -> list[str]:
         """Return the names of all models, sorted."""
-        if not self.root.is_dir():
-            return []
-        return sorted(p.name for p in self.root.iterdir() if _NAME.fullmatch(p.name) and self.versions(p.name))
+        return [name for name in self._list(self.root) if is_name(name) and self.versions(name)]
 
     def versions(self, name: str) -> list[int]:
         """Return the versions of a model, ascending."""
-        folder = self._model_dir(name) / "versions"
-        if not folder.is_dir():
-            return []
-        return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
+        return sorted(int(entry) for entry in self._list(self._versions_dir(name)) if entry.isdecimal())
 
     def publish(self, name: str, directory: Path) -> int:
         """Copy a finished package in as the next version and return its number.
@@ -60,8 +71,8 @@ class DirectoryRegistry:
             The root cannot be written to.
         """
         check_files(directory, load_manifest(directory))
-        versions = self._model_dir(name) / "versions"
-        staging = versions / f".staging-{uuid.uuid4().hex}"
+        versions = self._versions_dir(name)
+        staging = versions / f"{_STAGING}{uuid.uuid4().hex}"
         try:
             versions.mkdir(parents=True, exist_ok=True)
             shutil.copytree(directory, staging)
@@ -84,48 +95,42 @@ class DirectoryRegistry:
             else:
                 return version
 
+    def manifest(self, name: str, version: int) -> Manifest:
+        """Return the manifest of a version."""
+        return load_manifest(self.locate(name, version))
+
     def locate(self, name: str, version: int) -> Path:
         """Return the directory of a version; raises NotFoundError."""
-        path = self._model_dir(name) / "versions" / str(version)
+        path = self._versions_dir(name) / str(version)
         if not path.is_dir():
-            known = ", ".join(map(str, self.versions(name))) or "none"
-            raise NotFoundError(f"{name} has no version {version} in {self.root} (there: {known})")
+            raise unknown_version(self.where, name, version, self.versions(name))
         return path
+
+    @contextlib.contextmanager
+    def open_stored(self, name: str, version: int) -> Iterator[Path]:
+        """Give the directory of a version."""
+        yield self.locate(name, version)
 
     def resolve(self, name: str, wanted: str) -> int:
         """Return the version a number or alias stands for; raises NotFoundError."""
-        if not self.versions(name):
-            known = ", ".join(self.names()) or "none"
-            raise NotFoundError(f"there is no model {name} in {self.root} (there: {known})")
-        if wanted.isdecimal():
-            self.locate(name, int(wanted))
-            return int(wanted)
-        aliases = self.aliases(name).versions
-        if wanted not in aliases:
-            known = ", ".join(aliases) or "none"
-            raise NotFoundError(f"{name} has no alias {wanted!r} (there: {known})")
-        return aliases[wanted]
+        if not self.root.is_dir():
+            raise NotFoundError(
+                f"there is no registry at {self.root}: publish a model into it (`scorecat train EVENTS`), "
+                "or set SCORECAT_REGISTRY to where it is"
+            )
+        return resolve_version(self, name, wanted)
 
     def aliases(self, name: str) -> Aliases:
         """Return the aliases of a model as they stand now."""
-        path = self._model_dir(name) / "aliases.json"
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return Aliases({}, "0")
-        except OSError as exc:
-            raise InvariantError(f"{path} cannot be read: {exc.strerror}") from exc
-        try:
-            value = json.loads(data)
-            versions = {str(alias): int(version) for alias, version in value["aliases"].items()}
-            token = str(int(value["revision"]))
-        except (ValueError, AttributeError, TypeError, KeyError, RecursionError, OverflowError) as exc:
-            raise InvariantError(
-                f"{path} is damaged: {exc}. Restore it, or delete it and set the aliases with `scorecat models alias`"
-            ) from exc
-        return Aliases(versions, token)
+        return self._aliases.read(name)
 
-    def move_alias(self, name: str, alias: str, version: int, *, expected: Aliases | None = None) -> Aliases:
+    def history(self, name: str) -> list[AliasMove]:
+        """Return every move of a model's aliases, oldest first."""
+        return self._aliases.history(name)
+
+    def move_alias(
+        self, name: str, alias: str, version: int, *, expected: Aliases | None = None, reason: str = ""
+    ) -> Aliases:
         """Point an alias at a version, by compare-and-swap when `expected` is given.
 
         Raises
@@ -133,31 +138,46 @@ class DirectoryRegistry:
         ConflictError
             The aliases changed since `expected` was read; read again and decide again.
         """
-        if not _NAME.fullmatch(alias):
-            raise BadRequestError(f"{alias!r} is no alias: use lower-case letters, digits and dashes")
         self.locate(name, version)
-        path = self._model_dir(name) / "aliases.json"
-        with _locked(path.with_name("aliases.lock")):
-            current = self.aliases(name)
-            if expected is not None and expected.token != current.token:
-                raise ConflictError(f"the aliases of {name} were moved by somebody else meanwhile: read them again")
-            staged = path.with_name(f".aliases-{uuid.uuid4().hex}.json")
-            with staged.open("w", encoding="utf-8") as file:
-                aliases = {**current.versions, alias: version}
-                json.dump({"revision": int(current.token) + 1, "aliases": aliases}, file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            staged.replace(path)
-        return self.aliases(name)
+        return self._aliases.move(name, alias, version, expected=expected, reason=reason)
 
-    def _model_dir(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise BadRequestError(f"{name!r} is no model name: use lower-case letters, digits and dashes")
-        return self.root / name
+    def remove_alias(self, name: str, alias: str, *, expected: Aliases | None = None, reason: str = "") -> Aliases:
+        """Delete an alias, by compare-and-swap when `expected` is given."""
+        return self._aliases.remove(name, alias, expected=expected, reason=reason)
 
+    def unfinished(self) -> dict[str, list[UnfinishedUpload]]:
+        """Return the staging folders that publishers left behind, or still work in, by model."""
+        found = {name: [u for _, _, u in self._stagings(name)] for name in self._list(self.root) if is_name(name)}
+        return {name: uploads for name, uploads in found.items() if uploads}
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    def clean(self, name: str, older_than_s: float) -> list[UnfinishedUpload]:
+        """Remove the staging folders that nothing was written to for that long, and return them."""
+        removed = []
+        for path, changed_s, upload in self._stagings(name):
+            if time.time() - changed_s >= older_than_s:
+                try:
+                    shutil.rmtree(path)
+                except OSError as exc:
+                    raise BadRequestError(f"cannot remove {path}: {exc.strerror}") from exc
+                removed.append(upload)
+        return removed
+
+    def _stagings(self, name: str) -> Iterator[tuple[Path, float, UnfinishedUpload]]:
+        folder = self._versions_dir(name)
+        for entry in self._list(folder):
+            if entry.startswith(_STAGING):
+                with contextlib.suppress(FileNotFoundError):  # its publisher came to the end meanwhile
+                    changed_s = (folder / entry).stat().st_ctime
+                    at = datetime.fromtimestamp(changed_s, UTC).isoformat(timespec="seconds")
+                    yield folder / entry, changed_s, UnfinishedUpload(entry, at, "")
+
+    def _versions_dir(self, name: str) -> Path:
+        return self.root / check_name(name) / "versions"
+
+    def _list(self, folder: Path) -> list[str]:
+        try:
+            return sorted(path.name for path in folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as exc:
+            raise BadRequestError(f"the registry {self.root} cannot be read: {folder}: {exc.strerror}") from exc

@@ -8,9 +8,9 @@ from typing import Any
 
 import typer
 
-from serve_app.cli import data, models, models_import, predict, replay, service, train
+from serve_app.cli import aliases, data, models, models_import, predict, replay, rollout, service, train
 from serve_app.cli.console import err, print_json
-from serve_app.core.errors import BadRequestError, ScorecatError
+from serve_app.core.errors import BadRequestError, ConflictError, ScorecatError
 
 app = typer.Typer(
     name="scorecat",
@@ -26,18 +26,24 @@ app.command("predict")(predict.predict)
 app.command("replay")(replay.replay_log)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
+models.app.add_typer(aliases.app)
 models.app.command("import")(models_import.import_model)
 models.app.command("export")(models_import.export_model)
 app.add_typer(models.app, name="models")
+app.add_typer(rollout.app, name="rollout")
 
 
 def main() -> None:
-    """Run a command; exit codes: 0 done, 1 failed, 2 wrong use or wrong input, 130 interrupted."""
+    """Run a command; exit codes: 0 done, 1 failed, 2 wrong use or wrong input, 130 interrupted.
+
+    A conflict is a failure: nothing was wrong with what was asked, somebody else was first.
+    """
     try:
         app(standalone_mode=True)
     except ScorecatError as error:
         _report(error)
-        sys.exit(2 if isinstance(error, BadRequestError) else 1)
+        is_wrong_use = isinstance(error, BadRequestError) and not isinstance(error, ConflictError)
+        sys.exit(2 if is_wrong_use else 1)
     except KeyboardInterrupt:
         err.print("interrupted")
         sys.exit(130)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markdown import Markdown
 
-from serve_app.adapters.package_dir import load_manifest, load_package
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.cli.console import JsonOption, out, print_json
+from serve_app.adapters.package_dir import MODEL, load_manifest, load_package
+from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.cli.models_table import describe_version, models_table
+from serve_app.cli.registry import open_settings_registry
 from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import BadRequestError
+from serve_app.core.errors import BadRequestError, InvariantError, NotFoundError
 from serve_app.service.model_page import render_model_page
 from serve_app.service.packaging import prove_encoder, prove_model
-from serve_app.settings import load_settings
+from serve_app.service.ports import CHAMPION, Registry, UnfinishedUpload
 
 app = typer.Typer(help="List, read, prove and name the models of the registry.", no_args_is_help=True)
 
@@ -24,72 +27,142 @@ ModelArgument = Annotated[str, typer.Argument(help="name, name@version or name@a
 
 @app.command("list")
 def list_models(as_json: JsonOption = False) -> None:
-    """List all models, versions and aliases."""
-    registry = DirectoryRegistry(load_settings().registry_root)
+    """List all models, versions and aliases, and uploads that did not come to their end."""
+    registry = open_settings_registry()
     models = {name: _describe(registry, name) for name in registry.names()}
+    unfinished = registry.unfinished()
     if as_json:
-        print_json({"models": models})
+        print_json({"registry": registry.where, "models": models, "unfinished": to_json(unfinished)})
         return
     if not models:
-        out.print(f"no models in {registry.root}; `scorecat train EVENTS` makes one", markup=False)
+        out.print(f"no models in {registry.where}; `scorecat train EVENTS` makes one", markup=False)
+    else:
+        out.print(models_table(models))
     for name, model in models.items():
-        for version in model["versions"]:
-            aliases = ", ".join(a for a, v in model["aliases"].items() if v == version["version"])
-            auc = version["roc_auc"]
-            quality = f"ROC-AUC {auc:.4f}" if auc is not None else "not measured here"
-            out.print(f"{name} v{version['version']:<4} {version['created_at']}  {quality}  {aliases}", markup=False)
+        for one in (model, *model["versions"]):
+            if "error" in one:
+                version = f" v{one['version']}" if "version" in one else ""
+                err.print(f"error: {name}{version}: {one['error']}", style="red", markup=False)
+    print_unfinished(unfinished)
 
 
 @app.command("show")
 def show(model: ModelArgument, as_json: JsonOption = False) -> None:
-    """Print a model's page: quality with intervals, calibration, slices, data."""
+    """Print a model's page: quality with intervals, bands, importance, features, lineage."""
+    from serve_app.adapters.catboost_importance import load_facts
+
     directory, name, version = locate(model)
     manifest = load_manifest(directory)
+    facts = load_facts(directory / MODEL, manifest.feature_names)
     if as_json:
-        print_json({"model": name, "version": version, "path": str(directory), "manifest": manifest.to_json()})
+        print_json(
+            {
+                "model": name,
+                "version": version,
+                "path": str(directory),
+                "manifest": manifest.to_json(),
+                **facts.to_json(),
+            }
+        )
     else:
-        out.print(Markdown(render_model_page(manifest)))
+        out.print(Markdown(render_model_page(manifest, facts)))
         out.print(f"{name} version {version} in {directory}", markup=False)
 
 
 @app.command("verify")
-def verify(model: ModelArgument, as_json: JsonOption = False) -> None:
-    """Check every file's SHA-256 and reproduce the golden rows."""
-    from serve_app.adapters.catboost_model import CatBoostScorer
-
-    directory, name, version = locate(model)
-    package = load_package(directory, CatBoostScorer.load)
-    prove_encoder(package, FeatureEncoder(package.manifest.features, package.vocabularies))
-    prove_model(package)
+def verify(
+    model: Annotated[str | None, typer.Argument(help="name, name@version or name@alias; or --all.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every version of every model.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every file's SHA-256 as it is stored now, and reproduce the golden rows."""
+    if every == (model is not None):
+        raise BadRequestError("name a model, or say --all: one of the two")
+    registry = open_settings_registry()
+    if model is not None:
+        name, version = resolve(registry, model)
+        n_rows = _prove(registry, name, version)
+        if as_json:
+            print_json({"model": name, "version": version, "verified": True, "golden_rows": n_rows})
+        else:
+            out.print(f"{name} v{version}: all files are whole, {n_rows} golden rows reproduced")
+        return
+    results = [_try_to_prove(registry, name, v) for name in registry.names() for v in registry.versions(name)]
+    unfinished = registry.unfinished()
+    n_bad = sum(not result["verified"] for result in results)
     if as_json:
-        print_json({"model": name, "version": version, "verified": True, "golden_rows": package.golden.num_rows})
+        print_json({"registry": registry.where, "versions": results, "unfinished": to_json(unfinished)})
     else:
-        out.print(f"{name} v{version}: all files are whole, {package.golden.num_rows} golden rows reproduced")
-
-
-@app.command("alias")
-def alias(model: ModelArgument, name: Annotated[str, typer.Argument(help="Alias, for example champion.")]) -> None:
-    """Point an alias at a version."""
-    registry = DirectoryRegistry(load_settings().registry_root)
-    _, model_name, version = locate(model)
-    registry.move_alias(model_name, name, version, expected=registry.aliases(model_name))
-    out.print(f"{model_name}@{name} is now version {version}")
+        for result in results:
+            text = f"whole, {result['golden_rows']} golden rows reproduced" if result["verified"] else result["error"]
+            out.print(f"{result['model']} v{result['version']}: {text}", markup=False)
+        print_unfinished(unfinished)
+        out.print(f"{len(results) - n_bad} of {len(results)} versions of {registry.where} are whole", markup=False)
+    if n_bad:
+        raise typer.Exit(1)
 
 
 def locate(model: str) -> tuple[Path, str, int]:
     """Return directory, name and version of a model as a person names it."""
-    registry = DirectoryRegistry(load_settings().registry_root)
-    name, at, wanted = model.partition("@")
-    if at and not wanted:
-        raise BadRequestError(f"{model!r} names no version: write {name}@1 or {name}@champion")
-    version = registry.resolve(name, wanted or "champion")
+    registry = open_settings_registry()
+    name, version = resolve(registry, model)
     return registry.locate(name, version), name, version
 
 
-def _describe(registry: DirectoryRegistry, name: str) -> dict[str, Any]:
-    versions = []
+def resolve(registry: Registry, model: str) -> tuple[str, int]:
+    """Return name and version of a model as a person names it."""
+    name, at, wanted = model.partition("@")
+    if at and not wanted:
+        raise BadRequestError(f"{model!r} names no version: write {name}@1 or {name}@champion")
+    return name, registry.resolve(name, wanted or CHAMPION)
+
+
+def print_unfinished(unfinished: Mapping[str, list[UnfinishedUpload]]) -> None:
+    """Say which uploads did not come to their end."""
+    for name, uploads in unfinished.items():
+        for upload in uploads:
+            by = f" by {upload.by}" if upload.by else ""
+            err.print(
+                f"{name}: {upload.what} is unfinished, begun {upload.begun_at}{by}: nobody sees it; "
+                f"if nobody works on it any more, `scorecat models clean {name}`",
+                markup=False,
+            )
+
+
+def to_json(unfinished: Mapping[str, list[UnfinishedUpload]]) -> dict[str, Any]:
+    """Return unfinished uploads by model as JSON."""
+    return {name: [dataclasses.asdict(upload) for upload in uploads] for name, uploads in unfinished.items()}
+
+
+def _try_to_prove(registry: Registry, name: str, version: int) -> dict[str, Any]:
+    result: dict[str, Any] = {"model": name, "version": version, "verified": False}
+    try:
+        return {**result, "verified": True, "golden_rows": _prove(registry, name, version)}
+    except (InvariantError, NotFoundError) as exc:  # of this version; a store that is gone ends the command
+        return {**result, "error": str(exc)}
+
+
+def _prove(registry: Registry, name: str, version: int) -> int:
+    """Prove a version and return its number of golden rows."""
+    from serve_app.adapters.catboost_model import CatBoostScorer
+
+    with registry.open_stored(name, version) as directory:
+        package = load_package(directory, CatBoostScorer.load)
+        prove_encoder(package, FeatureEncoder(package.manifest.features, package.vocabularies))
+        prove_model(package)
+    return int(package.golden.num_rows)
+
+
+def _describe(registry: Registry, name: str) -> dict[str, Any]:
+    versions: list[dict[str, Any]] = []
     for version in registry.versions(name):
-        manifest = load_manifest(registry.locate(name, version))
-        auc = manifest.metrics.get("overall", {}).get("roc_auc", {}).get("value")
-        versions.append({"version": version, "created_at": manifest.created_at, "roc_auc": auc})
-    return {"versions": versions, "aliases": dict(registry.aliases(name).versions)}
+        try:
+            manifest = registry.manifest(name, version)
+        except InvariantError as exc:  # one damaged version must not hide the others
+            versions.append({"version": version, "error": str(exc)})
+            continue
+        versions.append(describe_version(version, manifest))
+    try:
+        return {"versions": versions, "aliases": dict(registry.aliases(name).versions)}
+    except InvariantError as exc:
+        return {"versions": versions, "aliases": {}, "error": str(exc)}

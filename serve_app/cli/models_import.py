@@ -14,6 +14,7 @@ import typer
 
 from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.models import ModelArgument, locate
+from serve_app.cli.registry import open_settings_registry
 from serve_app.core.errors import BadRequestError, InvalidDataError
 from serve_app.core.manifest import Manifest
 from serve_app.core.recommendation import Thresholds
@@ -21,13 +22,11 @@ from serve_app.core.schema_file import Schema, parse_schema
 from serve_app.service.import_plan import ImportPlan, check_vocabularies, plan_import
 from serve_app.service.import_report import build_report, render_report
 from serve_app.service.importing import Sample, add_sample_classes, build_import
-from serve_app.service.ports import Registry
-from serve_app.settings import load_settings
+from serve_app.service.ports import CHAMPION, Registry
 
 if TYPE_CHECKING:
     from serve_app.adapters.original import Original
 
-CHAMPION: Final = "champion"
 MISSING_CLASSES: Final = "missing-classes"
 _LIBRARIES: Final = ("catboost", "numpy", "pyarrow", "scorecat")
 
@@ -70,15 +69,13 @@ def import_model(
     as_json: JsonOption = False,
 ) -> None:
     """Import a model that was made elsewhere: nothing in the file is run, the package is checked and registered."""
-    from serve_app.adapters.registry import DirectoryRegistry
-
     unknown = sorted(set(allow or ()) - {MISSING_CLASSES})
     if unknown:
         raise BadRequestError(f"there is no check {', '.join(unknown)}; there is {MISSING_CLASSES}")
     options = ImportOptions(
         name, schema, sample, Thresholds(threshold_medium, threshold_high), tuple(allow or ()), max_memory
     )
-    registry = DirectoryRegistry(load_settings().registry_root)
+    registry = open_settings_registry()
     with err.status("") as status:
         version, manifest, report = import_and_publish(path, registry, options, report=status.update)
     if alias is not None:

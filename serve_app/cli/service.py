@@ -17,10 +17,10 @@ import httpx
 import typer
 
 from serve_app.adapters.package_dir import load_parts
-from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.adapters.split_file import SplitFile
 from serve_app.cli.console import JsonOption, err, out, print_json
-from serve_app.cli.train import CHAMPION, train_demo
+from serve_app.cli.registry import open_settings_registry
+from serve_app.cli.train import train_demo
 from serve_app.core.errors import BadRequestError, InvariantError
 from serve_app.deployments.local_cluster import (
     SPEC_FILE,
@@ -35,6 +35,7 @@ from serve_app.deployments.local_cluster import (
     stop_cluster,
 )
 from serve_app.deployments.options import OPTIONS, Profile
+from serve_app.service.ports import CHAMPION, Registry
 from serve_app.settings import Settings, load_settings
 
 READY_TIMEOUT_S: Final = 60.0
@@ -68,7 +69,7 @@ def up(
             raise InvariantError("processes of an earlier `scorecat up` are still there: `scorecat down` ends them")
         started = time.monotonic()
         check_port(settings.host, settings.port)
-        registry = DirectoryRegistry(settings.registry_root)
+        registry = open_settings_registry(settings)
         name, wanted = _parse_model(model, settings)
         if not registry.names() and model is None:
             _train_demo(registry, name)
@@ -138,7 +139,7 @@ def read_url(settings: Settings) -> str:
     return _url(spec) if spec is not None else f"http://{settings.host}:{settings.port}"
 
 
-def _start(settings: Settings, registry: DirectoryRegistry, name: str, version: int) -> ClusterSpec:
+def _start(settings: Settings, registry: Registry, name: str, version: int) -> ClusterSpec:
     """Start cluster and applications; whatever goes wrong, nothing is left running."""
     spec = _start_ray(settings)
     try:
@@ -180,7 +181,7 @@ def _forget(settings: Settings, spec: ClusterSpec) -> None:
     (settings.home / SPEC_FILE).unlink(missing_ok=True)
 
 
-def _deploy(settings: Settings, spec: ClusterSpec, registry: DirectoryRegistry, name: str, version: int) -> None:
+def _deploy(settings: Settings, spec: ClusterSpec, registry: Registry, name: str, version: int) -> None:
     import ray
     from ray import serve
 
@@ -237,7 +238,7 @@ def _list_apps(spec: ClusterSpec) -> dict[str, dict[str, dict[str, Any]]]:
     return {}
 
 
-def _train_demo(registry: DirectoryRegistry, name: str) -> None:
+def _train_demo(registry: Registry, name: str) -> None:
     err.print("the registry is empty: training a demo model on generated events (about a minute)")
     with err.status("") as shown:
         train_demo(registry, name=name, report=shown.update)
@@ -266,7 +267,7 @@ def _say_running(spec: ClusterSpec, asked: dict[str, Any], as_json: bool) -> Non
     for option, value in asked.items():
         if option == "model" and value is not None:
             name, wanted = _parse_model(value, load_settings())
-            version = DirectoryRegistry(load_settings().registry_root).resolve(name, wanted)
+            version = open_settings_registry(load_settings()).resolve(name, wanted)
             differs = (name, version) != (ready["model"], ready["version"])
         else:
             differs = value is not None and value != runs.get(option)

@@ -22,8 +22,8 @@ class CategoryValues:
     ----------
     codes : ndarray of float, shape (n,)
         Position of each row's class in the vocabulary; 0 for rejected rows.
-    missing : ndarray of bool, shape (n,)
-        Rows whose value was null.
+    missing : ndarray of bool, shape (n,), or None
+        Rows whose value was null; None when none was.
     unseen : ndarray of bool, shape (n,)
         Rows to reject because the vocabulary does not list their class.
     labels : arrow array of string, n values
@@ -31,7 +31,7 @@ class CategoryValues:
     """
 
     codes: NDArray[np.floating]
-    missing: NDArray[np.bool_]
+    missing: NDArray[np.bool_] | None
     unseen: NDArray[np.bool_]
     labels: pa.Array
 
@@ -79,12 +79,12 @@ class CategoryEncoder:
         labels = _as_strings(self.spec.name, column)
         found = pc.index_in(labels, value_set=self._classes)
         codes = pc.fill_null(found, int(self._unseen_code)).to_numpy(zero_copy_only=False)
-        missing = np.asarray(labels.is_null().to_numpy(zero_copy_only=False))
-        if missing.any() or self._unseen_code < 0:
-            codes = np.array(codes)
-            codes[missing] = self._null_code
+        missing = find_nulls(labels)
+        if missing is not None:
+            codes = np.where(missing, np.float32(self._null_code), codes)
+        if self._unseen_code < 0:
             nobody = codes < 0
-            codes[nobody] = 0
+            codes = np.where(nobody, np.float32(0), codes)
         return CategoryValues(codes, missing, nobody, labels)
 
     def strings(self, labels: pa.Array, rows: NDArray[np.int64]) -> pa.Array:
@@ -108,3 +108,14 @@ def _as_strings(name: str, column: pa.Array) -> pa.Array:
     if pa.types.is_string(kind) or pa.types.is_string_view(kind):
         return column if kind == pa.string() else column.cast(pa.string())
     raise InvalidDataError(f"column {name} must hold strings, not {column.type}")
+
+
+def find_nulls(column: pa.Array) -> NDArray[np.bool_] | None:
+    """Return which values are null, None when none is."""
+    if not column.null_count:
+        return None
+    validity = column.buffers()[0]
+    if validity is None:  # every value of a column of type null
+        return np.ones(len(column), dtype=bool)
+    bits = np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little", count=column.offset + len(column))
+    return np.asarray(bits[column.offset :] == 0)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve_app.core.categories import CategoryEncoder, CategoryValues
+from serve_app.core.categories import CategoryEncoder, CategoryValues, find_nulls
 from serve_app.core.errors import InvalidDataError, InvariantError
 from serve_app.core.features import FeatureSpec
 
@@ -74,6 +74,15 @@ class EncodedBatch:
     sources: NDArray[np.uint8]
     errors: tuple[RowError, ...]
     strings: pa.RecordBatch | None = None
+
+    @property
+    def for_model(self) -> ModelRows:
+        """What the model takes of the rows."""
+        return self.matrix, self.strings
+
+
+ModelRows = tuple[NDArray[np.float32], pa.RecordBatch | None]
+"""Encoded rows as the model takes them: `EncodedBatch.matrix` and `EncodedBatch.strings`."""
 
 
 class FeatureEncoder:
@@ -153,7 +162,7 @@ class FeatureEncoder:
         for j, spec in enumerate(self.features):
             if spec.on_null == "fill_from" and spec.fill_from is not None:
                 missing = sources[:, j] == FROM_DEFAULT
-                matrix[missing, j] = matrix[missing, self._index[spec.fill_from]]
+                matrix[:, j] = np.where(missing, matrix[:, self._index[spec.fill_from]], matrix[:, j])
         rows = np.arange(n_rows, dtype=np.int64)
         if not errors:
             return EncodedBatch(matrix, rows, sources, (), self._strings(labels, rows))
@@ -186,16 +195,18 @@ class FeatureEncoder:
         errors: dict[int, RowError],
     ) -> None:
         if column is None:
-            missing = np.ones(len(out), dtype=bool)
+            missing: NDArray[np.bool_] | None = np.ones(len(out), dtype=bool)
             out[:] = np.nan
         else:
             values = _as_floats(spec.name, column)
-            missing = np.asarray(column.is_null().to_numpy(zero_copy_only=False))
-            with np.errstate(over="ignore"):
+            missing = find_nulls(column)
+            with np.errstate(over="ignore", invalid="ignore"):
                 out[:] = values
-            self._check_values(spec, values, out, missing, errors)
-        if spec.on_null == "fill" and spec.fill is not None:
-            out[missing] = float(spec.fill)
+                self._check_values(spec, values, out, missing, errors)
+            if missing is not None and spec.on_null == "nan":
+                out[:] = np.where(missing, np.float32(np.nan), out)
+        if missing is not None and spec.on_null == "fill" and spec.fill is not None:
+            out[:] = np.where(missing, np.float32(float(spec.fill)), out)
         _mark_missing(spec, missing, sources, errors)
 
     @staticmethod
@@ -203,24 +214,26 @@ class FeatureEncoder:
         spec: FeatureSpec,
         values: NDArray[np.float64],
         out: NDArray[np.float32],
-        missing: NDArray[np.bool_],
+        missing: NDArray[np.bool_] | None,
         errors: dict[int, RowError],
     ) -> None:
         # Bounds are checked on float64 and finiteness on float32, which is what the model sees: a
         # price of 1e300 is finite as float64 and infinite as float32.
-        with np.errstate(invalid="ignore"):
-            bad = ~np.isfinite(out)
-            if spec.above is not None:
-                bad |= ~(out > spec.above)
-            if spec.minimum is not None:
-                bad |= values < spec.minimum
-            if spec.maximum is not None:
-                bad |= values > spec.maximum
-            if spec.integer:
-                bad |= np.floor(values) != values
-        bad &= ~missing
+        bad = ~np.isfinite(out)
+        if spec.above is not None:
+            bad |= ~(out > spec.above)
+        if spec.minimum is not None:
+            bad |= values < spec.minimum
+        if spec.maximum is not None:
+            bad |= values > spec.maximum
+        if spec.integer:
+            bad |= np.floor(values) != values
+        if missing is not None:
+            bad &= ~missing
         if spec.on_null == "nan":
             bad &= ~np.isnan(values)
+        if not bad.any():
+            return
         for row in np.flatnonzero(bad).tolist():
             errors.setdefault(row, RowError(row, spec.name, f"{describe_rule(spec)}, got {values[row]:g}"))
 
@@ -240,12 +253,14 @@ def describe_rule(spec: FeatureSpec) -> str:
 
 
 def _mark_missing(
-    spec: FeatureSpec, missing: NDArray[np.bool_], sources: NDArray[np.uint8], errors: dict[int, RowError]
+    spec: FeatureSpec, missing: NDArray[np.bool_] | None, sources: NDArray[np.uint8], errors: dict[int, RowError]
 ) -> None:
+    if missing is None:
+        return
     if spec.on_null == "reject":
         for row in np.flatnonzero(missing).tolist():
             errors.setdefault(row, RowError(row, spec.name, f"is required and {describe_rule(spec)}, got null"))
-    sources[missing] = FROM_DEFAULT
+    np.multiply(missing.view(np.uint8), FROM_DEFAULT, out=sources)  # a masked assignment takes ten times as long
 
 
 def _as_floats(name: str, column: pa.Array) -> NDArray[np.float64]:
@@ -257,4 +272,8 @@ def _as_floats(name: str, column: pa.Array) -> NDArray[np.float64]:
     ):
         raise InvalidDataError(f"column {name} must hold numbers, not {kind}")
     floats = column if kind == pa.float64() else column.cast(pa.float64(), safe=False)
-    return np.asarray(floats.to_numpy(zero_copy_only=False), dtype=np.float64)
+    data = floats.buffers()[1]
+    if data is None:
+        return np.full(len(floats), np.nan)
+    # What stands where a value is null means nothing; `find_nulls` says where.
+    return np.frombuffer(data, np.float64, count=floats.offset + len(floats))[floats.offset :]

@@ -12,6 +12,7 @@
     │   ├── NotFoundError            no such route, model, version or file
     │   ├── ConflictError            somebody else changed it first, or it exists
     │   └── InvalidDataError         a data file breaks a rule (column, type, content)
+    │       └── GuardError             a model that learned from it may not be registered
     ├── NotReadyError              the caller: try again after `retry_after_s`
     │   ├── OverloadedError          the queue is full
     │   ├── ReplicaLostError         the replicas that would answer are gone for now
@@ -114,6 +115,12 @@ class InvalidDataError(BadRequestError):
     """A data file cannot be used: a column, a type, or what it holds."""
 
     code = "invalid-data"
+
+
+class GuardError(InvalidDataError):
+    """A model may not be registered; `errors` names each guard, how it was tripped and how to override it."""
+
+    code = "guard"
 
 
 class NotReadyError(ScorecatError):

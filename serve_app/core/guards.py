@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.core.errors import FieldError, InvalidDataError
+from serve_app.core.errors import FieldError, GuardError
 from serve_app.core.single_feature import FeatureRates
 
 LEAK_AUC: Final = 0.90
@@ -26,12 +26,6 @@ ECE_OF_BASE_RATE: Final = 0.25
 """The lower end of the calibration error's interval may be 0.01, or a quarter of the base rate."""
 
 CALIBRATION: Final = "calibration"
-
-
-class GuardError(InvalidDataError):
-    """A model may not be registered; `errors` names each guard, how it was tripped and how to override it."""
-
-    code = "guard"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 SCORE: Final = "score"
 TOP_CLASSES: Final = 20
+OUT_OF_RANGE: Final = "out of range"
+MISSING: Final = "missing"
+OTHER_CLASSES: Final = "(other classes)"
+UNSEEN: Final = "(unseen)"
 PROFILE_SCHEMA: Final = pa.schema(
     [
         pa.field("feature", pa.string(), nullable=False),
@@ -31,18 +35,27 @@ up to `high`; the first one includes `low`), ``out of range``, ``missing``; or a
 def profile_numbers(feature: str, values: NDArray[Any], *, kind: str = "numeric") -> list[dict[str, Any]]:
     """Return the bins of one numeric column: its deciles, then out of range and missing."""
     known = values[~np.isnan(values)].astype(np.float64)
-    edges = np.unique(np.quantile(known, np.arange(11) / 10)) if len(known) else np.empty(0)
-    if len(edges) == 1:
-        edges = np.repeat(edges, 2)
+    edges = _decile_edges(known) if len(known) else np.empty(0)
     inner = edges[1:-1]
     counts = np.bincount(np.searchsorted(inner, known, side="left"), minlength=max(len(edges) - 1, 0))
     rows = [
         _bin(feature, kind, k, "range", int(count), len(values), float(edges[k]), float(edges[k + 1]))
         for k, count in enumerate(counts)
     ]
-    rows.append(_bin(feature, kind, len(rows), "out of range", 0, len(values)))
-    rows.append(_bin(feature, kind, len(rows), "missing", len(values) - len(known), len(values)))
+    rows.append(_bin(feature, kind, len(rows), OUT_OF_RANGE, 0, len(values)))
+    rows.append(_bin(feature, kind, len(rows), MISSING, len(values) - len(known), len(values)))
     return rows
+
+
+def _decile_edges(known: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distinct deciles; a lowest value that fills a tenth or more has a bin of its own.
+
+    Most shoppers have bought nothing yet: with 0 in one bin with what is above, no index would see their
+    share change.
+    """
+    deciles = np.quantile(known, np.arange(11) / 10)
+    edges = np.unique(deciles)
+    return np.concatenate([edges[:1], edges]) if deciles[0] == deciles[1] else edges
 
 
 def profile_classes(feature: str, codes: NDArray[Any], classes: Sequence[str], unseen: str) -> list[dict[str, Any]]:
@@ -51,9 +64,9 @@ def profile_classes(feature: str, codes: NDArray[Any], classes: Sequence[str], u
     seen = [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k] and classes[k] != unseen]
     top, others = seen[:TOP_CLASSES], seen[TOP_CLASSES:]
     rows = [_bin(feature, "categorical", i, classes[k], int(counts[k]), len(codes)) for i, k in enumerate(top)]
-    rows.append(_bin(feature, "categorical", len(rows), "(other classes)", int(counts[others].sum()), len(codes)))
+    rows.append(_bin(feature, "categorical", len(rows), OTHER_CLASSES, int(counts[others].sum()), len(codes)))
     n_unseen = int(counts[list(classes).index(unseen)]) if unseen in classes else 0
-    rows.append(_bin(feature, "categorical", len(rows), "(unseen)", n_unseen, len(codes)))
+    rows.append(_bin(feature, "categorical", len(rows), UNSEEN, n_unseen, len(codes)))
     return rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from serve_app.core.errors import BadRequestError
 
 Recommendation = Literal["high", "medium", "low"]
+BANDS: Final = np.array(["low", "medium", "high"])
+"""The words in ascending order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Thresholds:
 
     def recommend_many(self, probabilities: NDArray[np.float64]) -> NDArray[np.str_]:
         """Return the bands of an (n,) array as an (n,) array of words."""
-        return np.where(
-            probabilities > self.high, "high", np.where(probabilities >= self.medium, "medium", "low")
-        ).astype(np.str_)
+        return BANDS[self.band_many(probabilities)]
+
+    def band_many(self, probabilities: NDArray[np.float64]) -> NDArray[np.int8]:
+        """Return the bands of an (n,) array as an (n,) array of indices into `BANDS`; NaN is the lowest."""
+        return (probabilities >= self.medium).astype(np.int8) + (probabilities > self.high)

@@ -15,20 +15,24 @@ import numpy as np
 from serve_app.adapters.access_log import AccessLogFile
 from serve_app.adapters.logs import log_json_lines
 from serve_app.adapters.package_dir import load_parts
-from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.adapters.registry_open import open_registry
 from serve_app.adapters.split_file import SplitFile
 from serve_app.core.errors import GoldenMismatchError
 from serve_app.deployments.bind_node import bind_to_node_address
 from serve_app.deployments.handles import EncoderHandle, ModelHandle, version_app
+from serve_app.deployments.parcels import sweep
 from serve_app.http.app import create_app
 from serve_app.http.asgi import ASGIApp
 from serve_app.service.microbatch import BatchLimits
 from serve_app.service.packaging import GOLDEN_TOLERANCE, golden_inputs
+from serve_app.service.ports import PackageParts
 from serve_app.service.scoring import Scoring, VersionScorer
 
 POLL_S: Final = 0.25
 """How often a Gateway looks at the split record."""
 PROBE_TIMEOUT_S: Final = 10.0
+SWEEP_S: Final = 60.0
+"""How often a Gateway removes parcels of requests whose owner was killed."""
 
 logger = logging.getLogger("scorecat.gateway")
 
@@ -39,14 +43,16 @@ class GatewayConfig:
 
     Attributes
     ----------
-    registry_root, split_path, log_dir : str
-        Package registry, split record, folder of the logs.
+    registry_root, package_cache, split_path, log_dir : str
+        Package registry, folder that versions of a remote one are fetched to, split record, folder
+        of the logs.
     request_timeout_s : float
         Deadline of requests that name none.
     limits : BatchLimits
     """
 
     registry_root: str
+    package_cache: str
     split_path: str
     log_dir: str
     request_timeout_s: float
@@ -62,11 +68,13 @@ class Gateway:
         log_dir = Path(config.log_dir)
         log_json_lines(log_dir / f"gateway-{os.getpid()}.jsonl")
         self._access_log = AccessLogFile(log_dir / f"access-{os.getpid()}.jsonl")
-        self._registry = DirectoryRegistry(Path(config.registry_root))
+        self._registry = open_registry(config.registry_root, cache=Path(config.package_cache))
         self._scoring = Scoring(SplitFile(Path(config.split_path)), self._connect)
         with contextlib.suppress(Exception):  # the poll below tries again; /readyz says no until then
             await self._scoring.refresh()
-        self._tasks = [asyncio.create_task(self._follow_split()), asyncio.create_task(self._access_log.run())]
+        self._tasks = [
+            asyncio.create_task(work) for work in (self._follow_split(), self._access_log.run(), _sweep_parcels())
+        ]
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the ASGI application; Ray calls this after the constructor."""
@@ -86,12 +94,22 @@ class Gateway:
 
     async def _connect(self, name: str, version: int) -> VersionScorer:
         """Connect to a version and prove the way there and back with one of its golden rows."""
-        parts = load_parts(self._registry.locate(name, version))
+        parts = await asyncio.to_thread(self._load_parts, name, version)
         app = version_app(name, version)
         encoder, model = EncoderHandle(app), ModelHandle(app)
         encoded = await encoder.encode(golden_inputs(parts).slice(0, 1), timeout_s=PROBE_TIMEOUT_S)
-        found = await model.predict(encoded.matrix, timeout_s=PROBE_TIMEOUT_S)
+        found = await model.predict(encoded.for_model, timeout_s=PROBE_TIMEOUT_S)
         expected = parts.golden.column("probability").to_numpy()[:1]
         if not np.allclose(found, expected, rtol=0, atol=GOLDEN_TOLERANCE):
             raise GoldenMismatchError(f"{app} answered its first golden row with {found[0]!r}, not {expected[0]!r}")
         return VersionScorer(version, parts.manifest, encoder, model, self._config.limits)
+
+    def _load_parts(self, name: str, version: int) -> PackageParts:
+        """Read a package, fetched first when it is not on this machine; may take seconds."""
+        return load_parts(self._registry.locate(name, version))
+
+
+async def _sweep_parcels() -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        sweep()

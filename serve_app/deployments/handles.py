@@ -28,6 +28,9 @@ from ray.serve.exceptions import (
 
 from serve_app.core.encoding import EncodedBatch
 from serve_app.core.errors import InvariantError, OverloadedError, ReplicaLostError, ScorecatError
+from serve_app.core.outputs import Extra
+from serve_app.deployments.parcels import PackedBatch, discard, pack
+from serve_app.service.ports import EncodedRows
 
 LOST = (
     RayActorError,
@@ -73,10 +76,10 @@ class _Calls:
         )
         self._remote = handle.remote
 
-    async def call(self, argument: Any, timeout_s: float) -> Any:
+    async def call(self, timeout_s: float, *arguments: Any) -> Any:
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._remote(argument)
+                return await self._remote(*arguments)
         except (TimeoutError, RayError, BackPressureError, grpc.RpcError, ScorecatError, *LOST) as exc:
             raise translate(exc) from exc
 
@@ -85,21 +88,39 @@ class EncoderHandle:
     """The Encoder replicas of a version, as an `EncoderPort`."""
 
     def __init__(self, app: str) -> None:
-        self._calls = _Calls(app, "Encoder", "encode")
+        self._encode = _Calls(app, "Encoder", "encode")
+        self._encode_rows = _Calls(app, "Encoder", "encode_rows")
 
     async def encode(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedBatch:
         """Encode a batch on one of the replicas."""
-        encoded: EncodedBatch = await self._calls.call(batch, timeout_s)
+        encoded: EncodedBatch = await self._encode.call(timeout_s, PackedBatch.of(batch))
         return encoded
+
+    async def encode_rows(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedRows:
+        """Encode a batch on one of the replicas; a large matrix stays in shared memory."""
+        packed = pack(PackedBatch.of(batch))
+        try:
+            for_model, rows, errors = await self._encode_rows.call(timeout_s, packed)
+        finally:
+            discard(packed)
+        if rows is None:
+            rows = np.arange(batch.num_rows, dtype=np.int64)
+        return EncodedRows(for_model, rows, errors, lambda: discard(for_model))
 
 
 class ModelHandle:
     """The CatBoostModel replicas of a version, as a `ModelPort`."""
 
     def __init__(self, app: str) -> None:
-        self._calls = _Calls(app, "CatBoostModel", "predict")
+        self._predict = _Calls(app, "CatBoostModel", "predict")
+        self._compute = _Calls(app, "CatBoostModel", "compute")
 
-    async def predict(self, matrix: NDArray[np.float32], *, timeout_s: float) -> NDArray[np.float64]:
-        """Predict a matrix on one of the replicas."""
-        probabilities: NDArray[np.float64] = await self._calls.call(matrix, timeout_s)
-        return probabilities
+    async def predict(self, rows: Any, *, timeout_s: float) -> NDArray[np.float64]:
+        """Predict encoded rows, or rows that an Encoder left in shared memory, on one of the replicas."""
+        found: NDArray[np.float64] = await self._predict.call(timeout_s, rows)
+        return found
+
+    async def compute(self, extra: Extra, rows: Any, *, timeout_s: float) -> NDArray[np.float64]:
+        """Compute raw scores or SHAP values of encoded rows on one of the replicas."""
+        found: NDArray[np.float64] = await self._compute.call(timeout_s, extra, rows)
+        return found

@@ -106,6 +106,7 @@ def _document_predict(api: FastAPI) -> None:
             },
             "parameters": [
                 _parameter("detail", "query", {"type": "boolean"}, "Say where every feature came from."),
+                _parameter("explain", "query", {"type": "boolean"}, "Say which features moved the score most."),
                 _parameter(
                     "X-Request-Timeout-Seconds",
                     "header",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -58,11 +59,11 @@ def table_from_lists(columns: Mapping[str, Sequence[Any]], features: Sequence[Fe
 def table_from_arrow(table: pa.Table, features: Sequence[FeatureSpec]) -> ParsedTable:
     """Build a table from Arrow columns; the encoder understands their types."""
     check_shape(table.num_rows, table.num_columns)
-    wanted = [spec.name for spec in features]
-    double = sorted({n for n in wanted if table.column_names.count(n) > 1})
+    times = Counter(table.column_names)
+    names = [spec.name for spec in features if spec.name in times]
+    double = sorted(name for name in names if times[name] > 1)
     if double:
         raise InvalidDataError(f"these columns are there twice: {', '.join(double)}")
-    names = [name for name in wanted if name in table.column_names]
     columns = [_one_chunk(table.column(name)) for name in names]
     fields = [pa.field(name, column.type) for name, column in zip(names, columns, strict=True)]
     return finish_table(columns, fields, features, table.num_rows, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request, Response
 
@@ -24,6 +24,8 @@ from serve_app.http.table_formats import (
 )
 from serve_app.service.table_scoring import TableScores
 
+Asked = Literal["prediction", "label", "raw"]
+"""Values of the query parameter ``output``."""
 _COLUMNS: Final = [f.name for f in PURCHASE_FEATURES if f.group == "row"]
 _EXAMPLE: Final[dict[str, Any]] = {"dataframe_records": [{name: EXAMPLE_REQUEST[name] for name in _COLUMNS}]}
 _BINARY: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}
@@ -71,21 +73,23 @@ def create_router(bulk: Bulk) -> APIRouter:
         },
         openapi_extra={"requestBody": _BODY},
     )
-    async def invocations(request: Request) -> Response:
+    async def invocations(request: Request, output: Asked = "prediction") -> Response:
         """Score the rows of a table, in order.
 
         A row that breaks a rule gets null and an entry in `errors`; the others are scored. Columns
-        that are no feature are ignored; a required one that is missing refuses the table.
+        that are no feature are ignored; a required one that is missing refuses the table. `output`
+        chooses probabilities (values of a regression), the most probable class, or raw scores.
         """
         deadline_at = bulk.deadline_at(request)
         media = choose_answer(request.headers.get("accept", "*/*"))
         parser = choose_parser(request.headers.get("content-type", ""))
         scorer = bulk.scoring.live
         body = await bulk.read(request, deadline_at)
-        parsed = await bulk.run(lambda: parser(body, scorer.manifest.features), len(body))
-        scores = await bulk.score(scorer, parsed, deadline_at)
+        parsed = await bulk.parse(parser, body, scorer.manifest.features, deadline_at)
+        scores = await bulk.score(scorer, parsed, deadline_at, ("raw",) if output == "raw" else ())
         refuse_if_all_rejected(scores)
-        answer = await bulk.run(lambda: DUMPERS[media](scores), 8 * len(scores.probabilities))
+        n_bytes = scores.predictions.nbytes
+        answer = await bulk.run(lambda: DUMPERS[media](scores, output), n_bytes, is_binary=media == ARROW)
         headers = {"X-Model-Version": str(scores.version), "X-Route-Reason": scores.reason}
         return Response(answer, 200, headers, media_type=media)
 
@@ -107,7 +111,7 @@ def create_router(bulk: Bulk) -> APIRouter:
 
 def refuse_if_all_rejected(scores: TableScores) -> None:
     """Raise InvalidRowError when there are rows and none could be scored."""
-    if scores.errors and len(scores.errors) == len(scores.probabilities):
+    if scores.errors and len(scores.errors) == scores.n_rows:
         fields = tuple(row_field(error) for error in map(describe_row_error, scores.errors[:100]))
         raise InvalidRowError(f"none of the {len(scores.errors)} rows can be scored", fields)
 

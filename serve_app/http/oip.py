@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -10,8 +12,11 @@ from fastapi import APIRouter, Request, Response
 
 from serve_app import __version__
 from serve_app.core.errors import NotFoundError
+from serve_app.core.manifest import Manifest
+from serve_app.core.outputs import EXTRAS, list_outputs, name_prediction
 from serve_app.http.bulk import Bulk, parse_content_length
 from serve_app.http.mlflow import refuse_if_all_rejected
+from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.schemas import InferResponse, Live, ModelMetadata, Ready, ServerMetadata, TensorMetadata
 from serve_app.http.tensors import InferRequest, dump_tensor, parse_infer
@@ -19,7 +24,6 @@ from serve_app.service.scoring import Scoring, VersionScorer
 from serve_app.service.table_scoring import TableScores
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-OUTPUTS: Final = {"probability": "FP64", "recommendation": "BYTES", "version": "INT64"}
 ERROR_OUTPUT: Final = "error"
 """Output with a message a rejected row; it comes unasked as soon as a row was rejected."""
 
@@ -67,7 +71,10 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
             TensorMetadata(name=s.name, datatype="BYTES" if s.kind == "categorical" else "FP64", shape=[-1])
             for s in scorer.manifest.features
         ]
-        outputs = [TensorMetadata(name=name, datatype=datatype, shape=[-1]) for name, datatype in OUTPUTS.items()]
+        outputs = [
+            TensorMetadata(name=name, datatype=output.datatype, shape=[-1, *output.shape])
+            for name, output in list_outputs(scorer.manifest).items()
+        ]
         versions = [str(v) for v in bulk.scoring.versions]
         return ModelMetadata(name=model, versions=versions, platform="catboost", inputs=inputs, outputs=outputs)
 
@@ -90,16 +97,24 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
     async def infer(request: Request, model: str, version: str | None = None) -> Response:
         """Score the rows of the input tensors, in order.
 
-        Probabilities of rejected rows are null (NaN in binary), and the output `error` says why.
+        Outputs are `probability`, `recommendation` (binary), `label`, `raw`, `shap` and `version`, or
+        `prediction` of a regression; the model's metadata lists them. Values of rejected rows are null
+        (NaN in binary), and the output `error` says why.
         """
         deadline_at = bulk.deadline_at(request)
         length = parse_content_length(request.headers.get(HEADER_LENGTH))
         scorer = _find(bulk.scoring, model, version)
         body = await bulk.read(request, deadline_at)
-        asked = await bulk.run(lambda: parse_infer(body, length, scorer.manifest.features), len(body))
-        scores = await bulk.score(scorer, asked.table, deadline_at)
+        features = scorer.manifest.features
+        if (len(body) if length is None else length) > MIN_BYTES:
+            asked = await bulk.run_apart(deadline_at, parse_infer, body, length, features)
+        else:
+            asked = await bulk.run(lambda: parse_infer(body, length, features), len(body))
+        wanted = _choose_outputs(asked, scorer.manifest)
+        extras = [extra for extra in EXTRAS if extra in dict(wanted)]
+        scores = await bulk.score(scorer, asked.table, deadline_at, extras)
         refuse_if_all_rejected(scores)
-        return await bulk.run(lambda: _answer(model, asked, scores), 24 * len(scores.probabilities))
+        return await bulk.run(lambda: _answer(model, asked, wanted, scores), 24 * scores.n_rows)
 
 
 def _find(scoring: Scoring, model: str, version: str | None) -> VersionScorer:
@@ -108,19 +123,26 @@ def _find(scoring: Scoring, model: str, version: str | None) -> VersionScorer:
     return scoring.find(model[:80], None if version is None else int(version))
 
 
-def _answer(model: str, asked: InferRequest, scores: TableScores) -> Response:
-    columns: dict[str, Any] = {
-        "probability": lambda: scores.probabilities,
-        "recommendation": scores.recommendations.tolist,
-        "version": lambda: np.full(len(scores.probabilities), scores.version, dtype=np.int64),
+def _choose_outputs(asked: InferRequest, manifest: Manifest) -> list[tuple[str, bool]]:
+    """Return (name, is binary) of what is to be answered; raises NotFoundError."""
+    outputs = list_outputs(manifest)
+    unknown = [name for name, _ in asked.outputs if name not in {*outputs, ERROR_OUTPUT}]
+    if unknown:
+        raise NotFoundError(f"there is no output {unknown[0][:80]!r}; there are {', '.join([*outputs, ERROR_OUTPUT])}")
+    return asked.outputs or [(name, asked.binary_default) for name, output in outputs.items() if output.is_default]
+
+
+def _answer(model: str, asked: InferRequest, wanted: list[tuple[str, bool]], scores: TableScores) -> Response:
+    columns: dict[str, Callable[[], Any]] = {
+        name_prediction(scores.manifest): lambda: scores.predictions,
+        "recommendation": lambda: list(scores.recommendations),
+        "label": lambda: list(scores.labels),
+        **{extra: partial(scores.values.__getitem__, extra) for extra in EXTRAS},
+        "version": lambda: np.full(scores.n_rows, scores.version, dtype=np.int64),
         ERROR_OUTPUT: lambda: _messages(scores),
     }
-    wanted = asked.outputs or [(name, asked.binary_default) for name in OUTPUTS]
     if scores.errors and ERROR_OUTPUT not in dict(wanted):
         wanted = [*wanted, (ERROR_OUTPUT, asked.binary_default)]
-    unknown = [name for name, _ in wanted if name not in columns]
-    if unknown:
-        raise NotFoundError(f"there is no output {unknown[0][:80]!r}; there are {', '.join(columns)}")
     tensors = [dump_tensor(name, columns[name](), binary=binary) for name, binary in wanted]
     value: dict[str, Any] = {"model_name": model, "model_version": str(scores.version)}
     if asked.request_id is not None:
@@ -135,7 +157,7 @@ def _answer(model: str, asked: InferRequest, scores: TableScores) -> Response:
 
 
 def _messages(scores: TableScores) -> list[str]:
-    messages = [""] * len(scores.probabilities)
+    messages = [""] * scores.n_rows
     for error in scores.errors:
         messages[error.row] = f"{error.feature} {error.detail}"
     return messages

@@ -14,6 +14,7 @@ from pydantic_core import from_json
 from serve_app.core.encoding import FROM_DEFAULT, SOURCE_NAMES
 from serve_app.core.errors import (
     BadRequestError,
+    DeadlineExceededError,
     InvariantError,
     NotFoundError,
     NotReadyError,
@@ -21,6 +22,7 @@ from serve_app.core.errors import (
     UnsupportedMediaError,
 )
 from serve_app.core.features import PURCHASE_NAMES
+from serve_app.core.outputs import choose_reasons
 from serve_app.http.asgi import (
     LONGEST_TIMEOUT_S,
     AccessLog,
@@ -33,7 +35,7 @@ from serve_app.http.asgi import (
     read_timeout_s,
 )
 from serve_app.http.schemas import PurchaseRequest, parse_row
-from serve_app.service.scoring import Score, Scoring
+from serve_app.service.scoring import Score, Scoring, Values, VersionScorer
 
 MAX_ROW_BYTES: Final = 256 * 1024
 """Far above any row (the widest has 25 members and three ids of 512 characters)."""
@@ -74,14 +76,16 @@ class PredictPurchase:
     async def _answer(self, exchange: Exchange) -> None:
         timeout_s = read_timeout_s(exchange.headers, self._timeout_s, LONGEST_TIMEOUT_S)
         deadline_at = asyncio.get_running_loop().time() + timeout_s
-        detail = _read_flag(exchange.scope["query_string"], "detail")
+        explain = _read_flag(exchange.scope["query_string"], "explain")
+        detail = explain or _read_flag(exchange.scope["query_string"], "detail")
         _check_media(exchange.headers)
         body = await read_body(exchange.receive, exchange.headers, MAX_ROW_BYTES)
         row = parse_row(body)
         live = self._scoring.live
         if not live.manifest.is_purchase:
             raise NotFoundError(f"the served model {live.manifest.name} does not have the inputs of /predict_purchase")
-        score = await self._scoring.score([row[name] for name in _ROW_NAMES], deadline_at)
+        values = [row[name] for name in _ROW_NAMES]
+        score = await live.score(values, deadline_at)
         exchange.version = score.version
         prediction_id = uuid.uuid4().hex
         answer: dict[str, Any] = {
@@ -91,6 +95,8 @@ class PredictPurchase:
         }
         if detail:
             answer |= self._describe(score, prediction_id, row, body)
+        if explain:
+            answer["explanation"] = await _explain(live, values, answer["features"], deadline_at)
         headers: Headers = [
             (b"x-prediction-id", prediction_id.encode()),
             (b"x-model-version", str(score.version).encode()),
@@ -114,6 +120,25 @@ class PredictPurchase:
             "features": features,
             "ignored": sorted(set(from_json(body)) - set(PurchaseRequest.model_fields)),
         }
+
+
+async def _explain(
+    scorer: VersionScorer, values: Values, features: dict[str, Any], deadline_at: float
+) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout_at(deadline_at):
+            shap, raw = await scorer.explain(values, deadline_at)
+    except TimeoutError as exc:
+        raise DeadlineExceededError("the explanation was not ready before the request's deadline", 1.0) from exc
+    reasons = choose_reasons(scorer.manifest.feature_names, shap)
+    return {
+        "raw_score": raw,
+        "bias": float(shap[-1]),
+        "reasons": [
+            {"feature": r.feature, "value": features[r.feature]["value"], "contribution": r.contribution}
+            for r in reasons
+        ],
+    }
 
 
 def _check_media(headers: dict[bytes, bytes]) -> None:

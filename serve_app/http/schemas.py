@@ -101,8 +101,24 @@ class FeatureValue(BaseModel):
     source: Literal["request", "state", "default"]
 
 
+class ExplainedFeature(BaseModel):
+    """How much one feature moved the raw score."""
+
+    feature: str
+    value: float | str | None
+    contribution: float = Field(description="SHAP value, in log-odds.")
+
+
+class Explanation(BaseModel):
+    """Why the model says so: SHAP values. All of them and the bias add up to the raw score."""
+
+    raw_score: float = Field(description="Log-odds of the probability.")
+    bias: float = Field(description="What the model says of no row in particular, in log-odds.")
+    reasons: list[ExplainedFeature] = Field(description="The five features that moved it most, strongest first.")
+
+
 class DetailedResponse(PurchaseResponse):
-    """The answer with ``?detail=true``."""
+    """The answer with ``?detail=true``, or ``?explain=true``."""
 
     prediction_id: str
     model: str
@@ -111,6 +127,7 @@ class DetailedResponse(PurchaseResponse):
     n_defaulted: int = Field(description="Features that took their declared default.")
     features: dict[str, FeatureValue]
     ignored: list[str] = Field(description="Members of the request that no one here reads.")
+    explanation: Explanation | None = Field(None, description="With `?explain=true`.")
 
 
 class ProblemError(BaseModel):
@@ -154,7 +171,10 @@ class RowRejection(ProblemError):  # noqa: N818 - a body, no exception
 class Predictions(BaseModel):
     """Answer of ``/invocations`` as JSON."""
 
-    predictions: list[float | None] = Field(description="Probabilities in row order; null for rejected rows.")
+    predictions: list[float | str | list[float] | None] = Field(
+        description="In row order: probabilities (a list a row for several classes), values of a regression, "
+        "labels or raw scores; null for rejected rows."
+    )
     errors: list[RowRejection] = Field([], description="Why rows were rejected; absent when none was.")
 
 

@@ -19,8 +19,10 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from serve_app.core.encoding import RowError
-from serve_app.core.errors import MalformedBodyError, PayloadTooLargeError, UnsupportedMediaError
+from serve_app.core.errors import BadRequestError, MalformedBodyError, PayloadTooLargeError, UnsupportedMediaError
 from serve_app.core.features import FeatureSpec, arrow_schema
+from serve_app.core.outputs import name_prediction
+from serve_app.core.recommendation import BANDS
 from serve_app.http.columns import MAX_ROWS, ParsedTable, check_shape, table_from_arrow, table_from_lists
 from serve_app.http.ipc_limits import check_stream
 from serve_app.service.table_scoring import TableScores
@@ -206,12 +208,37 @@ def choose_parser(content_type: str) -> Callable[[bytes, Features], ParsedTable]
     return parser
 
 
-def dump_json(scores: TableScores) -> bytes:
-    """Return ``{"predictions": [...]}``, null for rejected rows, which ``errors`` names."""
-    value: dict[str, Any] = {"predictions": scores.probabilities}
+def dump_json(scores: TableScores, asked: str) -> bytes:
+    """Return ``{"predictions": [...]}``, null for rejected rows, which ``errors`` names.
+
+    Of a model of several classes a prediction is a list with one value a class.
+    """
+    predictions: Any = np.ascontiguousarray(pick_values(scores, asked))  # orjson takes no other
+    if scores.errors and (predictions.ndim > 1 or predictions.dtype.kind == "U"):
+        predictions = predictions.tolist()
+        for error in scores.errors:
+            predictions[error.row] = None
+    elif predictions.dtype.kind == "U":
+        predictions = predictions.tolist()
+    value: dict[str, Any] = {"predictions": predictions}
     if scores.errors:
         value["errors"] = [describe_row_error(e) for e in scores.errors]
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def pick_values(scores: TableScores, asked: str) -> Any:
+    """Return ``prediction``, ``label`` or ``raw`` of every row, (n,) or (n, k).
+
+    Raises
+    ------
+    BadRequestError
+        A regression has no labels.
+    """
+    if asked != "label":
+        return scores.values[asked]
+    if scores.manifest.task == "regression":
+        raise BadRequestError("the served model is a regression: it has no labels, only prediction and raw")
+    return scores.labels
 
 
 def describe_row_error(error: RowError) -> dict[str, Any]:
@@ -219,38 +246,62 @@ def describe_row_error(error: RowError) -> dict[str, Any]:
     return {"index": error.row, "pointer": f"/{error.row}/{error.feature}", "detail": error.detail}
 
 
-def answer_table(scores: TableScores) -> pa.Table:
-    """Return the answer's columns: probability, recommendation, version, error."""
-    n_rows = len(scores.probabilities)
-    messages: list[str | None] = [None] * n_rows
+def answer_table(scores: TableScores, asked: str) -> pa.Table:
+    """Return the answer's columns: prediction, recommendation or label, what was asked for, version, error.
+
+    The prediction of a binary model is ``probability``, of several classes one ``probability_<class>``
+    each, of a regression ``prediction``.
+    """
+    manifest, bad = scores.manifest, None
+    if scores.errors:
+        bad = np.zeros(scores.n_rows, dtype=bool)
+        bad[scores.rejected] = True
+    columns = _number_columns(scores, name_prediction(manifest), scores.predictions, bad)
+    if manifest.task == "binary":
+        codes = np.maximum(scores.bands, 0)
+        columns["recommendation"] = pc.take(pa.array(BANDS.tolist()), pa.array(codes, mask=bad))
+    if asked == "label" or manifest.task == "multiclass":
+        columns["label"] = pa.array(pick_values(scores, "label"), pa.string(), mask=bad)
+    if asked == "raw":
+        columns |= _number_columns(scores, "raw", scores.values["raw"], bad)
+    columns["version"] = pa.array(np.full(scores.n_rows, scores.version, dtype=np.int64))
+    columns["error"] = _messages(scores)
+    return pa.table(columns)
+
+
+def _number_columns(
+    scores: TableScores, name: str, values: Any, bad: np.ndarray[Any, np.dtype[np.bool_]] | None
+) -> dict[str, pa.Array]:
+    if values.ndim == 1:
+        return {name: pa.array(values, mask=bad)}
+    labels = scores.manifest.class_labels
+    return {f"{name}_{label}": pa.array(values[:, k], mask=bad) for k, label in enumerate(labels)}
+
+
+def _messages(scores: TableScores) -> pa.Array:
+    if not scores.errors:
+        return pa.nulls(scores.n_rows, pa.string())
+    messages: list[str | None] = [None] * scores.n_rows
     for error in scores.errors:
         messages[error.row] = f"{error.feature} {error.detail}"
-    bad = np.isnan(scores.probabilities)
-    return pa.table(
-        {
-            "probability": pa.array(scores.probabilities, mask=bad),
-            "recommendation": pc.if_else(pa.array(bad), pa.scalar(None, pa.string()), pa.array(scores.recommendations)),
-            "version": pa.array(np.full(n_rows, scores.version, dtype=np.int64)),
-            "error": pa.array(messages, pa.string()),
-        }
-    )
+    return pa.array(messages, pa.string())
 
 
-def dump_arrow(scores: TableScores) -> bytes:
+def dump_arrow(scores: TableScores, asked: str) -> bytes:
     """Return the answer as an Arrow IPC stream."""
-    table = answer_table(scores)
+    table = answer_table(scores, asked)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue())
 
 
-def dump_csv(scores: TableScores) -> bytes:
+def dump_csv(scores: TableScores, asked: str) -> bytes:
     """Return the answer as CSV with a header line."""
     sink = pa.BufferOutputStream()
-    pacsv.write_csv(answer_table(scores), sink)
+    pacsv.write_csv(answer_table(scores, asked), sink)
     return bytes(sink.getvalue())
 
 
-DUMPERS: Final[dict[str, Callable[[TableScores], bytes]]] = {JSON: dump_json, ARROW: dump_arrow, CSV: dump_csv}
+DUMPERS: Final[dict[str, Callable[[TableScores, str], bytes]]] = {JSON: dump_json, ARROW: dump_arrow, CSV: dump_csv}
 """Writer by media type of the answer."""

@@ -190,14 +190,20 @@ def _read_strings(name: str, data: bytes, n_rows: int) -> list[str]:
 
 def dump_tensor(name: str, values: np.ndarray[Any, Any] | list[str], *, binary: bool) -> tuple[dict[str, Any], bytes]:
     """Return an output tensor: its JSON object and its binary part, empty for JSON data."""
-    is_text = isinstance(values, list)
-    datatype = "BYTES" if is_text else {"f": "FP64", "i": "INT64"}[values.dtype.kind]  # type: ignore[union-attr]
-    tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": [len(values)]}
+    if isinstance(values, list):
+        return _dump_strings(name, [str(v) for v in values], binary=binary)
+    datatype = {"f": "FP64", "i": "INT64"}[values.dtype.kind]
+    tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(values.shape)}
+    if not binary:
+        return {**tensor, "data": np.ravel(values)}, b""
+    data = np.ascontiguousarray(values, dtype=NUMBERS[datatype]).tobytes()
+    return {**tensor, "parameters": {"binary_data_size": len(data)}}, data
+
+
+def _dump_strings(name: str, values: list[str], *, binary: bool) -> tuple[dict[str, Any], bytes]:
+    tensor: dict[str, Any] = {"name": name, "datatype": "BYTES", "shape": [len(values)]}
     if not binary:
         return {**tensor, "data": values}, b""
-    if is_text:
-        encoded = [v.encode() for v in values]
-        data = b"".join(struct.pack("<I", len(v)) + v for v in encoded)
-    else:
-        data = np.ascontiguousarray(values, dtype=NUMBERS[datatype]).tobytes()
+    encoded = [value.encode() for value in values]
+    data = b"".join(struct.pack("<I", len(value)) + value for value in encoded)
     return {**tensor, "parameters": {"binary_data_size": len(data)}}, data

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_app.core.drift import effective_rows
 from serve_app.core.event_rows import CART, EVENT_TYPES
 from serve_app.core.guards import Finding, check_calibration, find_leak
 from serve_app.core.metrics import (
@@ -104,6 +105,7 @@ def assess_model(
         "measured_on": f"{_iso(test.time_s.min())} to {_iso(test.time_s.max())}, sessions begun after those trained on",
         "intervals": f"95 %, bootstrap over users, {BOOTSTRAP_ROUNDS} rounds ({SLICE_ROUNDS} for slices)",
         "chosen_threshold": chosen,
+        "reference": {"n_rows": len(test.target), "n_effective_rows": effective_rows(test.user)},
         "overall": overall,
         "baselines": {
             "base_rate": measure(test, base, (), rng),
@@ -124,7 +126,7 @@ def assess_model(
         "precision_recall": precision_recall_points(ranked),
         **_enough(overall),
     }
-    return Assessment(_rounded(metrics), tuple(f for f in (*findings, calibration) if f is not None))
+    return Assessment(round_metrics(metrics), tuple(f for f in (*findings, calibration) if f is not None))
 
 
 def measure(
@@ -219,11 +221,12 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _rounded(value: Any) -> Any:
+def round_metrics(value: Any) -> Any:
+    """Return a JSON value with its floats rounded to six decimals; what is not finite becomes None."""
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: round_metrics(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+        return [round_metrics(item) for item in value]
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return value

@@ -4,38 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from serve_app.core.manifest import Manifest
-
-_RANKED: Final = (
-    ("roc_auc", "ROC-AUC"),
-    ("pr_auc", "PR-AUC (average precision)"),
-    ("log_loss", "log loss"),
-    ("brier", "Brier score"),
-    ("ece", "expected calibration error"),
-)
+from serve_app.service import model_sections as sections
+from serve_app.service.model_facts import ModelFacts
+from serve_app.service.model_sections import interval, number
 
 
-def render_model_page(manifest: Manifest, *, plot: str | None = None) -> str:
+def render_model_page(manifest: Manifest, facts: ModelFacts | None = None, *, plot: str | None = None) -> str:
     """Return the page as Markdown.
 
     Parameters
     ----------
     manifest : Manifest
-        Of a model trained here; an imported one has no metrics and gets a page that says so.
+        An imported model has no metrics and gets a page that says so.
+    facts : ModelFacts, optional
+        What the model file says of itself; without it the page has no importance.
     plot : str, optional
         Address of the calibration and precision-recall plot.
     """
-    head = [f"# {manifest.name}", "", f"Trained {manifest.created_at}. Digest `{manifest.digest[:16]}`.", ""]
-    if "overall" not in manifest.metrics:
-        return "\n".join([*head, "This package carries no measurement made here.", ""])
+    parts = [f"# {manifest.name}", "", f"Digest `{manifest.digest[:16]}`.", ""]
+    if "overall" in manifest.metrics:
+        parts += _measured(manifest, plot)
+    else:
+        parts += ["This package carries no measurement made here.", "", *sections.bands(manifest)]
+    parts += [*sections.importance(facts), *sections.features(manifest.features), *sections.lineage(manifest, facts)]
+    return "\n".join(parts)
+
+
+def _measured(manifest: Manifest, plot: str | None) -> list[str]:
     metrics, training = manifest.metrics, manifest.training
-    parts = [*head, *_warnings(metrics, training), *_quality(metrics), *_thresholds(metrics)]
+    parts = [*_warnings(metrics, training), *_quality(metrics), *_thresholds(metrics)]
+    parts += [*sections.comparison(manifest), *sections.drift(manifest), *sections.bands(manifest)]
     if plot:
         parts += [f"![calibration, precision and recall]({plot})", ""]
     parts += [*_reliability(metrics), *_slices(metrics), *_given_cart(metrics), *_singles(metrics), *_data(training)]
-    return "\n".join(parts)
+    return parts
 
 
 def _warnings(metrics: Mapping[str, Any], training: Mapping[str, Any]) -> list[str]:
@@ -62,8 +67,8 @@ def _quality(metrics: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| {title} | {_interval(overall[key])} | {_interval(single[key])} | {_number(base[key]['value'])} |"
-        for key, title in _RANKED
+        f"| {title} | {interval(overall[key])} | {interval(single[key])} | {number(base[key]['value'])} |"
+        for key, title in sections.TITLES.items()
     ]
     return [*lines, ""]
 
@@ -77,16 +82,14 @@ def _thresholds(metrics: Mapping[str, Any]) -> list[str]:
             threshold = key.partition("@")[2]
             # Keys carry the threshold as it was; the chosen one is the last.
             note = " (best F1 on the early-stopping slice)" if threshold == chosen else ""
-            cells = (_interval(overall[f"{name}@{threshold}"]) for name in ("precision", "recall", "f1"))
+            cells = (interval(overall[f"{name}@{threshold}"]) for name in ("precision", "recall", "f1"))
             lines.append(f"| {threshold}{note} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
 def _reliability(metrics: Mapping[str, Any]) -> list[str]:
     lines = ["## Calibration", "", "| rows | mean probability | rate of purchases |", "|---|---|---|"]
-    lines += [
-        f"| {r['n']:,} | {_number(r['mean_probability'])} | {_number(r['rate'])} |" for r in metrics["reliability"]
-    ]
+    lines += [f"| {r['n']:,} | {number(r['mean_probability'])} | {number(r['rate'])} |" for r in metrics["reliability"]]
     return [*lines, ""]
 
 
@@ -98,8 +101,8 @@ def _slices(metrics: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for name, part in {**metrics["by_event_type"], **metrics["by_day"]}.items():
-        cells = " | ".join(_interval(part[key]) for key in ("roc_auc", "pr_auc", "ece"))
-        lines.append(f"| {name} | {part['n_rows']:,} | {_number(part['base_rate']['value'])} | {cells} |")
+        cells = " | ".join(interval(part[key]) for key in ("roc_auc", "pr_auc", "ece"))
+        lines.append(f"| {name} | {part['n_rows']:,} | {number(part['base_rate']['value'])} | {cells} |")
     return [*lines, ""]
 
 
@@ -112,7 +115,7 @@ def _given_cart(metrics: Mapping[str, Any]) -> list[str]:
         "",
         (
             f"On the first cart of each product in each session ({part['n_rows']:,} rows): ROC-AUC "
-            f"{_interval(part['roc_auc'])}. Published for the real log by others: {part['published_roc_auc']}."
+            f"{interval(part['roc_auc'])}. Published for the real log by others: {part['published_roc_auc']}."
         ),
         "",
     ]
@@ -120,7 +123,7 @@ def _given_cart(metrics: Mapping[str, Any]) -> list[str]:
 
 def _singles(metrics: Mapping[str, Any]) -> list[str]:
     lines = ["## Each feature alone", "", "| feature | ROC-AUC |", "|---|---|"]
-    lines += [f"| {single['feature']} | {_number(single['roc_auc'])} |" for single in metrics["single_features"]]
+    lines += [f"| {single['feature']} | {number(single['roc_auc'])} |" for single in metrics["single_features"]]
     return [*lines, ""]
 
 
@@ -142,16 +145,6 @@ def _data(training: Mapping[str, Any]) -> list[str]:
     lines += [f"| {name} | {part['n_rows']:,} | {part['n_positive']:,} |" for name, part in training["slices"].items()]
     params = ", ".join(f"{key} {value}" for key, value in training["params"].items())
     return [*lines, "", f"Seed {training['seed']}; {params}; category codes {training['category_codes']}.", ""]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _interval(cell: Mapping[str, float | None]) -> str:
-    if cell["value"] is None or cell["low"] is None:
-        return _number(cell["value"])
-    return f"{_number(cell['value'])} ({_number(cell['low'])}-{_number(cell['high'])})"
 
 
 def _time(time_s: int) -> str:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve_app.core.encoding import EncodedBatch
+from serve_app.core.alias_log import AliasMove
+from serve_app.core.encoding import EncodedBatch, RowError
 from serve_app.core.manifest import Manifest
+from serve_app.core.outputs import Extra
+
+CHAMPION: Final = "champion"
+"""The alias of the version that is served."""
 
 
 class Model(Protocol):
@@ -28,6 +35,14 @@ class Model(Protocol):
 
         `matrix` is (n, n_features); `strings` are those of `EncodedBatch`, for a model that takes some.
         """
+        ...
+
+    def predict_raw(self, matrix: NDArray[np.float32], strings: pa.RecordBatch | None = None) -> NDArray[np.float64]:
+        """Return raw scores, (n,) or (n, k)."""
+        ...
+
+    def explain(self, matrix: NDArray[np.float32], strings: pa.RecordBatch | None = None) -> NDArray[np.float64]:
+        """Return SHAP values with a last axis of n_features + 1, the bias at its end."""
         ...
 
     def save(self, path: Path) -> None:
@@ -86,8 +101,32 @@ class Aliases:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
+class UnfinishedUpload:
+    """What a publish that did not come to its end left behind; it is never listed as a version.
+
+    Attributes
+    ----------
+    what : str
+        ``version 4``, or the name of a staging folder.
+    begun_at : str
+        ISO 8601 time in UTC; empty when nothing tells.
+    by : str
+        Who began it; empty when nothing tells.
+    """
+
+    what: str
+    begun_at: str
+    by: str
+
+
 class Registry(Protocol):
     """Where packages live: immutable numbered versions and movable aliases."""
+
+    @property
+    def where(self) -> str:
+        """The root as a person writes it."""
+        ...
 
     def names(self) -> list[str]:
         """Return the names of all models, sorted."""
@@ -101,32 +140,103 @@ class Registry(Protocol):
         """Copy a finished package in as the next version, all or nothing, and return its number."""
         ...
 
+    def manifest(self, name: str, version: int) -> Manifest:
+        """Return the manifest of a version without the rest of the package."""
+        ...
+
     def locate(self, name: str, version: int) -> Path:
-        """Return a local directory with the package; raises NotFoundError."""
+        """Return a local directory with the package, fetched first when need be; raises NotFoundError.
+
+        What was fetched once is answered without the network. Blocks while it fetches.
+        """
+        ...
+
+    def open_stored(self, name: str, version: int) -> AbstractContextManager[Path]:
+        """Give a directory with the package's bytes as they are kept now, whatever was fetched before."""
+        ...
+
+    def resolve(self, name: str, wanted: str) -> int:
+        """Return the version a number or alias stands for; raises NotFoundError."""
         ...
 
     def aliases(self, name: str) -> Aliases:
         """Return the aliases of a model; empty when none was ever set."""
         ...
 
-    def move_alias(self, name: str, alias: str, version: int, *, expected: Aliases | None = None) -> Aliases:
+    def history(self, name: str) -> list[AliasMove]:
+        """Return every move of a model's aliases, oldest first."""
+        ...
+
+    def move_alias(
+        self, name: str, alias: str, version: int, *, expected: Aliases | None = None, reason: str = ""
+    ) -> Aliases:
         """Point an alias at a version; ConflictError when aliases changed since `expected` was read."""
         ...
 
+    def remove_alias(self, name: str, alias: str, *, expected: Aliases | None = None, reason: str = "") -> Aliases:
+        """Delete an alias, as `move_alias` does; BadRequestError for the champion."""
+        ...
+
+    def unfinished(self) -> dict[str, list[UnfinishedUpload]]:
+        """Return what cut-short publishes left behind, by model; also of models that have no version yet."""
+        ...
+
+    def clean(self, name: str, older_than_s: float) -> list[UnfinishedUpload]:
+        """Remove what cut-short publishes begun that long ago left behind, and return it."""
+        ...
+
+
+def _keep() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRows:
+    """Encoded rows of a table on their way to the model.
+
+    Attributes
+    ----------
+    for_model : object
+        What `ModelPort.predict` of the same version takes: the rows, or where they are. Nobody else
+        reads them, so large ones need not pass through this process.
+    rows : ndarray of int64, shape (n_ok,)
+        For each encoded row, its index in the input.
+    errors : tuple of RowError
+        One per rejected row, ordered by row.
+    release : callable
+        Gives back what the rows hold; to be called once the rows are predicted.
+    """
+
+    for_model: Any
+    rows: NDArray[np.int64]
+    errors: tuple[RowError, ...]
+    release: Callable[[], None] = _keep
+
 
 class EncoderPort(Protocol):
-    """The Encoder replicas of one version."""
+    """The Encoder replicas of one version; every call raises ReplicaLostError when none answers in time."""
 
     async def encode(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedBatch:
-        """Encode a batch; raises ReplicaLostError when no replica answers in time."""
+        """Encode a batch and bring everything back."""
+        ...
+
+    async def encode_rows(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedRows:
+        """Encode a batch of a table for the model."""
         ...
 
 
 class ModelPort(Protocol):
     """The CatBoostModel replicas of one version."""
 
-    async def predict(self, matrix: NDArray[np.float32], *, timeout_s: float) -> NDArray[np.float64]:
-        """Return probabilities (n,); raises ReplicaLostError when no replica answers in time."""
+    async def predict(self, rows: Any, *, timeout_s: float) -> NDArray[np.float64]:
+        """Return (n,) or (n, k): what the task promises for `EncodedBatch.for_model` or `EncodedRows.for_model`.
+
+        Raises ReplicaLostError when no replica answers in time.
+        """
+        ...
+
+    async def compute(self, extra: Extra, rows: Any, *, timeout_s: float) -> NDArray[np.float64]:
+        """Return raw scores, (n,) or (n, k), or SHAP values, with a last axis of n_features + 1."""
         ...
 
 
@@ -135,4 +245,126 @@ class SplitSource(Protocol):
 
     def read(self) -> Mapping[str, Any] | None:
         """Return the current split record, or None when there is none yet."""
+        ...
+
+
+RolloutKind = Literal["canary", "ab", "shadow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A rollout as it is stored.
+
+    Attributes
+    ----------
+    id : int
+        Given by the store.
+    model : str
+    stable, canary : int
+        Versions.
+    kind : {"canary", "ab", "shadow"}
+    plan, state : mapping
+        Plain JSON, see `serve_app.core.rollout_plan.dump_plan` and `serve_app.core.rollout_state.dump_state`.
+    phase : str
+        Of the state, for queries.
+    step : int
+        Of the state.
+    is_active : bool
+        Whether it owns the model's split.
+    split_revision : int
+        Revision of the split that belongs to the state.
+    revision : int
+        Grows with every save; hand back what was read to save on condition that nothing changed since.
+    created_at, updated_at : datetime
+        Aware, UTC.
+    """
+
+    id: int
+    model: str
+    stable: int
+    canary: int
+    kind: RolloutKind
+    plan: Mapping[str, Any]
+    state: Mapping[str, Any]
+    phase: str
+    step: int
+    is_active: bool
+    split_revision: int
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutChange:
+    """One change of a rollout's phase or step; never altered once written.
+
+    Attributes
+    ----------
+    at : datetime
+        Aware, UTC.
+    who : str
+        A person's name or ``controller``.
+    from_phase, to_phase : str
+        `from_phase` is empty for the first change.
+    why : str
+        In plain words.
+    evidence : mapping
+        Verdicts and figures behind it, plain JSON.
+    """
+
+    at: datetime
+    who: str
+    from_phase: str
+    to_phase: str
+    why: str
+    evidence: Mapping[str, Any]
+
+
+class RolloutStore(Protocol):
+    """Rollouts, their history and the current splits, all or nothing per call.
+
+    Every call raises NotReadyError while the store cannot be reached.
+    """
+
+    def create(self, rollout: Rollout, change: RolloutChange) -> Rollout:
+        """Store a new active rollout and return it with its id; ConflictError when its model has one already."""
+        ...
+
+    def save(
+        self, rollout: Rollout, change: RolloutChange | None = None, split: Mapping[str, Any] | None = None
+    ) -> Rollout:
+        """Store a rollout as it is now, with its change and the split that follows from it.
+
+        Raises
+        ------
+        ConflictError
+            The rollout or the split changed since it was read.
+        NotFoundError
+            There is no such rollout.
+        """
+        ...
+
+    def find(self, rollout_id: int) -> Rollout:
+        """Return a rollout; raises NotFoundError."""
+        ...
+
+    def find_active(self, model: str) -> Rollout | None:
+        """Return the model's rollout that owns the split, or None."""
+        ...
+
+    def recent(self, model: str, limit: int = 20) -> list[Rollout]:
+        """Return the model's rollouts, newest first."""
+        ...
+
+    def history(self, rollout_id: int) -> list[RolloutChange]:
+        """Return the changes of a rollout, oldest first; raises NotFoundError."""
+        ...
+
+    def read_split(self, model: str) -> Mapping[str, Any] | None:
+        """Return the model's split record, or None."""
+        ...
+
+    def write_split(self, record: Mapping[str, Any]) -> None:
+        """Store a split record whose revision is the next one (1 for the first); raises ConflictError."""
         ...

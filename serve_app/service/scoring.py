@@ -13,15 +13,27 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve_app.core.encoding import EncodedBatch
-from serve_app.core.errors import FieldError, InvalidRowError, NotFoundError, NotReadyError, ReplicaLostError
+from serve_app.core.errors import (
+    FieldError,
+    InvalidRowError,
+    InvariantError,
+    NotFoundError,
+    NotReadyError,
+    ReplicaLostError,
+)
 from serve_app.core.features import arrow_schema
 from serve_app.core.manifest import Manifest
+from serve_app.core.outputs import EXTRAS, Extra
 from serve_app.core.recommendation import Recommendation
 from serve_app.service.microbatch import BatchLimits, MicroBatcher
-from serve_app.service.ports import EncoderPort, ModelPort, SplitSource
+from serve_app.service.ports import EncodedRows, EncoderPort, ModelPort, SplitSource
 
 CALL_TIMEOUT_S: Final = 2.0
 """A replica that has not answered a micro-batch by then (normally milliseconds) is taken for lost."""
+EXTRA_TIMEOUT_S: Final = 15.0
+"""The same for raw scores and SHAP values, which take a second and more for many rows."""
+ADDITIVITY: Final = 1e-6
+"""Largest relative difference between the sum of SHAP values and the raw score; CatBoost's is about 1e-12."""
 COOL_DOWN_S: Final = 0.5
 """After a lost batch, rows are refused at once for this long before the next batch tries again."""
 
@@ -94,15 +106,51 @@ class VersionScorer:
         self.check_answering()
         return await self._batcher.submit(values, deadline_at)
 
-    async def score_batch(self, batch: pa.RecordBatch, deadline_at: float) -> tuple[EncodedBatch, NDArray[np.float64]]:
-        """Encode and predict a batch as it is; return what was encoded and P(class 1) of its accepted rows."""
-        self.check_answering()
-        return await self._run_both(batch, deadline_at)
+    async def score_batch(
+        self, batch: pa.RecordBatch, deadline_at: float, extras: Sequence[Extra] = ()
+    ) -> tuple[EncodedRows, dict[str, NDArray[np.float64]]]:
+        """Encode and predict a batch as it is.
 
-    async def _run_both(self, batch: pa.RecordBatch, deadline_at: float) -> tuple[EncodedBatch, NDArray[np.float64]]:
-        encoded = await self._retry(lambda t: self._encoder.encode(batch, timeout_s=t), deadline_at)
-        found = await self._retry(lambda t: self._model.predict(encoded.matrix, timeout_s=t), deadline_at)
-        return encoded, found
+        Returns
+        -------
+        EncodedRows
+            Accepted rows and errors; what the model took has been released.
+        dict of str to ndarray
+            Of the accepted rows: ``prediction``, and every extra that was asked for.
+        """
+        self.check_answering()
+        encoded: EncodedRows = await self._retry(lambda t: self._encoder.encode_rows(batch, timeout_s=t), deadline_at)
+        try:
+            found = {"prediction": await self._predict(encoded.for_model, deadline_at)}
+            for extra in extras:
+                found[extra] = await self._compute(extra, encoded.for_model, deadline_at)
+            return encoded, found
+        finally:
+            encoded.release()
+
+    async def _predict(self, rows: Any, deadline_at: float) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = await self._retry(lambda t: self._model.predict(rows, timeout_s=t), deadline_at)
+        return found
+
+    async def _compute(self, extra: Extra, rows: Any, deadline_at: float) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = await self._retry(
+            lambda t: self._model.compute(extra, rows, timeout_s=t), deadline_at, EXTRA_TIMEOUT_S
+        )
+        return found
+
+    async def explain(self, values: Values, deadline_at: float) -> tuple[NDArray[np.float64], float]:
+        """Return one row's SHAP values, (n_features + 1,), and the raw score they add up to.
+
+        Raises
+        ------
+        InvariantError
+            They do not add up.
+        """
+        _, found = await self.score_batch(self._build_batch([values]), deadline_at, EXTRAS)
+        shap, raw = found["shap"][0], float(found["raw"][0])
+        if not abs(shap.sum() - raw) <= ADDITIVITY * max(1.0, abs(raw)):
+            raise InvariantError(f"SHAP values add up to {shap.sum()!r}, the raw score is {raw!r}")
+        return shap, raw
 
     async def probe(self) -> None:
         """Send no rows through both deployments; raises ReplicaLostError while one is gone."""
@@ -122,7 +170,8 @@ class VersionScorer:
 
     async def _score_rows(self, rows: Sequence[Values], deadline_at: float) -> Sequence[Score | Exception]:
         batch = self._build_batch(rows)
-        encoded, probabilities = await self._run_both(batch, deadline_at)
+        encoded = await self._retry(lambda t: self._encoder.encode(batch, timeout_s=t), deadline_at)
+        probabilities = await self._predict(encoded.for_model, deadline_at)
         return self._collect(len(rows), encoded, probabilities.tolist())
 
     def _build_batch(self, rows: Sequence[Values]) -> pa.RecordBatch:
@@ -135,7 +184,9 @@ class VersionScorer:
             arrays, fields = [pa.nulls(len(rows), self._fields[0].type)], [self._fields[0]]
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
-    async def _retry(self, call: Callable[[float], Awaitable[Any]], deadline_at: float) -> Any:
+    async def _retry(
+        self, call: Callable[[float], Awaitable[Any]], deadline_at: float, timeout_s: float = CALL_TIMEOUT_S
+    ) -> Any:
         """Call once more when the replica died under the first call and there is time left.
 
         The time a replica gets does not depend on the rows' deadlines: a caller with a deadline of
@@ -143,7 +194,7 @@ class VersionScorer:
         """
         loop = asyncio.get_running_loop()
         try:
-            answer = await call(CALL_TIMEOUT_S)
+            answer = await call(timeout_s)
         except ReplicaLostError as first:
             logger.warning("version %d lost a replica: %s", self.version, first)
             if loop.time() >= deadline_at:
@@ -153,7 +204,7 @@ class VersionScorer:
             self._is_lost = False
             return answer
         try:
-            answer = await call(CALL_TIMEOUT_S)
+            answer = await call(timeout_s)
         except ReplicaLostError:
             self._lost_until, self._is_lost = loop.time() + COOL_DOWN_S, True
             raise

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.deployments.local_cluster import find_processes, load_spec
+from serve_app.deployments.local_cluster import find_processes, load_spec, parcels_dir
 from tests.service_process import ROW, SCORECAT, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -138,16 +138,17 @@ def find_listeners() -> set[tuple[int, int | None]]:
 def test_down_leaves_no_process_and_no_listening_port(tmp_path, package_dir):
     service = ServiceProcess(tmp_path)
     publish(service, package_dir)
-    before = find_listeners()
     service.up()
     spec = load_spec(service.home)
     pids = {p.pid for p in find_processes(spec)}
-    assert service.port in {port for port, _ in find_listeners()}
+    ports = {port for port, pid in find_listeners() if pid in pids}
+    assert service.port in ports
     (service.home / "cluster.json").write_text("{")  # a damaged record hides nothing from down
     service.down()
     assert find_processes(spec) == []
     assert not {p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE}
-    assert find_listeners() <= before
+    assert not ports & {port for port, _ in find_listeners()}
+    assert not parcels_dir(spec).exists()
     assert not spec.run_dir.exists()
     assert service.run("status", "--json", check=False).returncode == 1
 
@@ -156,7 +157,7 @@ def test_down_leaves_no_process_and_no_listening_port(tmp_path, package_dir):
     ("arguments", "says"),
     [
         (["up", "--profile", "huge"], "laptop or production"),
-        (["up", "--model", "no-such-model"], "no-such-model"),
+        (["up", "--model", "no-such-model"], "there is no registry at"),
         (["predict", "{}", "--url", "http://127.0.0.1:1"], "scorecat up"),
         (["nonsense"], "nonsense"),
     ],

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve_app.core.encoding import EncodedBatch, FeatureEncoder
+from serve_app.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
+from serve_app.core.outputs import Extra
 from serve_app.http.asgi import AccessLog
 from serve_app.service.microbatch import BatchLimits
-from serve_app.service.ports import EncoderPort, Model, ModelPort, Package, SplitSource
+from serve_app.service.ports import EncodedRows, EncoderPort, Model, ModelPort, Package, SplitSource
 from serve_app.service.scoring import Scoring, VersionScorer
 
 Before = Callable[[], Awaitable[None]]
@@ -34,6 +35,10 @@ class LocalEncoder(EncoderPort):
             await self.before()
         return self.encoder.encode(batch)
 
+    async def encode_rows(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedRows:
+        encoded = await self.encode(batch, timeout_s=timeout_s)
+        return EncodedRows(encoded.for_model, encoded.rows, encoded.errors)
+
 
 @dataclass
 class LocalModel(ModelPort):
@@ -43,11 +48,14 @@ class LocalModel(ModelPort):
     before: Before | None = None
     n_calls: int = 0
 
-    async def predict(self, matrix: NDArray[np.float32], *, timeout_s: float) -> NDArray[np.float64]:
+    async def predict(self, rows: ModelRows, *, timeout_s: float) -> NDArray[np.float64]:
         self.n_calls += 1
         if self.before is not None:
             await self.before()
-        return self.model.predict(matrix)
+        return self.model.predict(*rows)
+
+    async def compute(self, extra: Extra, rows: ModelRows, *, timeout_s: float) -> NDArray[np.float64]:
+        return self.model.predict_raw(*rows) if extra == "raw" else self.model.explain(*rows)
 
 
 @dataclass

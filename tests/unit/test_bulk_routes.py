@@ -422,7 +422,9 @@ def test_metadata_lists_one_input_a_feature(package):
     assert [i["name"] for i in value["inputs"]] == list(PURCHASE_NAMES)
     assert value["versions"] == ["3"]
     assert {i["datatype"] for i in value["inputs"]} == {"FP64", "BYTES"}
-    assert [o["name"] for o in value["outputs"]] == ["probability", "recommendation", "version"]
+    assert [o["name"] for o in value["outputs"]] == [
+        "probability", "recommendation", "label", "raw", "shap", "version",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_a_call_that_does_not_come_back_in_time_is_lost_at_that_time():
 
     async def main():
         with pytest.raises(ReplicaLostError, match="no replica answered in time"):
-            await calls_over(never).call(1, 2.0)
+            await calls_over(never).call(2.0, 1)
         assert asyncio.get_running_loop().time() == pytest.approx(102.0)
 
     run_virtual(main())
@@ -136,7 +136,7 @@ def test_no_exception_of_ray_gets_past_a_call(exc):
 
     async def main():
         with pytest.raises(ScorecatError) as caught:
-            await calls_over(fail).call(1, 2.0)
+            await calls_over(fail).call(2.0, 1)
         assert isinstance(caught.value, (NotReadyError, InvariantError))
 
     run_virtual(main())
@@ -147,7 +147,7 @@ def test_a_cancelled_call_stays_cancelled():
         await asyncio.sleep(1e6)
 
     async def main():
-        task = asyncio.create_task(calls_over(never).call(1, 1e5))
+        task = asyncio.create_task(calls_over(never).call(1e5, 1))
         await asyncio.sleep(0.1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

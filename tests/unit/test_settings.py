@@ -41,6 +41,13 @@ def test_settings_are_read_and_paths_become_absolute():
     assert (settings.port, settings.profile, settings.request_timeout_s) == (9000, "production", 0.5)
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/models", "gs://bucket"])
+def test_a_registry_may_be_the_url_of_a_bucket(url):
+    settings = load_settings({"SCORECAT_REGISTRY": url, "SCORECAT_HOME": "/srv/scorecat"})
+    assert settings.registry_root == url
+    assert settings.package_cache == Path("/srv/scorecat/cache/packages")
+
+
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [
@@ -76,6 +83,8 @@ def test_a_name_in_lower_case_is_unknown_too():
         ("SCORECAT_REQUEST_TIMEOUT_S", "0"),
         ("SCORECAT_REQUEST_TIMEOUT_S", "nan"),
         ("SCORECAT_REQUEST_TIMEOUT_S", "61"),
+        ("SCORECAT_REGISTRY", ""),
+        ("SCORECAT_USER", ""),
     ],
 )
 def test_a_value_that_does_not_fit_is_an_error_that_names_the_setting(name, value):

@@ -16,22 +16,23 @@ from serve_app.adapters.event_log import EventLog
 from serve_app.adapters.event_spill import EventSpill
 from serve_app.adapters.package_dir import load_package, save_package
 from serve_app.adapters.plots import save_plot
-from serve_app.core.errors import InvalidDataError
+from serve_app.core.errors import GuardError, InvalidDataError
 from serve_app.core.features import PURCHASE_NAMES, UNKNOWN_CLASS
-from serve_app.core.guards import GuardError, check_calibration
+from serve_app.core.guards import check_calibration
 from serve_app.core.manifest import parse_manifest
 from serve_app.core.profile import PROFILE_SCHEMA
 from serve_app.service.model_page import render_model_page
 from serve_app.service.packaging import prove_model
 from serve_app.service.synthetic import GeneratedLog
-from serve_app.service.training import TrainingOptions, train, train_rows
+from serve_app.service.training import train, train_rows
+from serve_app.service.training_options import TrainingOptions, TrainingTools
 from serve_app.service.training_rows import collect_rows
 
 pytestmark = pytest.mark.unit
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "rees46" / "events_head.csv"
 FAST = {"iterations": 40, "learning_rate": 0.15, "depth": 4, "early_stopping_rounds": 20, "thread_count": 1}
-AROUND = {"fit": train_classifier, "save": save_package, "created_at": "2026-01-01T00:00:00+00:00", "libraries": {}}
+TOOLS = TrainingTools(train_classifier, save_package, "2026-01-01T00:00:00+00:00", {})
 
 
 class Log:
@@ -51,7 +52,7 @@ def generated(n_events=60_000, seed=0):
 
 def train_log(table, directory, **options):
     with EventSpill() as spill:
-        return train(Log(table), spill, directory, options=TrainingOptions(params=FAST, **options), **AROUND)
+        return train(Log(table), spill, directory, TOOLS, TrainingOptions(params=FAST, **options))
 
 
 @cache
@@ -160,7 +161,7 @@ def with_totals_of_the_whole_log(rows):
 def test_totals_that_include_the_scored_purchase_are_refused_by_name(tmp_path):
     leaky = with_totals_of_the_whole_log(collected())
     with pytest.raises(GuardError) as caught:
-        train_rows(leaky, tmp_path / "p", options=TrainingOptions(params=FAST), **AROUND)
+        train_rows(leaky, tmp_path / "p", TOOLS, TrainingOptions(params=FAST))
     assert {error.pointer for error in caught.value.errors} == {"/leak:total_purchases", "/leak:conversion_rate"}
     assert "--allow leak:total_purchases" in str(caught.value)
     assert not (tmp_path / "p").exists()
@@ -169,7 +170,7 @@ def test_totals_that_include_the_scored_purchase_are_refused_by_name(tmp_path):
 def test_an_overridden_guard_is_written_into_the_manifest(tmp_path):
     leaky = with_totals_of_the_whole_log(collected())
     allow = ("leak:total_purchases", "leak:conversion_rate", "calibration")
-    result = train_rows(leaky, tmp_path / "p", options=TrainingOptions(params=FAST, allow=allow), **AROUND)
+    result = train_rows(leaky, tmp_path / "p", TOOLS, TrainingOptions(params=FAST, allow=allow))
     guards = {finding["guard"] for finding in result.manifest.training["overridden_guards"]}
     assert guards >= {"leak:total_purchases", "leak:conversion_rate"}
     assert "overridden" in render_model_page(result.manifest)
@@ -188,7 +189,7 @@ def test_a_badly_calibrated_model_is_refused(tmp_path):
         return Doubled(train_classifier(*args, **params))
 
     with pytest.raises(GuardError, match="allow calibration"):
-        train_rows(collected(), tmp_path / "p", options=TrainingOptions(params=FAST), **{**AROUND, "fit": fit})
+        train_rows(collected(), tmp_path / "p", dataclasses.replace(TOOLS, fit=fit), TrainingOptions(params=FAST))
 
 
 def test_calibration_is_judged_against_the_base_rate():
@@ -220,7 +221,7 @@ def test_the_real_head_of_the_log_trains_and_is_called_too_small(tmp_path):
     if not REAL.exists():
         pytest.skip("the real events are not beside this checkout")
     with EventSpill() as spill:
-        result = train(EventLog(REAL), spill, tmp_path / "p", options=TrainingOptions(params=FAST), **AROUND)
+        result = train(EventLog(REAL), spill, tmp_path / "p", TOOLS, TrainingOptions(params=FAST))
     metrics = result.manifest.metrics
     assert metrics["enough_data"] is False
     assert "too little data" in render_model_page(result.manifest)

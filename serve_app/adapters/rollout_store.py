@@ -1,0 +1,295 @@
+"""Rollouts, their history and the current splits in a relational database, through SQLAlchemy Core.
+
+The database is the controller's memory. Gateways never read it: they read the split file, which the controller
+writes from here, so that they go on without it.
+
+Writers are serialised by the database: on SQLite every write transaction begins with the write lock (a read
+lock that is upgraded later fails under contention), elsewhere rows are compared and swapped by revision. That a
+model has one active rollout is a unique column that is null for rollouts that are over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Dialect, Engine
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.types import TypeDecorator
+
+from serve_app.core.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
+from serve_app.service.ports import Rollout, RolloutChange
+
+SCHEMA_VERSION: Final = 1
+BUSY_TIMEOUT_S: Final = 5.0
+_RETRY_AFTER_S: Final = 1.0
+_READ_ONLY: Final = "scorecat_read_only"
+
+
+class _UtcDateTime(TypeDecorator[datetime]):
+    """Aware times; stored in UTC, also where the database forgets the zone (SQLite)."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is not None and value.tzinfo is None:
+            raise InvariantError(f"the time {value} has no zone")
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+_METADATA: Final = sa.MetaData()
+
+_SCHEMA: Final = sa.Table(
+    "schema_versions",
+    _METADATA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+)
+_ROLLOUTS: Final = sa.Table(
+    "rollouts",
+    _METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("model", sa.String(64), nullable=False),
+    sa.Column("active_model", sa.String(64), unique=True),
+    sa.Column("stable", sa.Integer, nullable=False),
+    sa.Column("canary", sa.Integer, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("plan", sa.JSON, nullable=False),
+    sa.Column("state", sa.JSON, nullable=False),
+    sa.Column("phase", sa.String(16), nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("split_revision", sa.Integer, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("created_at", _UtcDateTime, nullable=False),
+    sa.Column("updated_at", _UtcDateTime, nullable=False),
+    sa.Index("rollouts_by_model", "model", "id"),
+    sqlite_autoincrement=True,  # an id is never given twice
+)
+_CHANGES: Final = sa.Table(
+    "rollout_changes",
+    _METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("rollout_id", sa.Integer, sa.ForeignKey("rollouts.id"), nullable=False),
+    sa.Column("at", _UtcDateTime, nullable=False),
+    sa.Column("who", sa.String(256), nullable=False),
+    sa.Column("from_phase", sa.String(16), nullable=False),
+    sa.Column("to_phase", sa.String(16), nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("evidence", sa.JSON, nullable=False),
+    sa.Index("changes_by_rollout", "rollout_id", "id"),
+    sqlite_autoincrement=True,
+)
+_SPLITS: Final = sa.Table(
+    "splits",
+    _METADATA,
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("record", sa.JSON, nullable=False),
+)
+
+
+class SqlRolloutStore:
+    """A `serve_app.service.ports.RolloutStore` on one database.
+
+    Parameters
+    ----------
+    engine : Engine
+        See `build_engine`. The tables are created when they are not there.
+
+    Raises
+    ------
+    InvariantError
+        The tables were made by another version of scorecat.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        with self._write() as connection:
+            _METADATA.create_all(connection)
+            found = connection.scalar(sa.select(_SCHEMA.c.version).where(_SCHEMA.c.name == "rollouts"))
+            if found is None:
+                connection.execute(_SCHEMA.insert().values(name="rollouts", version=SCHEMA_VERSION))
+            elif found != SCHEMA_VERSION:
+                raise InvariantError(
+                    f"the rollout database {engine.url.render_as_string()} has schema {found}; this scorecat reads "
+                    f"{SCHEMA_VERSION}"
+                )
+
+    def create(self, rollout: Rollout, change: RolloutChange) -> Rollout:
+        """Store a new active rollout and return it with its id."""
+        values = _to_row(rollout) | {"revision": 1}
+        try:
+            with self._write() as connection:
+                new_id = connection.execute(_ROLLOUTS.insert().values(values)).inserted_primary_key
+                created = dataclasses.replace(rollout, id=int(new_id[0] if new_id else 0), revision=1)
+                connection.execute(_CHANGES.insert().values(_change_row(created.id, change)))
+        except IntegrityError as exc:
+            active = self.find_active(rollout.model)
+            which = f"rollout {active.id} (version {active.canary}, {active.phase})" if active else "another rollout"
+            raise ConflictError(
+                f"{rollout.model} has an active rollout already: {which}; promote or abort it first"
+            ) from exc
+        return created
+
+    def save(
+        self, rollout: Rollout, change: RolloutChange | None = None, split: Mapping[str, Any] | None = None
+    ) -> Rollout:
+        """Store a rollout as it is now, with its change and the split that follows from it."""
+        saved = dataclasses.replace(rollout, revision=rollout.revision + 1)
+        is_same = (_ROLLOUTS.c.id == rollout.id) & (_ROLLOUTS.c.revision == rollout.revision)
+        with self._write() as connection:
+            done = connection.execute(_ROLLOUTS.update().where(is_same).values(_to_row(saved)))
+            if done.rowcount != 1:
+                raise self._describe_lost(connection, rollout)
+            if change is not None:
+                connection.execute(_CHANGES.insert().values(_change_row(rollout.id, change)))
+            if split is not None:
+                _swap_split(connection, split)
+        return saved
+
+    def find(self, rollout_id: int) -> Rollout:
+        """Return a rollout; raises NotFoundError."""
+        with self._read() as connection:
+            row = connection.execute(sa.select(_ROLLOUTS).where(_ROLLOUTS.c.id == rollout_id)).mappings().first()
+        if row is None:
+            raise NotFoundError(f"there is no rollout {rollout_id}")
+        return _from_row(row)
+
+    def find_active(self, model: str) -> Rollout | None:
+        """Return the model's rollout that owns the split, or None."""
+        with self._read() as connection:
+            row = connection.execute(sa.select(_ROLLOUTS).where(_ROLLOUTS.c.active_model == model)).mappings().first()
+        return _from_row(row) if row is not None else None
+
+    def recent(self, model: str, limit: int = 20) -> list[Rollout]:
+        """Return the model's rollouts, newest first."""
+        query = sa.select(_ROLLOUTS).where(_ROLLOUTS.c.model == model).order_by(_ROLLOUTS.c.id.desc()).limit(limit)
+        with self._read() as connection:
+            return [_from_row(row) for row in connection.execute(query).mappings()]
+
+    def history(self, rollout_id: int) -> list[RolloutChange]:
+        """Return the changes of a rollout, oldest first; raises NotFoundError."""
+        self.find(rollout_id)
+        query = sa.select(_CHANGES).where(_CHANGES.c.rollout_id == rollout_id).order_by(_CHANGES.c.id)
+        names = [field.name for field in dataclasses.fields(RolloutChange)]
+        with self._read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [RolloutChange(**{name: row[name] for name in names}) for row in rows]
+
+    def read_split(self, model: str) -> Mapping[str, Any] | None:
+        """Return the model's split record, or None."""
+        with self._read() as connection:
+            record: dict[str, Any] | None = connection.scalar(
+                sa.select(_SPLITS.c.record).where(_SPLITS.c.model == model)
+            )
+        return record
+
+    def write_split(self, record: Mapping[str, Any]) -> None:
+        """Store a split record whose revision is the next one (1 for the first); raises ConflictError."""
+        with self._write() as connection:
+            _swap_split(connection, record)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with _translated(self._engine), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with _translated(self._engine), self._engine.connect() as connection:
+            yield connection.execution_options(**{_READ_ONLY: True})
+
+    def _describe_lost(self, connection: Connection, rollout: Rollout) -> ConflictError | NotFoundError:
+        found = connection.scalar(sa.select(_ROLLOUTS.c.revision).where(_ROLLOUTS.c.id == rollout.id))
+        if found is None:
+            return NotFoundError(f"there is no rollout {rollout.id}")
+        return ConflictError(
+            f"rollout {rollout.id} changed since it was read (revision {found}, not {rollout.revision}); read it again"
+        )
+
+
+def build_engine(database: Path | str) -> Engine:
+    """Return an engine for a SQLite file (its folder is made) or for a SQLAlchemy URL."""
+    if isinstance(database, str):
+        return sa.create_engine(database, pool_pre_ping=True)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    url = sa.URL.create("sqlite", database=str(database))
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself; `_begin_sqlite` does
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    is_read = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if is_read else "BEGIN IMMEDIATE")
+
+
+@contextlib.contextmanager
+def _translated(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as exc:
+        where = engine.url.render_as_string()
+        raise NotReadyError(f"the rollout database {where} cannot be used: {exc.orig}", _RETRY_AFTER_S) from exc
+
+
+def _swap_split(connection: Connection, record: Mapping[str, Any]) -> None:
+    model, revision = str(record["model"]), int(record["revision"])
+    values = {"revision": revision, "record": dict(record)}
+    found = connection.scalar(sa.select(_SPLITS.c.revision).where(_SPLITS.c.model == model)) or 0
+    if revision == found + 1 == 1:
+        with contextlib.suppress(IntegrityError):  # somebody was first: the answer is the conflict below
+            connection.execute(_SPLITS.insert().values(model=model, **values))
+            return
+    is_before = (_SPLITS.c.model == model) & (_SPLITS.c.revision == revision - 1)
+    if connection.execute(_SPLITS.update().where(is_before).values(values)).rowcount != 1:
+        raise ConflictError(f"the split of {model} is at revision {found}; {revision} does not follow it")
+
+
+def _to_row(rollout: Rollout) -> dict[str, Any]:
+    row = {field.name: getattr(rollout, field.name) for field in dataclasses.fields(rollout)}
+    row |= {"plan": dict(rollout.plan), "state": dict(rollout.state)}
+    del row["id"]
+    return row | {"active_model": rollout.model if row.pop("is_active") else None}
+
+
+def _from_row(row: sa.RowMapping) -> Rollout:
+    names = {field.name for field in dataclasses.fields(Rollout)} - {"is_active"}
+    return Rollout(**{name: row[name] for name in names}, is_active=row["active_model"] is not None)
+
+
+def _change_row(rollout_id: int, change: RolloutChange) -> dict[str, Any]:
+    return {
+        "rollout_id": rollout_id,
+        "at": change.at,
+        "who": change.who,
+        "from_phase": change.from_phase,
+        "to_phase": change.to_phase,
+        "why": change.why,
+        "evidence": dict(change.evidence),
+    }

@@ -1,0 +1,279 @@
+"""A plan: which shares a canary gets, what is measured at each, and what ends the rollout.
+
+The words are those of Argo Rollouts' analysis (interval, initialDelay, count, failureLimit, inconclusiveLimit,
+consecutiveErrorLimit, dryRun), written here with underscores and units; Argo's spelling is read as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from serve_app.core.errors import BadRequestError, FieldError
+from serve_app.core.split import N_BUCKETS
+
+LIMIT_NAMES: Final[Mapping[str, str]] = {"errors": "max_added_share", "latency": "max_ratio", "score": "max_psi"}
+"""The name of each metric's limit in a plan file."""
+
+_ARGO: Final = {
+    "interval": "interval_s",
+    "initialDelay": "initial_delay_s",
+    "failureLimit": "failure_limit",
+    "inconclusiveLimit": "inconclusive_limit",
+    "consecutiveErrorLimit": "consecutive_error_limit",
+    "dryRun": "dry_run",
+}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PERCENT_BUCKETS: Final = N_BUCKETS // 100
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One comparison of the canary with the stable version.
+
+    Attributes
+    ----------
+    name : {"errors", "latency", "score"}
+    alpha : float
+        Probability at most of failing a good canary, over all looks of the whole rollout.
+    limit : float
+        What a canary may add and still pass. errors: share of requests (0.02 is two points more); latency: ratio
+        of geometric means (1.2 is 20 % slower); score: population stability index.
+    interval_s : float
+        Seconds from one measurement to the next.
+    count : int
+        Measurements that must pass before a step is done.
+    failure_limit, inconclusive_limit, consecutive_error_limit : int
+        How many measurements of one step may fail, be inconclusive, or (in a row) not be taken.
+    dry_run : bool
+        Measured and shown, never decides.
+    """
+
+    name: str
+    alpha: float
+    limit: float
+    interval_s: float = 10.0
+    count: int = 1
+    failure_limit: int = 0
+    inconclusive_limit: int = 1080
+    consecutive_error_limit: int = 4
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A rollout's plan.
+
+    Attributes
+    ----------
+    steps : tuple of float
+        Per cent of the users, rising, at most 100. A last step of 100 promotes by itself; any other waits there for
+        a person.
+    interval_s : float
+        Least seconds at each step.
+    initial_delay_s : float
+        Seconds from the start of a step to its first measurement.
+    deploy_timeout_s : float
+        A canary that is not ready by then fails the rollout before it gets traffic.
+    bake_time_s : float
+        Seconds at 100 % before the rollout has succeeded.
+    rollback_window_s : float
+        Seconds after success in which the old version stays warm and can be taken back.
+    webhook : str or None
+        http(s) address that is told of every change.
+    metrics : tuple of Metric
+        Each name at most once; without any, time and health alone decide.
+    """
+
+    steps: tuple[float, ...] = (1.0, 5.0, 25.0, 50.0, 100.0)
+    interval_s: float = 120.0
+    initial_delay_s: float = 10.0
+    deploy_timeout_s: float = 600.0
+    bake_time_s: float = 300.0
+    rollback_window_s: float = 3600.0
+    webhook: str | None = None
+    metrics: tuple[Metric, ...] = (
+        Metric("errors", alpha=0.03, limit=0.02),
+        Metric("latency", alpha=0.01, limit=1.2, interval_s=30.0, inconclusive_limit=360),
+        Metric("score", alpha=0.01, limit=0.25, interval_s=30.0, inconclusive_limit=360),
+    )
+
+    @property
+    def false_rollback_share(self) -> float:
+        """Bound on the share of good canaries that are rolled back: the deciding metrics' alphas together."""
+        return sum(metric.alpha for metric in self.metrics if not metric.dry_run)
+
+
+DEFAULT_PLAN: Final = Plan()
+"""The plan of a rollout that names none; `docs/rollouts.md` shows what it does."""
+
+_DEFAULT_METRICS: Final = {metric.name: metric for metric in DEFAULT_PLAN.metrics}
+_Read = Callable[[Any], Any]
+
+
+def parse_plan(record: Any) -> Plan:
+    """Return the plan of a mapping such as a YAML file holds; what is left out is as in `DEFAULT_PLAN`.
+
+    Raises
+    ------
+    BadRequestError
+        `errors` names every field that cannot be used and what would be right.
+    """
+    errors: list[FieldError] = []
+    if not isinstance(record, Mapping):
+        raise BadRequestError("a plan is a mapping of names such as `steps` and `metrics`")
+    fields = _read_fields(record, "", _PLAN_FIELDS, errors)
+    found = fields.pop("metrics", None)
+    if found is not None:
+        metrics = [_parse_metric(str(name), settings or {}, errors) for name, settings in found.items()]
+        fields["metrics"] = tuple(metric for metric in metrics if metric is not None)
+    if errors:
+        raise BadRequestError("the plan cannot be used.", tuple(errors))
+    return Plan(**fields)
+
+
+def dump_plan(plan: Plan) -> dict[str, Any]:
+    """Return a plan as a plain dict that `parse_plan` reads."""
+    record = dataclasses.asdict(plan) | {"steps": list(plan.steps), "metrics": {}}
+    for metric in plan.metrics:
+        settings = dataclasses.asdict(metric)
+        name = settings.pop("name")
+        record["metrics"][name] = {LIMIT_NAMES[name]: settings.pop("limit"), **settings}
+    return record
+
+
+def _parse_metric(name: str, settings: Any, errors: list[FieldError]) -> Metric | None:
+    pointer = f"/metrics/{name}"
+    if name not in LIMIT_NAMES:
+        errors.append(FieldError(pointer, f"there is no such metric; there are {', '.join(LIMIT_NAMES)}"))
+        return None
+    if not isinstance(settings, Mapping):
+        errors.append(FieldError(pointer, "must be a mapping of settings"))
+        return None
+    limit_name = LIMIT_NAMES[name]
+    fields = _read_fields(settings, pointer, {**_METRIC_FIELDS, limit_name: _LIMITS[name]}, errors)
+    if limit_name in fields:
+        fields["limit"] = fields.pop(limit_name)
+    return dataclasses.replace(_DEFAULT_METRICS[name], **fields)
+
+
+def _read_fields(
+    record: Mapping[Any, Any], pointer: str, readers: Mapping[str, _Read], errors: list[FieldError]
+) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for given, value in record.items():
+        name = _ARGO.get(given, given) if isinstance(given, str) else str(given)
+        if name not in readers:
+            near = difflib.get_close_matches(name, readers, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(readers)}"
+            errors.append(FieldError(f"{pointer}/{given}", f"unknown; {hint}"))
+        elif name in out:
+            errors.append(FieldError(f"{pointer}/{given}", f"is given twice (the same as {name})"))
+        else:
+            try:
+                out[name] = readers[name](value)
+            except ValueError as exc:
+                errors.append(FieldError(f"{pointer}/{given}", str(exc)))
+    return out
+
+
+def _read_number(low: float, high: float, what: str, *, is_open: bool = False) -> _Read:
+    def read(value: Any) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or not low <= value <= high or (is_open and value in (low, high)):
+            raise ValueError(f"must be {what}, got {value!r}")
+        return float(value)
+
+    return read
+
+
+def _read_count(low: int) -> _Read:
+    def read(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ValueError(f"must be a whole number from {low}, got {value!r}")
+        return value
+
+    return read
+
+
+def _read_seconds(low: float) -> _Read:
+    def read(value: Any) -> float:
+        if isinstance(value, str):
+            match = _DURATION.fullmatch(value.strip())
+            value = float(match[1]) * _SECONDS[match[2]] if match else value
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or value < low:
+            raise ValueError(f"must be seconds from {low:g}, or a text such as 30s, 5m, 1h, got {value!r}")
+        return float(value)
+
+    return read
+
+
+def _read_flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, got {value!r}")  # noqa: TRY004 # one kind of error is collected
+    return value
+
+
+def _read_webhook(value: Any) -> str | None:
+    if value is None:
+        return None
+    parts = urlsplit(value) if isinstance(value, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"must be an http or https address, got {value!r}")
+    return str(value)
+
+
+def _read_metrics(value: Any) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a mapping from errors, latency or score to settings")  # noqa: TRY004
+    return value
+
+
+def _read_steps(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError("must be a list of at least one share in per cent, such as [1, 5, 25, 50, 100]")
+    steps: list[float] = []
+    for step in value:
+        if not isinstance(step, int | float) or isinstance(step, bool) or not 0 < step <= 100:  # noqa: PLR2004
+            raise ValueError(f"each step must be a number above 0 and up to 100 per cent, got {step!r}")
+        if abs(step * _PERCENT_BUCKETS - round(step * _PERCENT_BUCKETS)) > 1e-6:  # noqa: PLR2004
+            raise ValueError(f"a step is a multiple of 0.01 per cent, got {step!r}")
+        if steps and step <= steps[-1]:
+            how = "twice" if step == steps[-1] else f"after {steps[-1]:g}"
+            raise ValueError(f"steps must rise (users would bounce between versions), got {step:g} {how}")
+        steps.append(float(step))
+    return tuple(steps)
+
+
+_METRIC_FIELDS: Final[Mapping[str, _Read]] = {
+    "alpha": _read_number(0.0, 0.5, "a probability above 0 and below 0.5", is_open=True),
+    "interval_s": _read_seconds(1.0),
+    "count": _read_count(1),
+    "failure_limit": _read_count(0),
+    "inconclusive_limit": _read_count(0),
+    "consecutive_error_limit": _read_count(0),
+    "dry_run": _read_flag,
+}
+_LIMITS: Final[Mapping[str, _Read]] = {
+    "errors": _read_number(0.0, 1.0, "a share above 0 and below 1", is_open=True),
+    "latency": _read_number(1.0, 100.0, "a ratio above 1 and below 100", is_open=True),
+    "score": _read_number(0.0, 100.0, "a PSI above 0 and below 100", is_open=True),
+}
+_PLAN_FIELDS: Final[Mapping[str, _Read]] = {
+    "steps": _read_steps,
+    "interval_s": _read_seconds(0.0),
+    "initial_delay_s": _read_seconds(0.0),
+    "deploy_timeout_s": _read_seconds(1.0),
+    "bake_time_s": _read_seconds(0.0),
+    "rollback_window_s": _read_seconds(0.0),
+    "webhook": _read_webhook,
+    "metrics": _read_metrics,
+}

@@ -1,0 +1,98 @@
+"""Large JSON is parsed in a process beside the Gateway.
+
+Parsing JSON holds Python's interpreter lock to the end: 15 MB of it kept every other request of the
+Gateway waiting for 0.3 s, in a thread just as well. Other formats release the lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Final, TypeVar
+
+from serve_app.core.errors import InvariantError, NotReadyError, ScorecatError
+
+MIN_BYTES: Final = 1024 * 1024
+"""Bodies up to here (about 10 ms of parsing) are parsed in the Gateway."""
+
+T = TypeVar("T")
+
+
+class ParsingProcess:
+    """One process, started with the first large body, that runs module-level functions one at a time.
+
+    It ends with this process, however that ends: its end of the pipe closes.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parsing")
+        self._process: BaseProcess | None = None
+        self._pipe: Connection[Any, Any] | None = None
+
+    async def run(self, function: Callable[..., T], *arguments: object) -> T:
+        """Return ``function(*arguments)``; everything travels by pickle.
+
+        Raises
+        ------
+        NotReadyError
+            The process died under it; the next call starts another.
+        """
+        found: T = await asyncio.get_running_loop().run_in_executor(self._thread, self._call, function, arguments)
+        return found
+
+    def close(self) -> None:
+        """End the process."""
+        self._thread.submit(self._end).result()
+        self._thread.shutdown()
+
+    def _call(self, function: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
+        if self._pipe is None:
+            self._start()
+        try:
+            assert self._pipe is not None
+            self._pipe.send((function, arguments))
+            is_value, value = self._pipe.recv()
+        except (EOFError, OSError) as exc:
+            self._end()
+            raise NotReadyError("the process that parses large bodies died; try again", 1.0) from exc
+        if is_value:
+            return value
+        raise value
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def _end(self) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+        if self._process is not None:
+            self._process.join(1.0)
+            self._process.kill()
+            self._process.join()
+        self._pipe = self._process = None
+
+
+def _serve(pipe: Connection[Any, Any]) -> None:
+    """Answer calls until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = True, function(*arguments)
+        except ScorecatError as exc:
+            answer = False, exc
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the caller must hear of it
+            answer = False, InvariantError(f"{type(exc).__name__}: {exc}")
+        pipe.send(answer)

@@ -1,0 +1,104 @@
+"""Large arrays pass between processes of one machine through files in memory."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from serve_app.core.errors import ReplicaLostError
+from serve_app.deployments import parcels
+from serve_app.deployments.parcels import (
+    FOLDER_VARIABLE,
+    MAX_AGE_S,
+    MIN_BYTES,
+    PackedBatch,
+    Parcel,
+    pack,
+    sweep,
+    unpack,
+)
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def large(order="F"):
+    return np.asarray(np.random.default_rng(0).random((MIN_BYTES // 4, 3)), dtype=np.float32, order=order)
+
+
+@pytest.mark.parametrize("order", ["F", "C"])
+def test_a_large_array_comes_back_as_it_was_from_another_process_view(folder, order):
+    matrix = large(order)
+    parcel = pickle.loads(pickle.dumps(pack(matrix)))
+    assert isinstance(parcel, Parcel)
+    found = parcel.open()
+    np.testing.assert_array_equal(found, matrix)
+    assert found.flags[f"{order}_CONTIGUOUS"]
+    assert found.dtype == np.float32
+
+
+def test_a_small_value_travels_by_itself(folder):
+    small = np.zeros(10)
+    assert pack(small) is small
+    assert unpack(small) is small
+    assert not list(folder.iterdir())
+
+
+def test_without_a_folder_everything_travels_by_itself(monkeypatch):
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    matrix = large()
+    assert pack(matrix) is matrix
+
+
+def test_when_the_memory_is_full_the_call_carries_the_value_and_nothing_is_left(folder, monkeypatch):
+    monkeypatch.setattr(parcels.os, "writev", lambda *_: 7)  # a short write is how a full file system says so
+    matrix = large()
+    assert pack(matrix) is matrix
+    assert not list(folder.iterdir())
+
+
+def test_a_folder_that_was_removed_does_no_harm(folder):
+    folder.rmdir()
+    matrix = large()
+    assert pack(matrix) is matrix
+    assert sweep() == 0
+
+
+def test_a_view_outlives_the_file_and_a_late_reader_is_told_the_rows_are_gone(folder):
+    matrix = large()
+    parcel = pack(matrix)
+    view = parcel.open()
+    parcel.discard()
+    parcel.discard()
+    np.testing.assert_array_equal(view, matrix)
+    with pytest.raises(ReplicaLostError, match="given up"):
+        parcel.open()
+
+
+def test_only_parcels_older_than_any_request_are_swept(folder):
+    old, young = pack(large()), pack(large())
+    long_ago = time.time() - MAX_AGE_S - 1
+    os.utime(old.path, (long_ago, long_ago))
+    assert sweep() == 1
+    assert [str(path) for path in folder.iterdir()] == [young.path]
+
+
+def test_a_packed_slice_brings_its_own_rows_only_and_equals_the_batch(folder):
+    whole = pa.record_batch({"price": np.arange(100_000.0), "brand": [f"b{k % 7}" for k in range(100_000)]})
+    part = whole.slice(50_000, 10)
+    packed = PackedBatch.of(part)
+    assert packed.body.size < 2_000
+    assert pickle.loads(pickle.dumps(packed, protocol=5)).unpack().equals(part)
+    parcel = pack(PackedBatch.of(whole))
+    assert isinstance(parcel, Parcel)
+    assert parcel.open().unpack().equals(whole)

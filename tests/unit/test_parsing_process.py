@@ -1,0 +1,43 @@
+"""Large JSON is parsed in a process beside the Gateway, which ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import psutil
+import pytest
+
+from serve_app.core.errors import MalformedBodyError, NotReadyError
+from serve_app.core.features import PURCHASE_FEATURES
+from serve_app.http.parsing_process import ParsingProcess
+from serve_app.http.table_formats import parse_json
+
+pytestmark = pytest.mark.unit
+BODY = b'{"dataframe_records":[{"price":5.0,"hour":1,"day_of_week":1,"is_weekend":0},{"price":"x","hour":1}]}'
+
+
+def test_it_gives_what_the_parser_gives_errors_too_and_survives_its_own_death():
+    process = ParsingProcess()
+
+    async def use():
+        parsed = await process.run(parse_json, BODY, PURCHASE_FEATURES)
+        here = parse_json(BODY, PURCHASE_FEATURES)
+        assert parsed.batch.equals(here.batch)
+        assert parsed.errors == here.errors
+        with pytest.raises(MalformedBodyError, match="not valid JSON"):
+            await process.run(parse_json, b"{", PURCHASE_FEATURES)
+        pid = await process.run(os.getpid)
+        assert pid != os.getpid()
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(NotReadyError, match="died"):
+            await process.run(os.getpid)
+        assert await process.run(os.getpid) != pid
+
+    try:
+        asyncio.run(use())
+    finally:
+        process.close()
+    _, alive = psutil.wait_procs([c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())], 10)
+    assert not alive
