@@ -98,7 +98,11 @@ def dump(document: dict, path: Path, way: str) -> Path:
     ("native", "unknown", "way"),
     [(True, True, "joblib"), (True, False, "zlib"), (False, True, "pickle2"), (False, False, "pickle5")],
 )
-def test_an_imported_model_scores_as_the_original_on_ten_thousand_rows(native, unknown, way, home, report, tmp_path):
+def test_an_imported_model_scores_as_the_original_on_ten_thousand_rows(
+    native, unknown, way, request, home, report, tmp_path
+):
+    if way != "joblib":
+        request.getfixturevalue("quickly")
     deployed = train_deployed(native=native, unknown=unknown, scaler_note={"any": [1, 2.5, None]})
     said = report(dump(deployed.document, tmp_path / "deployed_model.pkl", way))
     assert (said["name"], said["version"], said["aliases"]) == ("purchase", 1, ["champion"])
@@ -122,6 +126,7 @@ def test_an_imported_model_scores_as_the_original_on_ten_thousand_rows(native, u
     np.testing.assert_allclose(score(package, to_batch(rows)), deployed.scores(rows), rtol=0, atol=1e-12)
 
 
+@pytest.mark.usefixtures("quickly")
 @pytest.mark.parametrize(("task", "suffix"), [("binary", "cbm"), ("multiclass", "json"), ("regression", "cbm")])
 def test_a_bare_model_scores_as_the_original_on_ten_thousand_rows(task, suffix, home, report, tmp_path):
     original = train_original(task, "native_string", "mixed")
@@ -372,7 +377,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_a_clear_error_and_registers_nothing(name, run, home, tmp_path):
+def test_bad_input_is_a_clear_error_and_registers_nothing(name, request, run, home, tmp_path):
+    if "cut short" not in name:
+        request.getfixturevalue("quickly")
     write, words = BAD[name]
     folder = tmp_path / "input"
     folder.mkdir()
