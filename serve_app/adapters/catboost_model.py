@@ -30,9 +30,9 @@ against 740, 64 rows 0.39 ms against 1.0, 1,024 rows 3.4 ms against 3.3, 20,000 
 ADDITIVITY_TOLERANCE: Final = 1e-6
 """Largest difference of a row's SHAP values from its raw score (CatBoost's own is below 1e-12)."""
 EAGER_ROWS: Final = 16
-"""From this many explained rows on, a model's SHAP tables are built: 0.3 s for 1,000 trees, once, and then
-0.3 ms for a row and 6 ms for 64. Until then CatBoost explains row by row, 19 ms each; its own
-pre-calculation takes 1.5 s in every call. Measured by `python -m benchmarks.explain`."""
+"""From this many explained rows on, a model's SHAP tables are built: 0.25 s for 1,000 trees, once, and then
+0.3 ms for a row and 2.5 ms for 64. Until then CatBoost explains row by row, 17 ms each; its own
+pre-calculation takes 1.0 s in every call. Measured by `python -m benchmarks.models`."""
 
 
 class CatBoostScorer:

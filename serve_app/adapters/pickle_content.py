@@ -21,10 +21,11 @@ from serve_app.adapters.pickle_vm import (
     WRAPPERS,
     MalformedError,
     Record,
+    RefusedError,
     dtype_code,
 )
 
-MAX_NODES: Final = 2_000_000
+MAX_NODES: Final = 1_000_000
 """Values that the content may unfold to: shared parts of a pickle can unfold without end."""
 MAX_DEPTH: Final = 50
 _FORMATS: Final = {"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q",
@@ -56,7 +57,18 @@ def read_content(value: Any) -> Content:
     ------
     MalformedError
         There is no CatBoost model in it, or a part is not of the form it should have.
+    RefusedError
+        An array of a kind that nobody needs here.
     """
+    try:
+        return _interpret(value)
+    except (MalformedError, RefusedError, MemoryError):
+        raise
+    except Exception as exc:
+        raise MalformedError(f"a part is damaged: {type(exc).__name__}: {str(exc)[:200]}") from exc
+
+
+def _interpret(value: Any) -> Content:
     if _is(value, MODELS):
         value = {"model": value}
     if type(value) is not dict:

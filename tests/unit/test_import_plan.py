@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.errors import InvalidDataError
@@ -279,3 +281,19 @@ def test_many_splits_are_thinned_evenly():
     values = np.sort(rows.column("x").to_numpy())
     assert len(values) == 1_024
     assert np.diff(values).max() < 10
+
+
+def test_the_schema_of_the_documentation_is_one():
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+    schema = parse_schema(yaml.safe_load(text))
+    names = ("weight", "legs", "city", "colour")
+    plan = plan_import(facts(names, (2,)), {}, schema)
+    FeatureEncoder(plan.features, plan.vocabularies)
+    assert [(f.kind, f.form) for f in plan.features] == [
+        ("numeric", "code"), ("numeric", "code"), ("categorical", "native_string"), ("categorical", "code"),
+    ]  # fmt: skip
+    assert plan.features[1].fill == 4
+    assert plan.features[3].unseen_class == "white"
+    for key in ("kind", "form", "unit", "minimum", "on_null", "on_unseen"):
+        assert f"`{key}`" in page

@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from catboost import CatBoostClassifier
 
+from serve_app.adapters import model_file
 from serve_app.adapters.catboost_model import CatBoostScorer
+from serve_app.adapters.model_trial import try_model
 from serve_app.adapters.package_dir import FILES, MANIFEST, load_package
 from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.cli import main
@@ -58,6 +60,17 @@ def report(run):
     return call
 
 
+@pytest.fixture
+def quickly(monkeypatch):
+    """Try models in this process: a second saved for each import of a test that is about something else."""
+
+    def try_here(model, path, limits):
+        try_model(model)
+        return {"resource limits": "in force"}
+
+    monkeypatch.setattr(model_file, "_try_model", try_here)
+
+
 @pytest.fixture(scope="module")
 def deployed():
     return train_deployed()
@@ -85,7 +98,11 @@ def dump(document: dict, path: Path, way: str) -> Path:
     ("native", "unknown", "way"),
     [(True, True, "joblib"), (True, False, "zlib"), (False, True, "pickle2"), (False, False, "pickle5")],
 )
-def test_an_imported_model_scores_as_the_original_on_ten_thousand_rows(native, unknown, way, home, report, tmp_path):
+def test_an_imported_model_scores_as_the_original_on_ten_thousand_rows(
+    native, unknown, way, request, home, report, tmp_path
+):
+    if way != "joblib":
+        request.getfixturevalue("quickly")
     deployed = train_deployed(native=native, unknown=unknown, scaler_note={"any": [1, 2.5, None]})
     said = report(dump(deployed.document, tmp_path / "deployed_model.pkl", way))
     assert (said["name"], said["version"], said["aliases"]) == ("purchase", 1, ["champion"])
@@ -109,6 +126,7 @@ def test_an_imported_model_scores_as_the_original_on_ten_thousand_rows(native, u
     np.testing.assert_allclose(score(package, to_batch(rows)), deployed.scores(rows), rtol=0, atol=1e-12)
 
 
+@pytest.mark.usefixtures("quickly")
 @pytest.mark.parametrize(("task", "suffix"), [("binary", "cbm"), ("multiclass", "json"), ("regression", "cbm")])
 def test_a_bare_model_scores_as_the_original_on_ten_thousand_rows(task, suffix, home, report, tmp_path):
     original = train_original(task, "native_string", "mixed")
@@ -134,6 +152,7 @@ def write_schema(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_sample_makes_the_reference_profile_and_golden_rows(home, report, tmp_path):
     original = train_original("multiclass", "native_string")
     original.model.save_model(str(tmp_path / "m.cbm"))
@@ -157,6 +176,7 @@ def test_a_sample_makes_the_reference_profile_and_golden_rows(home, report, tmp_
     assert package.manifest.training["sample"]["n_rejected"] == 1
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_csv_sample_keeps_labels_as_text(home, report, tmp_path):
     x = pd.DataFrame({"code": [f"0{i % 5}" for i in range(300)], "n": np.arange(300.0)})
     model = CatBoostClassifier(iterations=5, verbose=0, allow_writing_files=False)
@@ -187,6 +207,7 @@ def test_without_a_sample_the_report_says_what_is_missing_and_how_to_supply_it(h
     assert "golden rows reproduced" in out
 
 
+@pytest.mark.usefixtures("quickly")
 def test_the_first_version_becomes_champion_and_the_next_only_what_it_is_told(home, report, tmp_path, deployed):
     path = dump(deployed.document, tmp_path / "deployed_model.pkl", "joblib")
     report(path, "--name", "shop")
@@ -200,6 +221,7 @@ def test_the_first_version_becomes_champion_and_the_next_only_what_it_is_told(ho
     assert (manifest.thresholds.medium, manifest.thresholds.high) == (0.2, 0.3)
 
 
+@pytest.mark.usefixtures("quickly")
 def test_an_exported_pickle_is_what_ordinary_code_can_use(home, run, report, tmp_path, deployed):
     report(dump(deployed.document, tmp_path / "deployed_model.pkl", "joblib"))
     target = tmp_path / "again.pkl"
@@ -221,6 +243,7 @@ def test_an_exported_pickle_is_what_ordinary_code_can_use(home, run, report, tmp
     np.testing.assert_allclose(score(load(home, "purchase", 2), to_batch(rows)), found, rtol=0, atol=1e-12)
 
 
+@pytest.mark.usefixtures("quickly")
 def test_an_exported_cbm_is_the_package_s_model(home, run, report, tmp_path, deployed):
     report(dump(deployed.document, tmp_path / "deployed_model.pkl", "joblib"))
     for suffix in ("cbm", "json"):
@@ -238,6 +261,7 @@ def test_an_exported_cbm_is_the_package_s_model(home, run, report, tmp_path, dep
         assert not target.exists()
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_pickle_of_an_older_scikit_learn_is_read(home, report, tmp_path, deployed):
     data = pickle.dumps(deployed.document, protocol=2)
     assert b"csklearn.preprocessing._label\n" in data
@@ -248,6 +272,7 @@ def test_a_pickle_of_an_older_scikit_learn_is_read(home, report, tmp_path, deplo
     assert load(home, "purchase").vocabularies["brand"][-1] == UNKNOWN_CLASS
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_pickled_model_without_a_dict_is_read(home, report, tmp_path):
     original = train_original("regression", "code")
     joblib.dump(original.model, tmp_path / "m.joblib")
@@ -256,6 +281,7 @@ def test_a_pickled_model_without_a_dict_is_read(home, report, tmp_path):
     assert load(home, "bare").manifest.task == "regression"
 
 
+@pytest.mark.usefixtures("quickly")
 def test_verify_finds_any_flipped_byte(home, run, report, tmp_path):
     deployed = train_deployed(n_trees=3)
     report(dump(deployed.document, tmp_path / "deployed_model.pkl", "joblib"))
@@ -351,7 +377,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_a_clear_error_and_registers_nothing(name, run, home, tmp_path):
+def test_bad_input_is_a_clear_error_and_registers_nothing(name, request, run, home, tmp_path):
+    if "cut short" not in name:
+        request.getfixturevalue("quickly")
     write, words = BAD[name]
     folder = tmp_path / "input"
     folder.mkdir()
@@ -362,6 +390,7 @@ def test_bad_input_is_a_clear_error_and_registers_nothing(name, run, home, tmp_p
     assert DirectoryRegistry(home / "registry").names() == []
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_vocabulary_that_lacks_classes_can_be_imported_when_told_to(home, report, tmp_path):
     path = lacking("native")(tmp_path)
     said = report(path, "--allow", "missing-classes")
@@ -390,6 +419,7 @@ def write_text(tmp_path: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_registry_that_cannot_be_written_to_is_said(run, monkeypatch, tmp_path, deployed):
     monkeypatch.setenv("SCORECAT_REGISTRY", "/proc/self/registry")  # nobody can write there
     path = dump(deployed.document, tmp_path / "m.pkl", "joblib")
@@ -411,6 +441,7 @@ def test_a_registry_that_cannot_be_written_to_is_said(run, monkeypatch, tmp_path
         (lambda p: None, "is not there"),
     ],
 )
+@pytest.mark.usefixtures("quickly")
 def test_a_sample_that_cannot_be_used_is_said(write, words, run, home, tmp_path, deployed):
     path = dump(deployed.document, tmp_path / "m.pkl", "joblib")
     sample = tmp_path / "rows.parquet"
@@ -421,6 +452,7 @@ def test_a_sample_that_cannot_be_used_is_said(write, words, run, home, tmp_path,
     assert DirectoryRegistry(home / "registry").names() == []
 
 
+@pytest.mark.usefixtures("quickly")
 def test_names_come_from_the_schema_or_the_file_or_must_be_given(home, run, report, tmp_path):
     original = train_original("binary", "code", n_trees=3)
     original.model.save_model(str(tmp_path / "m.cbm"))
