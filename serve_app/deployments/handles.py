@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import grpc  # type: ignore[import-untyped]
 import numpy as np
@@ -29,7 +29,7 @@ from ray.serve.exceptions import (
 from serve_app.core.encoding import EncodedBatch
 from serve_app.core.errors import InvariantError, OverloadedError, ReplicaLostError, ScorecatError
 from serve_app.core.outputs import Extra
-from serve_app.deployments.parcels import PackedBatch, discard, pack
+from serve_app.deployments.parcels import PackedBatch, pack, remove, reserve
 from serve_app.service.ports import EncodedRows
 
 LOST = (
@@ -43,6 +43,10 @@ LOST = (
     TaskCancelledError,
 )
 """What Ray raises when the replica that had the call is gone."""
+
+
+TABLE_ROWS: Final = 512
+"""From here on files are reserved for a call's rows and answer; fewer rows are hardly ever large."""
 
 
 def version_app(name: str, version: int) -> str:
@@ -98,14 +102,18 @@ class EncoderHandle:
 
     async def encode_rows(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedRows:
         """Encode a batch on one of the replicas; a large matrix stays in shared memory."""
-        packed = pack(PackedBatch.of(batch))
+        asked, answer = (reserve(), reserve()) if batch.num_rows >= TABLE_ROWS else (None, None)
         try:
-            for_model, rows, errors = await self._encode_rows.call(timeout_s, packed)
+            packed = pack(PackedBatch.of(batch), asked)
+            for_model, rows, errors = await self._encode_rows.call(timeout_s, packed, answer)
+        except BaseException:
+            remove(answer)
+            raise
         finally:
-            discard(packed)
+            remove(asked)
         if rows is None:
             rows = np.arange(batch.num_rows, dtype=np.int64)
-        return EncodedRows(for_model, rows, errors, lambda: discard(for_model))
+        return EncodedRows(for_model, rows, errors, lambda: remove(answer))
 
 
 class ModelHandle:

@@ -5,8 +5,9 @@ in memory takes one copy, and a matrix that only the next replica reads never vi
 
 `pack` returns what it was given when it is small, when there is no folder for parcels (a cluster of
 several machines sets none), or when the memory is full: the call then carries the value itself.
-Who asked for a call owns its parcels, the answer's too, and discards them when the request is done, so a call
-can be tried again. What a killed process left behind is swept by `sweep`, and by `scorecat down`.
+Who asked for a call owns its parcels: it makes the file for the answer too (`reserve`), and removes both when
+the request is done or given up, so a call can be tried again, and one that answers too late writes nowhere.
+What a killed process left behind is swept by `sweep`, and by `scorecat down`.
 """
 
 from __future__ import annotations
@@ -71,27 +72,39 @@ class Parcel:
             at += _padded(size)
         return pickle.loads(self.head, buffers=views)  # noqa: S301 - written by a replica of our own
 
-    def discard(self) -> None:
-        """Remove the file; views that are open stay valid."""
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)  # noqa: PTH108 - a Path costs more than the call
 
-
-def pack(value: Any) -> Any:
-    """Return `value` as a `Parcel` when its buffers are large and there is a folder, else as it is."""
+def reserve() -> str | None:
+    """Return the path of a new empty file for a parcel, None when there can be none."""
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
+        return None
+    path = f"{folder}/{uuid.uuid4().hex}"
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except OSError:
+        return None
+    return path
+
+
+def remove(path: str | None) -> None:
+    """Remove a parcel's file; views that are open stay valid."""
+    if path is not None:
+        with contextlib.suppress(OSError):
+            os.unlink(path)  # noqa: PTH108 - a Path costs more than the call
+
+
+def pack(value: Any, path: str | None) -> Any:
+    """Return `value` as a `Parcel` in the reserved file `path` when its buffers are large, else as it is."""
+    if path is None:
         return value
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     views = [buffer.raw() for buffer in buffers]
     if sum(view.nbytes for view in views) < MIN_BYTES:
         return value
-    path = f"{folder}/{uuid.uuid4().hex}"
     try:
         _write(path, views)
-    except OSError:  # the memory is full, or the folder was removed
-        Parcel(path, b"", ()).discard()
+    except OSError:  # the memory is full, or the caller has given up and removed the file
         return value
     return Parcel(path, head, tuple(view.nbytes for view in views))
 
@@ -99,12 +112,6 @@ def pack(value: Any) -> Any:
 def unpack(value: Any) -> Any:
     """Return what `pack` was given."""
     return value.open() if isinstance(value, Parcel) else value
-
-
-def discard(value: Any) -> None:
-    """Remove the file behind `value` if it is a `Parcel`."""
-    if isinstance(value, Parcel):
-        value.discard()
 
 
 def sweep() -> int:
@@ -153,7 +160,7 @@ def _write(path: str, views: list[memoryview]) -> None:
     pieces: list[memoryview | bytes] = []
     for view in views:
         pieces += [view, bytes(_padded(view.nbytes) - view.nbytes)]
-    with open(path, "xb", buffering=0) as file:  # noqa: PTH123 - as above
+    with open(path, "r+b", buffering=0) as file:  # noqa: PTH123 - as above; never creates the file
         expected = sum(len(piece) for piece in pieces)
         if os.writev(file.fileno(), pieces) != expected:
             raise OSError("the shared memory is full")

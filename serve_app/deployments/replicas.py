@@ -53,11 +53,14 @@ class Encoder:
         return await self._run(packed)
 
     async def encode_rows(
-        self, packed: PackedBatch | Parcel
+        self, packed: PackedBatch | Parcel, answer: str | None
     ) -> tuple[ModelRows | Parcel, NDArray[np.int64] | None, tuple[RowError, ...]]:
-        """Encode a batch of a table; return what the model takes, the accepted rows (None for all), and errors."""
+        """Encode a batch of a table; return what the model takes, the accepted rows (None for all), and errors.
+
+        What is large is written to the file `answer`, which the caller reserved and removes.
+        """
         encoded = await self._run(unpack(packed))
-        return pack(encoded.for_model), encoded.rows if encoded.errors else None, encoded.errors
+        return pack(encoded.for_model, answer), encoded.rows if encoded.errors else None, encoded.errors
 
     async def _run(self, packed: PackedBatch) -> EncodedBatch:
         batch = packed.unpack()

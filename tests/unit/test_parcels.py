@@ -19,6 +19,8 @@ from serve_app.deployments.parcels import (
     PackedBatch,
     Parcel,
     pack,
+    remove,
+    reserve,
     sweep,
     unpack,
 )
@@ -39,7 +41,7 @@ def large(order="F"):
 @pytest.mark.parametrize("order", ["F", "C"])
 def test_a_large_array_comes_back_as_it_was_from_another_process_view(folder, order):
     matrix = large(order)
-    parcel = pickle.loads(pickle.dumps(pack(matrix)))
+    parcel = pickle.loads(pickle.dumps(pack(matrix, reserve())))
     assert isinstance(parcel, Parcel)
     found = parcel.open()
     np.testing.assert_array_equal(found, matrix)
@@ -49,44 +51,51 @@ def test_a_large_array_comes_back_as_it_was_from_another_process_view(folder, or
 
 def test_a_small_value_travels_by_itself(folder):
     small = np.zeros(10)
-    assert pack(small) is small
+    assert pack(small, reserve()) is small
     assert unpack(small) is small
-    assert not list(folder.iterdir())
 
 
 def test_without_a_folder_everything_travels_by_itself(monkeypatch):
     monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    assert reserve() is None
     matrix = large()
-    assert pack(matrix) is matrix
+    assert pack(matrix, None) is matrix
+    remove(None)
 
 
-def test_when_the_memory_is_full_the_call_carries_the_value_and_nothing_is_left(folder, monkeypatch):
+def test_when_the_memory_is_full_the_call_carries_the_value(folder, monkeypatch):
     monkeypatch.setattr(parcels.os, "writev", lambda *_: 7)  # a short write is how a full file system says so
     matrix = large()
-    assert pack(matrix) is matrix
-    assert not list(folder.iterdir())
+    assert pack(matrix, reserve()) is matrix
 
 
 def test_a_folder_that_was_removed_does_no_harm(folder):
     folder.rmdir()
-    matrix = large()
-    assert pack(matrix) is matrix
+    assert reserve() is None
     assert sweep() == 0
+
+
+def test_an_answer_that_comes_after_its_caller_gave_up_leaves_no_file(folder):
+    path = reserve()
+    remove(path)
+    matrix = large()
+    assert pack(matrix, path) is matrix
+    assert not list(folder.iterdir())
 
 
 def test_a_view_outlives_the_file_and_a_late_reader_is_told_the_rows_are_gone(folder):
     matrix = large()
-    parcel = pack(matrix)
+    parcel = pack(matrix, reserve())
     view = parcel.open()
-    parcel.discard()
-    parcel.discard()
+    remove(parcel.path)
+    remove(parcel.path)
     np.testing.assert_array_equal(view, matrix)
     with pytest.raises(ReplicaLostError, match="given up"):
         parcel.open()
 
 
 def test_only_parcels_older_than_any_request_are_swept(folder):
-    old, young = pack(large()), pack(large())
+    old, young = pack(large(), reserve()), pack(large(), reserve())
     long_ago = time.time() - MAX_AGE_S - 1
     os.utime(old.path, (long_ago, long_ago))
     assert sweep() == 1
@@ -99,6 +108,6 @@ def test_a_packed_slice_brings_its_own_rows_only_and_equals_the_batch(folder):
     packed = PackedBatch.of(part)
     assert packed.body.size < 2_000
     assert pickle.loads(pickle.dumps(packed, protocol=5)).unpack().equals(part)
-    parcel = pack(PackedBatch.of(whole))
+    parcel = pack(PackedBatch.of(whole), reserve())
     assert isinstance(parcel, Parcel)
     assert parcel.open().unpack().equals(whole)
