@@ -9,7 +9,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from serve_app.core.errors import BadRequestError, MalformedBodyError, PayloadTooLargeError, ScorecatError
+from serve_app.core.errors import (
+    BadRequestError,
+    MalformedBodyError,
+    PayloadTooLargeError,
+    ScorecatError,
+    UnsupportedMediaError,
+)
 from serve_app.http.problems import CONTENT_TYPE, describe_problem, dump_problem
 
 Scope = MutableMapping[str, Any]
@@ -94,7 +100,19 @@ class Exchange:
 
 
 async def read_body(receive: Receive, headers: dict[bytes, bytes], limit_bytes: int) -> bytes:
-    """Read the body; raises PayloadTooLargeError before more than `limit_bytes` are kept."""
+    """Read the body.
+
+    Raises
+    ------
+    PayloadTooLargeError
+        It has more than `limit_bytes`; no more than those were kept.
+    UnsupportedMediaError
+        It comes compressed: its size would be known only after unpacking.
+    MalformedBodyError
+        The connection was closed first.
+    """
+    if headers.get(b"content-encoding", b"").lower() not in {b"", b"identity"}:
+        raise UnsupportedMediaError("send the body without Content-Encoding")
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > limit_bytes:
         raise PayloadTooLargeError(f"the body may have {limit_bytes} bytes, {int(declared)} were announced")

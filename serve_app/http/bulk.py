@@ -9,18 +9,16 @@ from typing import Final, TypeVar
 from starlette.requests import Request
 
 from serve_app.core.errors import BadRequestError, DeadlineExceededError
-from serve_app.core.features import FeatureSpec
 from serve_app.core.outputs import Extra
 from serve_app.http.asgi import LONGEST_TIMEOUT_S, read_body, read_timeout_s
 from serve_app.http.columns import ParsedTable
-from serve_app.http.parsing_process import MIN_BYTES, ParsingProcess
-from serve_app.http.table_formats import parse_arrow, parse_json
+from serve_app.http.parsing_process import ParsingProcess
 from serve_app.service.scoring import Scoring, VersionScorer
 from serve_app.service.table_scoring import TableScorer, TableScores
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 INLINE_TEXT_BYTES: Final = 32 * 1024
-INLINE_BINARY_BYTES: Final = 4 * 1024 * 1024
+INLINE_ARROW_BYTES: Final = 4 * 1024 * 1024
 """Bodies up to these (a millisecond or two to parse) are parsed on the event loop, larger ones in a thread:
 handing over to a thread takes longer than that."""
 
@@ -56,37 +54,48 @@ class Bulk:
         except TimeoutError as exc:
             raise DeadlineExceededError("the body did not arrive before the request's deadline", 1.0) from exc
 
-    async def parse(
+    async def run(
         self,
-        parser: Callable[[bytes, Sequence[FeatureSpec]], ParsedTable],
-        body: bytes,
-        features: Sequence[FeatureSpec],
+        function: Callable[[], T],
+        n_bytes: int,
         deadline_at: float,
-    ) -> ParsedTable:
-        """Run one of `serve_app.http.table_formats.PARSERS` where it disturbs other requests least."""
-        if parser is parse_json and len(body) > MIN_BYTES:
-            return await self.run_apart(deadline_at, parser, body, features)
-        return await self.run(lambda: parser(body, features), len(body), is_binary=parser is parse_arrow)
+        *,
+        inline_bytes: int = INLINE_TEXT_BYTES,
+        apart: bool = False,
+    ) -> T:
+        """Run a parser or writer where it disturbs other requests least, until the deadline.
 
-    async def run_apart(self, deadline_at: float, function: Callable[..., T], *arguments: object) -> T:
-        """Run a module-level function in the process for large JSON, before the deadline."""
+        Parameters
+        ----------
+        function : callable
+            A `functools.partial` of a module-level function when it is to run apart.
+        n_bytes : int
+            How much there is to do.
+        deadline_at : float
+            Event-loop time.
+        inline_bytes : int
+            Up to here it runs on the event loop, beyond in a thread.
+        apart : bool
+            Run it in the process for large JSON.
+        """
+        if n_bytes <= inline_bytes and not apart:
+            return function()
         try:
             async with asyncio.timeout_at(deadline_at):
-                return await self._process.run(function, *arguments)
+                return await (self._process.run(function) if apart else asyncio.to_thread(function))
         except TimeoutError as exc:
-            raise DeadlineExceededError("the body was not parsed before the request's deadline", 1.0) from exc
-
-    @staticmethod
-    async def run(function: Callable[[], T], n_bytes: int, *, is_binary: bool = False) -> T:
-        """Run a parser or writer, in a thread when there is much to do."""
-        limit = INLINE_BINARY_BYTES if is_binary else INLINE_TEXT_BYTES
-        return function() if n_bytes <= limit else await asyncio.to_thread(function)
+            raise DeadlineExceededError("the table was not read or written before the request's deadline", 1.0) from exc
 
     async def score(
         self, scorer: VersionScorer, parsed: ParsedTable, deadline_at: float, extras: Sequence[Extra] = ()
     ) -> TableScores:
         """Score a parsed table."""
         return await self._tables.score(scorer, parsed.batch, deadline_at, parsed.errors, extras)
+
+
+def inline_bytes(is_arrow: bool) -> int:  # noqa: FBT001 - the one thing that is asked
+    """Return up to which size a body is read or written on the event loop."""
+    return INLINE_ARROW_BYTES if is_arrow else INLINE_TEXT_BYTES
 
 
 def parse_content_length(value: str | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -9,7 +10,8 @@ from fastapi import APIRouter, Request, Response
 from serve_app import __version__
 from serve_app.core.errors import FieldError, InvalidRowError, NotAcceptableError
 from serve_app.core.features import PURCHASE_FEATURES
-from serve_app.http.bulk import Bulk
+from serve_app.http.bulk import Bulk, inline_bytes
+from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.schemas import EXAMPLE_REQUEST, Health, Predictions
 from serve_app.http.table_formats import (
@@ -21,6 +23,8 @@ from serve_app.http.table_formats import (
     PARQUET,
     choose_parser,
     describe_row_error,
+    parse_arrow,
+    parse_json,
 )
 from serve_app.service.table_scoring import TableScores
 
@@ -85,11 +89,18 @@ def create_router(bulk: Bulk) -> APIRouter:
         parser = choose_parser(request.headers.get("content-type", ""))
         scorer = bulk.scoring.live
         body = await bulk.read(request, deadline_at)
-        parsed = await bulk.parse(parser, body, scorer.manifest.features, deadline_at)
+        parsed = await bulk.run(
+            partial(parser, body, scorer.manifest.features),
+            len(body),
+            deadline_at,
+            inline_bytes=inline_bytes(parser is parse_arrow),
+            apart=parser is parse_json and len(body) > MIN_BYTES,
+        )
         scores = await bulk.score(scorer, parsed, deadline_at, ("raw",) if output == "raw" else ())
         refuse_if_all_rejected(scores)
         n_bytes = scores.predictions.nbytes
-        answer = await bulk.run(lambda: DUMPERS[media](scores, output), n_bytes, is_binary=media == ARROW)
+        dump = partial(DUMPERS[media], scores, output)
+        answer = await bulk.run(dump, n_bytes, deadline_at, inline_bytes=inline_bytes(media == ARROW))
         headers = {"X-Model-Version": str(scores.version), "X-Route-Reason": scores.reason}
         return Response(answer, 200, headers, media_type=media)
 

@@ -90,7 +90,7 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
         response_model=InferResponse,
         responses={
             200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
-            **document_problems(400, 404, 413, 422, 500, 503, 504),
+            **document_problems(400, 404, 413, 415, 422, 500, 503, 504),
         },
         openapi_extra={"requestBody": _BODY},
     )
@@ -105,16 +105,14 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
         length = parse_content_length(request.headers.get(HEADER_LENGTH))
         scorer = _find(bulk.scoring, model, version)
         body = await bulk.read(request, deadline_at)
-        features = scorer.manifest.features
-        if (len(body) if length is None else length) > MIN_BYTES:
-            asked = await bulk.run_apart(deadline_at, parse_infer, body, length, features)
-        else:
-            asked = await bulk.run(lambda: parse_infer(body, length, features), len(body))
+        is_large_json = (len(body) if length is None else length) > MIN_BYTES
+        parse = partial(parse_infer, body, length, scorer.manifest.features)
+        asked = await bulk.run(parse, len(body), deadline_at, apart=is_large_json)
         wanted = _choose_outputs(asked, scorer.manifest)
         extras = [extra for extra in EXTRAS if extra in dict(wanted)]
         scores = await bulk.score(scorer, asked.table, deadline_at, extras)
         refuse_if_all_rejected(scores)
-        return await bulk.run(lambda: _answer(model, asked, wanted, scores), 24 * scores.n_rows)
+        return await bulk.run(lambda: _answer(model, asked, wanted, scores), 24 * scores.n_rows, deadline_at)
 
 
 def _find(scoring: Scoring, model: str, version: str | None) -> VersionScorer:

@@ -33,16 +33,26 @@ class ParsingProcess:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parsing")
         self._process: BaseProcess | None = None
         self._pipe: Connection[Any, Any] | None = None
+        self._running: Callable[..., Any] | None = None
 
-    async def run(self, function: Callable[..., T], *arguments: object) -> T:
-        """Return ``function(*arguments)``; everything travels by pickle.
+    async def run(self, function: Callable[[], T]) -> T:
+        """Return ``function()``; it and what it returns travel by pickle.
+
+        When the caller gives up, a call that waits is dropped, and the process of one that is under way is
+        ended: nobody else waits for what nobody wants.
 
         Raises
         ------
         NotReadyError
             The process died under it; the next call starts another.
         """
-        found: T = await asyncio.get_running_loop().run_in_executor(self._thread, self._call, function, arguments)
+        try:
+            found: T = await asyncio.get_running_loop().run_in_executor(self._thread, self._call, function)
+        except asyncio.CancelledError:
+            process = self._process
+            if self._running is function and process is not None:
+                process.kill()
+            raise
         return found
 
     def close(self) -> None:
@@ -50,16 +60,19 @@ class ParsingProcess:
         self._thread.submit(self._end).result()
         self._thread.shutdown()
 
-    def _call(self, function: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
+    def _call(self, function: Callable[[], Any]) -> Any:
         if self._pipe is None:
             self._start()
+        self._running = function
         try:
             assert self._pipe is not None
-            self._pipe.send((function, arguments))
+            self._pipe.send(function)
             is_value, value = self._pipe.recv()
         except (EOFError, OSError) as exc:
             self._end()
             raise NotReadyError("the process that parses large bodies died; try again", 1.0) from exc
+        finally:
+            self._running = None
         if is_value:
             return value
         raise value
@@ -86,11 +99,11 @@ def _serve(pipe: Connection[Any, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
-            function, arguments = pipe.recv()
+            function = pipe.recv()
         except (EOFError, OSError):
             return
         try:
-            answer = True, function(*arguments)
+            answer = True, function()
         except ScorecatError as exc:
             answer = False, exc
         except Exception as exc:  # noqa: BLE001 - whatever it is, the caller must hear of it

@@ -148,8 +148,6 @@ def _check_media(headers: dict[bytes, bytes]) -> None:
         raise UnsupportedMediaError(f"send application/json, not {media.decode('latin-1') or 'nothing'}")
     if b"charset" in parameters and b"utf-8" not in parameters and b"utf8" not in parameters:
         raise UnsupportedMediaError("send JSON as UTF-8")
-    if headers.get(b"content-encoding", b"").lower() not in {b"", b"identity"}:
-        raise UnsupportedMediaError("send the body without Content-Encoding")
 
 
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}

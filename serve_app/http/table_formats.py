@@ -136,6 +136,7 @@ def parse_csv(body: bytes, features: Features) -> ParsedTable:
 
 
 def _read_csv(body: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
+    check_shape(0, body.partition(b"\n")[0].count(b",") + 1)  # before a million columns are made
     table = pacsv.read_csv(
         io.BytesIO(body),
         read_options=pacsv.ReadOptions(use_threads=False, block_size=max(len(body), 1) + 1),
@@ -148,10 +149,16 @@ def _read_csv(body: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
 def _cell(text: str | None) -> float | str | None:
     if text is None:
         return None
+    if text in _BOOLEANS:
+        return _BOOLEANS[text]
     try:
         return float(text)
     except ValueError:
         return text
+
+
+_BOOLEANS: Final = {"True": 1.0, "true": 1.0, "False": 0.0, "false": 0.0}
+"""As pandas and JSON write them."""
 
 
 def parse_arrow(body: bytes, features: Features) -> ParsedTable:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
+from functools import partial
 
 import psutil
 import pytest
@@ -22,12 +24,12 @@ def test_it_gives_what_the_parser_gives_errors_too_and_survives_its_own_death():
     process = ParsingProcess()
 
     async def use():
-        parsed = await process.run(parse_json, BODY, PURCHASE_FEATURES)
+        parsed = await process.run(partial(parse_json, BODY, PURCHASE_FEATURES))
         here = parse_json(BODY, PURCHASE_FEATURES)
         assert parsed.batch.equals(here.batch)
         assert parsed.errors == here.errors
         with pytest.raises(MalformedBodyError, match="not valid JSON"):
-            await process.run(parse_json, b"{", PURCHASE_FEATURES)
+            await process.run(partial(parse_json, b"{", PURCHASE_FEATURES))
         pid = await process.run(os.getpid)
         assert pid != os.getpid()
         os.kill(pid, signal.SIGKILL)
@@ -41,3 +43,21 @@ def test_it_gives_what_the_parser_gives_errors_too_and_survives_its_own_death():
         process.close()
     _, alive = psutil.wait_procs([c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())], 10)
     assert not alive
+
+
+def test_a_call_that_is_given_up_holds_up_nobody():
+    process = ParsingProcess()
+
+    async def use():
+        await process.run(os.getpid)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await process.run(partial(time.sleep, 60))
+        started_s = time.perf_counter()
+        assert await process.run(os.getpid)
+        assert time.perf_counter() - started_s < 30  # a new process was started; the old one would sleep for a minute
+
+    try:
+        asyncio.run(use())
+    finally:
+        process.close()
