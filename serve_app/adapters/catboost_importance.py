@@ -9,12 +9,12 @@ from typing import Any
 from catboost import CatBoost, CatBoostError
 
 from serve_app.core.errors import PackageError
-from serve_app.service.model_facts import ModelFacts
+from serve_app.service.global_figures import GlobalFigures
 
 _KINDS = {"FeatureImportance": "importance", "Interaction": "interactions"}
 
 
-def load_facts(path: Path, names: Sequence[str], *, n_interactions: int = 10) -> ModelFacts:
+def load_facts(path: Path, names: Sequence[str], *, n_interactions: int = 10) -> GlobalFigures:
     """Read a model file's global figures.
 
     Parameters
@@ -47,7 +47,7 @@ def load_facts(path: Path, names: Sequence[str], *, n_interactions: int = 10) ->
     values, pairs = (_figures(model, kind, missing) for kind in _KINDS)
     importance = [(name, float(value)) for name, value in zip(names, values, strict=False)]
     interactions = [(names[int(a)], names[int(b)], float(strength)) for a, b, strength in pairs[:n_interactions]]
-    return ModelFacts(
+    return GlobalFigures(
         int(model.tree_count_),
         tuple(sorted(importance, key=lambda pair: -pair[1])),
         tuple(interactions),

@@ -189,17 +189,6 @@ class CatBoostScorer:
         except CatBoostError as exc:
             raise InvalidDataError(f"CatBoost cannot explain this model: {exc}") from exc
 
-    def importance(self, kind: str = "PredictionValuesChange") -> dict[str, float]:
-        """Return each feature's importance in per cent of all, in the model's order."""
-        values = self._ask_catboost(type=kind)
-        return dict(zip(self.facts.feature_names, map(float, values), strict=True))
-
-    def interactions(self, n: int = 10) -> list[tuple[str, str, float]]:
-        """Return the n pairs of features that act together most strongly, with their share in per cent."""
-        names = self.facts.feature_names
-        pairs = self._ask_catboost(type="Interaction")
-        return [(names[int(i)], names[int(j)], float(strength)) for i, j, strength in pairs[:n]]
-
     def save(self, path: Path) -> None:
         """Write the model as a native ``.cbm`` file."""
         self.model.save_model(str(path), format="cbm")

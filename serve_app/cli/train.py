@@ -21,7 +21,7 @@ from serve_app.cli.registry import open_settings_registry
 from serve_app.core.errors import BadRequestError
 from serve_app.core.manifest import Manifest
 from serve_app.service.event_partitions import EventSource
-from serve_app.service.model_facts import ModelFacts
+from serve_app.service.global_figures import GlobalFigures
 from serve_app.service.ports import CHAMPION, Registry
 from serve_app.service.training_options import (
     DEFAULT_PARAMS,
@@ -52,7 +52,7 @@ class Trained:
 
     manifest: Manifest
     version: int | None
-    facts: ModelFacts
+    facts: GlobalFigures
 
 
 def train(

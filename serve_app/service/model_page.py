@@ -8,18 +8,18 @@ from typing import Any
 
 from serve_app.core.manifest import Manifest
 from serve_app.service import model_sections as sections
-from serve_app.service.model_facts import ModelFacts
+from serve_app.service.global_figures import GlobalFigures
 from serve_app.service.model_sections import interval, number
 
 
-def render_model_page(manifest: Manifest, facts: ModelFacts | None = None, *, plot: str | None = None) -> str:
+def render_model_page(manifest: Manifest, facts: GlobalFigures | None = None, *, plot: str | None = None) -> str:
     """Return the page as Markdown.
 
     Parameters
     ----------
     manifest : Manifest
         An imported model has no metrics and gets a page that says so.
-    facts : ModelFacts, optional
+    facts : GlobalFigures, optional
         What the model file says of itself; without it the page has no importance.
     plot : str, optional
         Address of the calibration and precision-recall plot.

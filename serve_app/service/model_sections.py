@@ -9,7 +9,7 @@ from serve_app.core.encoding import describe_rule
 from serve_app.core.features import FeatureSpec
 from serve_app.core.manifest import Manifest
 from serve_app.core.profile import SCORE
-from serve_app.service.model_facts import ModelFacts
+from serve_app.service.global_figures import GlobalFigures
 
 TITLES: Final[Mapping[str, str]] = {
     "roc_auc": "ROC-AUC",
@@ -30,7 +30,7 @@ _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _DRIFT_ROWS: Final = 10
 
 
-def lineage(manifest: Manifest, facts: ModelFacts | None) -> list[str]:
+def lineage(manifest: Manifest, facts: GlobalFigures | None) -> list[str]:
     """Return where the package comes from."""
     training = manifest.training
     source = training.get("imported_from")
@@ -67,7 +67,7 @@ def describe_null(spec: FeatureSpec) -> str:
     return {"reject": "is refused", "nan": "stays missing"}[spec.on_null]
 
 
-def importance(facts: ModelFacts | None) -> list[str]:
+def importance(facts: GlobalFigures | None) -> list[str]:
     """Return global importance as a bar chart, and the strongest interactions."""
     if facts is None:
         return []

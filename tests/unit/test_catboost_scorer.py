@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 from catboost import CatBoost, CatBoostClassifier, CatBoostRegressor, Pool
 
+from serve_app.adapters.catboost_importance import load_facts
 from serve_app.adapters.catboost_model import EAGER_ROWS, OBJECT_ROWS, CatBoostScorer
 from serve_app.adapters.catboost_trees import build_shap_tables
-from serve_app.adapters.package_dir import load_package, load_parts
+from serve_app.adapters.package_dir import MODEL, load_package, load_parts
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.errors import GoldenMismatchError, InvalidDataError, InvariantError, PackageError
 from serve_app.core.features import FeatureSpec
@@ -95,14 +96,15 @@ def test_explanations_are_catboosts_own(original, scorer):
     np.testing.assert_allclose(scorer.explain(*encode(original, rows)), expected, rtol=0, atol=1e-12)
 
 
-def test_importance_and_interactions_name_the_features(original, scorer):
-    importance = scorer.importance()
-    assert list(importance) == [spec.name for spec in original.features]
+def test_importance_and_interactions_name_the_features(original, tmp_path):
+    manifest = make_kind_package(tmp_path / "p", original)
+    figures = load_facts(tmp_path / "p" / MODEL, manifest.feature_names, n_interactions=3)
+    importance = dict(figures.importance)
+    assert set(importance) == set(manifest.feature_names)
     assert sum(importance.values()) == pytest.approx(100)
-    assert max(importance, key=lambda name: importance[name]) == "weight"
-    pairs = scorer.interactions(3)
-    assert 1 <= len(pairs) <= 3
-    assert all({one, other} <= set(importance) and share > 0 for one, other, share in pairs)
+    assert figures.importance[0][0] == "weight"
+    assert 1 <= len(figures.interactions) <= 3
+    assert all({one, other} <= set(importance) and share > 0 for one, other, share in figures.interactions)
 
 
 def test_a_package_of_any_kind_proves_its_golden_rows_after_it_was_read_from_disk(original, tmp_path):

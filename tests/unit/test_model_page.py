@@ -16,13 +16,13 @@ from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.cli import main
 from serve_app.core.errors import PackageError
 from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, FeatureSpec
-from serve_app.service.model_facts import ModelFacts
+from serve_app.service.global_figures import GlobalFigures
 from serve_app.service.model_page import render_model_page
 from serve_app.service.model_sections import bar, describe_null
 
 pytestmark = pytest.mark.unit
 
-FACTS = ModelFacts(12, (("price", 60.0), ("hour", 39.99), ("brand", 0.01)), (("price", "brand", 7.5),))
+FACTS = GlobalFigures(12, (("price", 60.0), ("hour", 39.99), ("brand", 0.01)), (("price", "brand", 7.5),))
 
 
 def test_importance_is_the_models_own_and_adds_up(package_dir):

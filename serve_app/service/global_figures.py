@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFacts:
+class GlobalFigures:
     """Global figures of a model.
 
     Attributes
