@@ -15,7 +15,7 @@ Extra = Literal["raw", "shap"]
 """What the model computes only when it is asked to."""
 EXTRAS: Final[tuple[Extra, ...]] = ("raw", "shap")
 MAX_EXPLAINED_ROWS: Final = 1000
-"""Rows of one request that may be explained: about 2 s of CPU for a model of 1,000 trees."""
+"""Rows of one request that may be explained: their answer has as many values as features, and one, for each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ class CatBoostModel:
         loaded = load_package(Path(package), partial(CatBoostScorer.load, thread_count=thread_count))
         prove_model(loaded)
         self._model = loaded.model
+        self._model.prepare_explanations()
         # A table comes alone more often than not, and then a core beside this one is idle.
         self._n_threads = min(2, os.cpu_count() or 1)
         self._threads = ThreadPoolExecutor(self._n_threads, thread_name_prefix="predict")

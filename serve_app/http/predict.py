@@ -127,12 +127,12 @@ async def _explain(
 ) -> dict[str, Any]:
     try:
         async with asyncio.timeout_at(deadline_at):
-            shap, raw = await scorer.explain(values, deadline_at)
+            shap = await scorer.explain(values, deadline_at)
     except TimeoutError as exc:
         raise DeadlineExceededError("the explanation was not ready before the request's deadline", 1.0) from exc
     reasons = choose_reasons(scorer.manifest.feature_names, shap)
     return {
-        "raw_score": raw,
+        "raw_score": float(shap.sum()),
         "bias": float(shap[-1]),
         "reasons": [
             {"feature": r.feature, "value": features[r.feature]["value"], "contribution": r.contribution}

@@ -45,6 +45,10 @@ class Model(Protocol):
         """Return SHAP values with a last axis of n_features + 1, the bias at its end."""
         ...
 
+    def prepare_explanations(self) -> None:
+        """Build once what makes `explain` fast; about 0.25 s for 1,000 trees."""
+        ...
+
     def save(self, path: Path) -> None:
         """Write the model as a native CatBoost file."""
         ...
