@@ -42,10 +42,6 @@ class Thresholds:
             return "high"
         return "medium" if probability >= self.medium else "low"
 
-    def recommend_many(self, probabilities: NDArray[np.float64]) -> NDArray[np.str_]:
-        """Return the bands of an (n,) array as an (n,) array of words."""
-        return BANDS[self.band_many(probabilities)]
-
     def band_many(self, probabilities: NDArray[np.float64]) -> NDArray[np.int8]:
         """Return the bands of an (n,) array as an (n,) array of indices into `BANDS`; NaN is the lowest."""
         return (probabilities >= self.medium).astype(np.int8) + (probabilities > self.high)

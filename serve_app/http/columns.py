@@ -140,8 +140,6 @@ def _decode(array: pa.Array) -> pa.Array:
 def _check_strings(name: str, array: pa.Array) -> None:
     # Of a dictionary only the values are measured: decoded, a long one could fill the memory.
     values = array.dictionary if pa.types.is_dictionary(array.type) else array
-    if pa.types.is_string_view(values.type):
-        values = values.cast(pa.large_string())
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
         return
     longest = pc.max(pc.utf8_length(values)).as_py() or 0

@@ -16,13 +16,13 @@ from serve_app.core.bands import (
     measure_bands,
 )
 from serve_app.core.errors import BadRequestError, InvalidDataError
-from serve_app.core.recommendation import Thresholds
+from serve_app.core.recommendation import BANDS, Thresholds
 
 pytestmark = pytest.mark.unit
 
 
 def shares(thresholds, probability):
-    words = thresholds.recommend_many(probability)
+    words = BANDS[thresholds.band_many(probability)]
     return {band: float(np.mean(words == band)) for band in ("high", "medium", "low")}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from serve_app.core.errors import BadRequestError
+from serve_app.core.recommendation import BANDS as WORDS
 from serve_app.core.recommendation import Thresholds
 
 pytestmark = pytest.mark.unit
@@ -30,7 +31,7 @@ def test_both_bounds_belong_to_the_medium_band(probability, band):
 
 
 def test_many_are_recommended_like_one():
-    many = Thresholds().recommend_many(np.array([p for p, _ in BANDS]))
+    many = WORDS[Thresholds().band_many(np.array([p for p, _ in BANDS]))]
     assert many.tolist() == [band for _, band in BANDS]
 
 

@@ -97,7 +97,7 @@ def continued(rows, parent, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def test_slice(rows, fresh):
+def later_slice(rows, fresh):
     """The later rows under the candidate from scratch."""
     package = load_package(fresh[1], CatBoostScorer.load)
     return slice_rows(rows, encode_rows(rows, package.vocabularies), package.model, TEST)
@@ -176,9 +176,9 @@ def test_drift_is_reported_the_score_first_and_growing_totals_are_seen(fresh):
         ),
     ],
 )
-def test_a_parent_without_a_real_reference_is_said_to_have_none(fresh, rows, parent, test_slice, change, says):
+def test_a_parent_without_a_real_reference_is_said_to_have_none(fresh, rows, parent, later_slice, change, says):
     bare = dataclasses.replace(parent, package=change(parent.package))
-    drift = report_drift(test_slice, bare, score_by_parent(rows, bare))
+    drift = report_drift(later_slice, bare, score_by_parent(rows, bare))
     assert says in drift["skipped"]
     manifest = fresh[0].manifest
     assert says in render_model_page(dataclasses.replace(manifest, metrics={**manifest.metrics, "drift": drift}))
@@ -261,13 +261,13 @@ def test_a_parent_that_accepts_no_row_is_refused(rows, parent):
         score_by_parent(rows, with_features(parent, [cheap, *PURCHASE_FEATURES[1:]]))
 
 
-def test_rows_the_parent_rejects_are_left_out_and_counted(rows, parent, test_slice):
+def test_rows_the_parent_rejects_are_left_out_and_counted(rows, parent, later_slice):
     cheap = dataclasses.replace(PURCHASE_FEATURES[0], maximum=300.0)
     picky = with_features(parent, [cheap, *PURCHASE_FEATURES[1:]])
     scores = score_by_parent(rows, picky)
-    _, comparison = compare_with_parent(rows, test_slice, picky, scores, np.random.default_rng(0))
+    _, comparison = compare_with_parent(rows, later_slice, picky, scores, np.random.default_rng(0))
     assert comparison["n_rejected_by_parent"] > 0
-    assert comparison["n_rows"] + comparison["n_rejected_by_parent"] == len(test_slice.target)
+    assert comparison["n_rows"] + comparison["n_rejected_by_parent"] == len(later_slice.target)
 
 
 @pytest.fixture
