@@ -20,13 +20,14 @@ TIMEOUT_S = 30.0
 def predict(
     row: Annotated[str, typer.Argument(help="The row as JSON, @FILE, or - for standard input.")],
     detail: Annotated[bool, typer.Option(help="Show every feature and where it came from.")] = False,
-    url: Annotated[str | None, typer.Option(help="Service; default http://127.0.0.1:8000 or as set.")] = None,
+    url: Annotated[str | None, typer.Option(help="Service; default the one that `scorecat up` started here.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score one row."""
     body = _read_row(row)
+    url = url or read_url(load_settings())
     try:
-        with Client(url or read_url(load_settings()), TIMEOUT_S) as client:
+        with Client(url, TIMEOUT_S) as client:
             prediction = client.predict(body, detail=detail)
     except DeadlineExceededError:
         raise

@@ -32,7 +32,7 @@ def replay_log(
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=4096, help="Rows under way at once, at most.")] = 32,
     limit: Annotated[int | None, typer.Option(min=1, help="Send only the first rows.")] = None,
-    url: Annotated[str | None, typer.Option(help="Service; default http://127.0.0.1:8000 or as set.")] = None,
+    url: Annotated[str | None, typer.Option(help="Service; default the one that `scorecat up` started here.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send the view and cart rows of an event log, and print throughput, latency and scores.

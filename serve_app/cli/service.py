@@ -21,7 +21,7 @@ from serve_app.adapters.split_file import SplitFile
 from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.registry import open_settings_registry
 from serve_app.cli.train import train_demo
-from serve_app.core.errors import BadRequestError, InvariantError
+from serve_app.core.errors import BadRequestError, InvariantError, NotReadyError
 from serve_app.deployments.local_cluster import (
     SPEC_FILE,
     ClusterSpec,
@@ -134,9 +134,16 @@ def status(as_json: JsonOption = False) -> None:
 
 
 def read_url(settings: Settings) -> str:
-    """Return the URL of the running service, or where it would be."""
+    """Return the URL of the service that `up` started; raises NotReadyError when there is none.
+
+    A guess could reach somebody else's service.
+    """
     spec = load_spec(settings.home)
-    return _url(spec) if spec is not None else f"http://{settings.host}:{settings.port}"
+    if spec is None:
+        raise NotReadyError(
+            f"nothing runs from {settings.home}: start it with `scorecat up`, or name a service by --url"
+        )
+    return _url(spec)
 
 
 def _start(settings: Settings, registry: Registry, name: str, version: int) -> ClusterSpec:
