@@ -88,7 +88,7 @@ def test_an_internal_error_says_nothing_of_the_inside(kind):
 
 
 def test_an_errors_text_names_its_fields():
-    assert str(make(BadRequestError)) == "this is wrong /price: must be above 0; (all): all of it"
+    assert str(make(BadRequestError)) == "this is wrong: /price: must be above 0; (all): all of it"
     assert str(PackageError("torn")) == "torn"
 
 
