@@ -24,7 +24,7 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.types import TypeDecorator
 
 from serve_app.core.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
-from serve_app.service.ports import Rollout, RolloutChange
+from serve_app.service.rollout_ports import Rollout, RolloutChange
 
 SCHEMA_VERSION: Final = 1
 BUSY_TIMEOUT_S: Final = 5.0

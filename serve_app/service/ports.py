@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -249,126 +248,4 @@ class SplitSource(Protocol):
 
     def read(self) -> Mapping[str, Any] | None:
         """Return the current split record, or None when there is none yet."""
-        ...
-
-
-RolloutKind = Literal["canary", "ab", "shadow"]
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """A rollout as it is stored.
-
-    Attributes
-    ----------
-    id : int
-        Given by the store.
-    model : str
-    stable, canary : int
-        Versions.
-    kind : {"canary", "ab", "shadow"}
-    plan, state : mapping
-        Plain JSON, see `serve_app.core.rollout_plan.dump_plan` and `serve_app.core.rollout_state.dump_state`.
-    phase : str
-        Of the state, for queries.
-    step : int
-        Of the state.
-    is_active : bool
-        Whether it owns the model's split.
-    split_revision : int
-        Revision of the split that belongs to the state.
-    revision : int
-        Grows with every save; hand back what was read to save on condition that nothing changed since.
-    created_at, updated_at : datetime
-        Aware, UTC.
-    """
-
-    id: int
-    model: str
-    stable: int
-    canary: int
-    kind: RolloutKind
-    plan: Mapping[str, Any]
-    state: Mapping[str, Any]
-    phase: str
-    step: int
-    is_active: bool
-    split_revision: int
-    revision: int
-    created_at: datetime
-    updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutChange:
-    """One change of a rollout's phase or step; never altered once written.
-
-    Attributes
-    ----------
-    at : datetime
-        Aware, UTC.
-    who : str
-        A person's name or ``controller``.
-    from_phase, to_phase : str
-        `from_phase` is empty for the first change.
-    why : str
-        In plain words.
-    evidence : mapping
-        Verdicts and figures behind it, plain JSON.
-    """
-
-    at: datetime
-    who: str
-    from_phase: str
-    to_phase: str
-    why: str
-    evidence: Mapping[str, Any]
-
-
-class RolloutStore(Protocol):
-    """Rollouts, their history and the current splits, all or nothing per call.
-
-    Every call raises NotReadyError while the store cannot be reached.
-    """
-
-    def create(self, rollout: Rollout, change: RolloutChange) -> Rollout:
-        """Store a new active rollout and return it with its id; ConflictError when its model has one already."""
-        ...
-
-    def save(
-        self, rollout: Rollout, change: RolloutChange | None = None, split: Mapping[str, Any] | None = None
-    ) -> Rollout:
-        """Store a rollout as it is now, with its change and the split that follows from it.
-
-        Raises
-        ------
-        ConflictError
-            The rollout or the split changed since it was read.
-        NotFoundError
-            There is no such rollout.
-        """
-        ...
-
-    def find(self, rollout_id: int) -> Rollout:
-        """Return a rollout; raises NotFoundError."""
-        ...
-
-    def find_active(self, model: str) -> Rollout | None:
-        """Return the model's rollout that owns the split, or None."""
-        ...
-
-    def recent(self, model: str, limit: int = 20) -> list[Rollout]:
-        """Return the model's rollouts, newest first."""
-        ...
-
-    def history(self, rollout_id: int) -> list[RolloutChange]:
-        """Return the changes of a rollout, oldest first; raises NotFoundError."""
-        ...
-
-    def read_split(self, model: str) -> Mapping[str, Any] | None:
-        """Return the model's split record, or None."""
-        ...
-
-    def write_split(self, record: Mapping[str, Any]) -> None:
-        """Store a split record whose revision is the next one (1 for the first); raises ConflictError."""
         ...

@@ -19,7 +19,7 @@ from serve_app.core.errors import ConflictError, InvariantError, NotFoundError, 
 from serve_app.core.rollout_plan import DEFAULT_PLAN, dump_plan
 from serve_app.core.rollout_state import RolloutState, dump_state, parse_state
 from serve_app.core.split import Split, canary_arms, dump_split, only_arm
-from serve_app.service.ports import Rollout, RolloutChange, RolloutStore
+from serve_app.service.rollout_ports import Rollout, RolloutChange, RolloutStore
 
 pytestmark = pytest.mark.contract
 
