@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from ray import serve
 from ray.serve import Application
 
+from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
+from serve_app.adapters.split_file import SplitFile
+from serve_app.core.errors import ScorecatError
+from serve_app.core.split import Split
+from serve_app.deployments.apps import await_apps, run_apps
+from serve_app.deployments.control_handle import CONTROL_APP, CONTROLLER
+from serve_app.deployments.controller import ControllerConfig, RolloutController
 from serve_app.deployments.gateway import Gateway, GatewayConfig
 from serve_app.deployments.handles import version_app
 from serve_app.deployments.options import OPTIONS, DeploymentOptions, Profile
 from serve_app.deployments.replicas import CatBoostModel, Encoder
+from serve_app.service.ports import Registry
+from serve_app.service.rollouts import begin_split
 from serve_app.settings import Settings
 
 GATEWAY_APP = "gateway"
@@ -19,6 +29,11 @@ GATEWAY_APP = "gateway"
 def split_path(settings: Settings) -> Path:
     """Return where the split record of this machine is."""
     return settings.home / "state" / "split.json"
+
+
+def database_path(settings: Settings) -> Path:
+    """Return the file of this machine's rollouts."""
+    return settings.home / "state" / "rollouts.db"
 
 
 def log_dir(settings: Settings) -> Path:
@@ -75,15 +90,61 @@ def build_gateway_app(
     return bound
 
 
-def run_version(name: str, version: int, package: Path, profile: Profile) -> None:
-    """Create the application of a model version and wait until its replicas have proved their package.
+def build_control_app(settings: Settings, profile: Profile) -> Application:
+    """Return the application that owns the rollouts."""
+    config = ControllerConfig(
+        registry_root=str(settings.registry_root),
+        package_cache=str(settings.package_cache),
+        database=str(database_path(settings)),
+        split_path=str(split_path(settings)),
+        log_dir=str(log_dir(settings)),
+        user=settings.user,
+        pins=settings.pins,
+    )
+    controller = serve.deployment(RolloutController, name=CONTROLLER).options(**OPTIONS[profile][CONTROLLER].to_ray())
+    bound: Application = controller.bind(config, partial(build_version_app, profile=profile))
+    return bound
 
-    A living app must never be run again (every replica would be replaced), so this is for a
-    version that has no app yet.
+
+def start_apps(settings: Settings, profile: Profile, registry: Registry, name: str, version: int) -> dict[str, str]:
+    """Start everything on a fresh cluster and return when the stable version, its Gateway and the control app run.
+
+    The split is the one of a rollout in flight, or gives everything to `version`.
+
+    Returns
+    -------
+    dict of str to str
+        Other versions of the split that did not come up, and why, by application; the control app
+        goes on with them.
+
+    Raises
+    ------
+    InvariantError
+        An application that has to run does not.
     """
-    serve.run(build_version_app(package, profile), name=version_app(name, version), route_prefix=None)
+    split = open_split(settings, name, version)
+    needed = version_app(name, split.stable)
+    apps, missing = {}, {}
+    for each in split.versions:
+        app = version_app(name, each)
+        try:
+            apps[app] = build_version_app(registry.locate(name, each), profile)
+        except ScorecatError as exc:
+            if app == needed:
+                raise
+            missing[app] = str(exc)
+    apps[CONTROL_APP] = build_control_app(settings, profile)
+    apps[GATEWAY_APP] = build_gateway_app(settings, profile)
+    run_apps(apps, prefixes={GATEWAY_APP: "/"})
+    states = await_apps([needed, CONTROL_APP, GATEWAY_APP])
+    late = {app: f"{s.status} {s.detail}".rstrip() for app, s in states.items() if app in apps and s.status != "running"}
+    return missing | late
 
 
-def run_gateway(settings: Settings, profile: Profile) -> None:
-    """Create the application of the Gateway on ``/`` and wait until it runs."""
-    serve.run(build_gateway_app(settings, profile), name=GATEWAY_APP, route_prefix="/")
+def open_split(settings: Settings, name: str, version: int) -> Split:
+    """Return the split to begin with, written where Gateways read it: see `begin_split`."""
+    store = SqlRolloutStore(build_engine(database_path(settings)))
+    try:
+        return begin_split(store, SplitFile(split_path(settings)), name, version, pins=settings.pins)
+    finally:
+        store.close()

@@ -1,96 +1,194 @@
-"""``scorecat rollout``: ship a version step by step; ``simulate`` shows what a plan does before it is used."""
+"""``scorecat rollout``: ship a version step by step, and take it back, through the running service."""
 
 from __future__ import annotations
 
-import os
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
+from serve_app.adapters.plan_file import load_rollout
+from serve_app.adapters.registry_aliases import name_mover
 from serve_app.cli.console import JsonOption, err, out, print_json
-from serve_app.core.rollout_plan import DEFAULT_PLAN, Plan, dump_plan
-
-if TYPE_CHECKING:
-    from serve_app.service.simulate import Assumptions, Summary
+from serve_app.cli.rollout_view import is_over, print_brief, print_history, print_list, print_rollout, watch
+from serve_app.cli.simulate import simulate
+from serve_app.cli.url import read_url
+from serve_app.client.rollouts import RolloutClient
+from serve_app.core.errors import BadRequestError, NotFoundError
+from serve_app.settings import load_settings
 
 app = typer.Typer(help="Ship a version step by step, and take it back.", no_args_is_help=True)
+app.command("simulate")(simulate)
+
+UrlOption = Annotated[
+    str | None, typer.Option("--url", help="Service; default the one that `scorecat up` started here.")
+]
+WhyOption = Annotated[str, typer.Option("--why", help="Why, for the history.")]
+IdArgument = Annotated[int | None, typer.Argument(metavar="[ID]", min=1, help="Number of the rollout; default the newest.")]
 
 
-@app.callback()
-def rollout() -> None:
-    """Ship a version step by step, and take it back."""
-
-
-@app.command("simulate")
-def simulate(
-    plan_file: Annotated[
-        Path | None, typer.Argument(metavar="[PLAN.yaml]", help="Plan to run; the default plan when left out.")
+@app.command("start")
+def start(
+    version: Annotated[
+        str | None, typer.Argument(metavar="[VERSION]", help="Number or alias; may also be said by the plan file.")
     ] = None,
-    stable_error: Annotated[
-        float, typer.Option(min=0, max=1, help="Stable version's share of failed requests.")
-    ] = 0.01,
-    canary_error: Annotated[float, typer.Option(min=0, max=1, help="Canary's share of failed requests.")] = 0.05,
-    rate: Annotated[float, typer.Option(help="Requests per second of both together.")] = 50.0,
-    latency_ratio: Annotated[float, typer.Option(help="Canary's latency divided by the stable version's.")] = 1.0,
-    score_shift: Annotated[float, typer.Option(help="Added to the log-odds of the canary's scores.")] = 0.0,
-    requests_per_user: Annotated[
-        float, typer.Option(help="Mean requests of a user, which all fail or all do not (at least 1).")
-    ] = 1.0,
-    runs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Simulated rollouts.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal runs.")] = 0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 is one for each CPU.")] = 0,
+    plan: Annotated[Path | None, typer.Option(help="YAML file of the plan; default the default plan.")] = None,
+    share_of: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VERSION=PERCENT", help="An A/B test: once for each version, together 100."),
+    ] = None,
+    allow: Annotated[list[str] | None, typer.Option(metavar="USER", help="Gets the version in any case.")] = None,
+    why: WhyOption = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Return when it is over; exit code 1 unless it succeeded.")] = False,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a plan many times against assumed rates, and count false rollbacks and detections."""
-    from serve_app.adapters.plan_file import load_plan
-    from serve_app.service.simulate import Assumptions, simulate_plan, summarise_runs
+    """Start a canary (or, with --share-of, an A/B test) of a version.
 
-    plan = load_plan(plan_file) if plan_file else DEFAULT_PLAN
-    assumed = Assumptions(stable_error, canary_error, rate, latency_ratio, score_shift, requests_per_user)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
-        task = progress.add_task("rollouts", total=runs)
-        found = simulate_plan(
-            plan,
-            assumed,
-            runs,
-            seed,
-            n_workers=min(workers or os.cpu_count() or 1, 1 + runs // 50),
-            report=lambda n: progress.update(task, completed=n),
-        )
-    summary = summarise_runs(found)
+    The version is deployed and proved first; nothing changes for anybody before that.
+    """
+    given: dict[str, Any] = {"version": version, "shares": _parse_shares(share_of or []), "allow": allow}
+    given = {name: value for name, value in given.items() if value}
+    body = load_rollout(plan, given) if plan else given
+    with connect(url) as client:
+        started = client.start({**body, "who": name_caller(), "why": why})
+        if wait:
+            finish(client, started["id"], as_json)
+            return
     if as_json:
-        print_json({"plan": dump_plan(plan), "assumed": assumed.to_json(), "seed": seed, **summary.to_json()})
+        print_json(started)
         return
-    _print(plan, assumed, summary)
+    print_brief(started)
+    err.print(f"see `scorecat rollout status {started['id']}`; `scorecat rollout abort {started['id']}` takes it back")
 
 
-def _print(plan: Plan, assumed: Assumptions, summary: Summary) -> None:
-    kind = "false rollbacks" if assumed.is_equal else "rolled back"
-    names = {"promoted": "promoted", "rolled_back": kind, "paused": "paused for a person", "unfinished": "not finished"}
-    out.print(
-        f"{summary.n_runs:,} rollouts at {assumed.rate:g} requests/s; errors: stable {assumed.stable_error:.2%}, "
-        f"canary {assumed.canary_error:.2%}; steps {', '.join(f'{step:g}' for step in plan.steps)} %",
-        markup=False,
-    )
-    table = Table("end", "share", "95 % interval", box=None)
-    for end, (share, low, high) in summary.shares.items():
-        if share or end in ("promoted", "rolled_back"):
-            table.add_row(names[end], f"{share:.1%}", f"{low:.1%} - {high:.1%}")
-    out.print(table)
-    medians = (
-        ("canary requests until rollback", summary.canary_requests, ""),
-        ("time until rollback", summary.seconds_to_rollback, " s"),
-        ("time until promotion", summary.seconds_to_promotion, " s"),
-    )
-    for name, found, unit in medians:
-        if found is not None:
-            median, low, high = found
-            out.print(f"{name}, median: {median:,.0f}{unit} ({low:,.0f} - {high:,.0f})", markup=False)
-    if summary.causes:
-        causes = ", ".join(f"{name} {count:,}" for name, count in sorted(summary.causes.items()))
-        out.print(f"rolled back because of: {causes}", markup=False)
-    out.print(f"bound on false rollbacks of this plan: {plan.false_rollback_share:.1%}", markup=False)
+@app.command("status")
+def status(
+    rollout_id: IdArgument = None,
+    follow: Annotated[bool, typer.Option("--watch", help="Show progress until it is over; Ctrl-C changes nothing.")] = False,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a rollout: shares, verdicts with their evidence, counts, and what can be done."""
+    with connect(url) as client:
+        number = rollout_id or _find_newest(client)
+        if number is None:
+            if as_json:
+                print_json({"rollout": None})
+            else:
+                out.print("there was no rollout yet; `scorecat rollout start VERSION` begins one")
+            return
+        if follow:
+            finish(client, number, as_json)
+            return
+        found = client.describe(number)
+    if as_json:
+        print_json(found)
+    else:
+        print_rollout(found)
+
+
+@app.command("pause")
+def pause(rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False) -> None:
+    """Keep the shares as they are until `resume`; a failure still rolls back."""
+    _tell("pause", rollout_id, why, url, as_json)
+
+
+@app.command("resume")
+def resume(rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False) -> None:
+    """Go on after a pause; the step is measured anew."""
+    _tell("resume", rollout_id, why, url, as_json)
+
+
+@app.command("promote")
+def promote(rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False) -> None:
+    """Give the canary everything now, whatever the measurements say."""
+    _tell("promote", rollout_id, why, url, as_json)
+
+
+@app.command("abort")
+def abort(rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False) -> None:
+    """Take everything back at once; also ends A/B tests and shadows, and takes back what has just succeeded."""
+    _tell("abort", rollout_id, why, url, as_json)
+
+
+@app.command("history")
+def history(
+    rollout_id: IdArgument = None,
+    every: Annotated[bool, typer.Option("--all", help="List rollouts in place of the changes of one.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="With --all: at most so many.")] = 20,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print every change of a rollout, oldest first: when, who, why, on what evidence."""
+    with connect(url) as client:
+        if every:
+            found = client.recent(limit=limit)
+            if as_json:
+                print_json({"rollouts": found})
+            else:
+                print_list(found)
+            return
+        number = _need_newest(client, rollout_id)
+        changes = client.history(number)
+    if as_json:
+        print_json({"rollout": number, "changes": changes})
+    else:
+        print_history(number, changes)
+
+
+@contextlib.contextmanager
+def connect(url: str | None) -> Iterator[RolloutClient]:
+    """Give a client of the service at `url`, or of the one that `up` started."""
+    with RolloutClient(url or read_url(load_settings())) as client:
+        yield client
+
+
+def name_caller() -> str:
+    """Return who this is, for the history."""
+    return load_settings().user or name_mover()
+
+
+def finish(client: RolloutClient, rollout_id: int, as_json: bool) -> None:
+    """Show progress until a rollout is over; exit code 1 unless it succeeded."""
+    found = watch(client, rollout_id)
+    if as_json:
+        print_json(found)
+    else:
+        print_rollout(found)
+    if is_over(found) and found["phase"] != "succeeded":
+        raise typer.Exit(1)
+
+
+def _tell(command: str, rollout_id: int | None, why: str, url: str | None, as_json: bool) -> None:
+    with connect(url) as client:
+        found = client.command(_need_newest(client, rollout_id), command, name_caller(), why)
+    if as_json:
+        print_json(found)
+    else:
+        print_brief(found)
+
+
+def _need_newest(client: RolloutClient, rollout_id: int | None) -> int:
+    number = rollout_id or _find_newest(client)
+    if number is None:
+        raise NotFoundError("there was no rollout yet; `scorecat rollout start VERSION` begins one")
+    return number
+
+
+def _find_newest(client: RolloutClient) -> int | None:
+    newest = client.recent(limit=1)
+    return int(newest[0]["id"]) if newest else None
+
+
+def _parse_shares(given: list[str]) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for text in given:
+        version, _, share = text.partition("=")
+        try:
+            shares[str(int(version.strip().lstrip("v")))] = float(share.strip().rstrip("%"))
+        except ValueError as exc:
+            raise BadRequestError(f"--share-of {text}: write VERSION=PERCENT, for example 2=50") from exc
+    return shares

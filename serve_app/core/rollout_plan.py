@@ -277,3 +277,6 @@ _PLAN_FIELDS: Final[Mapping[str, _Read]] = {
     "webhook": _read_webhook,
     "metrics": _read_metrics,
 }
+
+PLAN_NAMES: Final = frozenset({*_PLAN_FIELDS, *_ARGO})
+"""What the members of a plan may be called."""

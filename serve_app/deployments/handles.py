@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, Final
 
 import grpc  # type: ignore[import-untyped]
@@ -44,14 +45,25 @@ LOST = (
 )
 """What Ray raises when the replica that had the call is gone."""
 
+FAILURES = (TimeoutError, RayError, BackPressureError, grpc.RpcError, ScorecatError, *LOST)
+"""What a handle call may raise, for `translate`."""
 
 TABLE_ROWS: Final = 512
 """From here on files are reserved for a call's rows and answer; fewer rows are hardly ever large."""
 
 
+_VERSION_APP: Final = re.compile(r"(.+)-v([1-9]\d*)")
+
+
 def version_app(name: str, version: int) -> str:
     """Return the Serve application's name of a model version."""
     return f"{name}-v{version}"
+
+
+def parse_version_app(app: str) -> tuple[str, int] | None:
+    """Return model and version of a Serve application, None when it is not a version's."""
+    match = _VERSION_APP.fullmatch(app)
+    return (match[1], int(match[2])) if match else None
 
 
 def translate(exc: BaseException) -> ScorecatError:
@@ -84,7 +96,7 @@ class _Calls:
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._remote(*arguments)
-        except (TimeoutError, RayError, BackPressureError, grpc.RpcError, ScorecatError, *LOST) as exc:
+        except FAILURES as exc:
             raise translate(exc) from exc
 
 

@@ -13,10 +13,12 @@ from starlette.exceptions import HTTPException
 from serve_app import __version__
 from serve_app.core.errors import FieldError, InvalidRowError, InvariantError, ScorecatError
 from serve_app.http import mlflow, oip
+from serve_app.http import rollouts as rollout_routes
 from serve_app.http.asgi import AccessLog, ASGIApp, Exchange, Receive, Scope, Send
 from serve_app.http.bulk import Bulk
 from serve_app.http.predict import PredictPurchase
 from serve_app.http.problems import CONTENT_TYPE, describe_problem, document_problems, dump_problem, problem_members
+from serve_app.http.rollout_schemas import CommandBody, StartBody
 from serve_app.http.schemas import (
     DetailedResponse,
     Health,
@@ -26,6 +28,7 @@ from serve_app.http.schemas import (
     PurchaseResponse,
     Readiness,
 )
+from serve_app.service.rollout_ports import Rollouts
 from serve_app.service.scoring import Scoring
 
 logger = logging.getLogger("scorecat.http")
@@ -38,7 +41,9 @@ RFC 9457 problem details that name the field and the rule. `503` and `429` carry
 `X-Request-Timeout-Seconds` sets a deadline."""
 
 
-def create_app(scoring: Scoring, access_log: AccessLog, *, timeout_s: float) -> ASGIApp:
+def create_app(
+    scoring: Scoring, access_log: AccessLog, *, timeout_s: float, rollouts: Rollouts | None = None
+) -> ASGIApp:
     """Return the ASGI application of the Gateway.
 
     Ray puts ``X-Request-Id`` on every answer, so nothing here does.
@@ -49,6 +54,8 @@ def create_app(scoring: Scoring, access_log: AccessLog, *, timeout_s: float) -> 
     access_log : AccessLog
     timeout_s : float
         Deadline of requests that name none.
+    rollouts : Rollouts or None
+        The control app; without it the routes of rollouts answer 503.
     """
     predict = PredictPurchase(scoring, access_log, timeout_s)
     api = FastAPI(title="scorecat", version=__version__, description=_DESCRIPTION, redirect_slashes=False)
@@ -57,6 +64,7 @@ def create_app(scoring: Scoring, access_log: AccessLog, *, timeout_s: float) -> 
     bulk = Bulk(scoring, timeout_s)
     api.include_router(mlflow.create_router(bulk))
     api.include_router(oip.create_router(bulk))
+    api.include_router(rollout_routes.create_router(scoring, rollouts))
     _add_errors(api)
     return _Front(api, predict, access_log)
 
@@ -130,7 +138,7 @@ def _document_predict(api: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = original()
         schemas = document["components"]["schemas"]
-        for model in (PurchaseRequest, InferBody, Problem):
+        for model in (PurchaseRequest, InferBody, Problem, StartBody, CommandBody):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema

@@ -48,7 +48,7 @@ TITLES: Final[dict[int, str]] = {
     409: "Conflict",
     413: "Payload too large",
     415: "Unsupported media type",
-    422: "Invalid row",
+    422: "Invalid content",
     500: "Internal error",
     503: "Not ready",
     504: "Deadline exceeded",

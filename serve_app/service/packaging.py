@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve_app.core.encoding import FeatureEncoder
+from serve_app.core.encoding import EncodedBatch, FeatureEncoder
 from serve_app.core.errors import GoldenMismatchError, InvalidDataError
 from serve_app.core.manifest import Manifest, Task
 from serve_app.service.ports import Model, Package, PackageParts
@@ -118,11 +118,17 @@ def golden_scores(package: PackageParts) -> NDArray[np.float64]:
 
 def prove_encoder(package: PackageParts, encoder: FeatureEncoder) -> None:
     """Raise GoldenMismatchError unless the golden rows encode to their matrix exactly."""
-    encoded = encoder.encode(golden_inputs(package))
+    check_encoded(package, encoder.encode(golden_inputs(package)))
+
+
+def check_encoded(package: PackageParts, encoded: EncodedBatch) -> None:
+    """Raise GoldenMismatchError unless this is exactly what the golden rows must encode to."""
     expected = golden_matrix(package)
     if encoded.errors:
         first = encoded.errors[0]
         raise GoldenMismatchError(f"the encoder rejects golden row {first.row}: {first.feature} {first.detail}")
+    if encoded.matrix.shape != expected.shape:
+        raise GoldenMismatchError(f"the encoder gives {encoded.matrix.shape}, the package says {expected.shape}")
     differs = (encoded.matrix != expected) & ~(np.isnan(encoded.matrix) & np.isnan(expected))
     if differs.any():
         row, column = (int(i[0]) for i in np.nonzero(differs))
@@ -140,7 +146,11 @@ def prove_model(package: Package) -> None:
 
     The tolerance is absolute for probabilities, and relative for values of a regression above 1.
     """
-    found = package.model.predict(golden_matrix(package), golden_strings(package))
+    check_scores(package, package.model.predict(golden_matrix(package), golden_strings(package)))
+
+
+def check_scores(package: PackageParts, found: NDArray[np.float64]) -> None:
+    """Raise GoldenMismatchError unless these are the golden scores, to the tolerance of `prove_model`."""
     expected = golden_scores(package)
     if found.shape != expected.shape:
         raise GoldenMismatchError(f"the model gives scores of shape {found.shape}, the package says {expected.shape}")

@@ -1,0 +1,178 @@
+"""The control app: one replica that owns the rollouts, around `serve_app.service.rollouts.RolloutControl`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ray.serve import Application
+
+from serve_app.adapters.logs import log_json_lines
+from serve_app.adapters.registry_open import open_registry
+from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
+from serve_app.adapters.split_file import SplitFile
+from serve_app.adapters.webhook import Webhooks
+from serve_app.core.errors import InvariantError
+from serve_app.deployments.bind_node import bind_to_node_address
+from serve_app.deployments.version_apps import ServeVersionApps
+from serve_app.service.rollout_ports import Command, Report, StartRollout
+from serve_app.service.rollouts import RolloutControl
+
+TICK_S: Final = 0.5
+RECONCILE_S: Final = 1.0
+TICK_LIMIT_S: Final = 60.0
+RECONCILE_LIMIT_S: Final = 300.0
+"""A round that takes longer hangs. Reconciling may fetch a package from a bucket."""
+
+logger = logging.getLogger("scorecat.controller")
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerConfig:
+    """What the controller is started with; the composition root fills it from the settings.
+
+    Attributes
+    ----------
+    registry_root, package_cache, database, split_path, log_dir : str
+        Package registry, folder that versions of a remote one are fetched to, file of the rollout
+        database, split record, folder of the logs.
+    user : str or None
+        Who moves aliases, for their history.
+    pins : bool
+        Whether requests may name their version.
+    """
+
+    registry_root: str
+    package_cache: str
+    database: str
+    split_path: str
+    log_dir: str
+    user: str | None = None
+    pins: bool = False
+
+
+class RolloutController:
+    """The deployment; its methods are sync, so Serve runs them in threads.
+
+    Parameters
+    ----------
+    config : ControllerConfig
+    build : callable
+        Returns the application of a model version for the directory of its package.
+    """
+
+    def __init__(self, config: ControllerConfig, build: Callable[[Path], Application]) -> None:
+        bind_to_node_address()
+        log_json_lines(Path(config.log_dir) / f"controller-{os.getpid()}.jsonl")
+        mover = config.user or f"controller@{socket.gethostname()}"
+        registry = open_registry(config.registry_root, cache=Path(config.package_cache), by=mover)
+        self._control = RolloutControl(
+            SqlRolloutStore(build_engine(Path(config.database))),
+            SplitFile(Path(config.split_path)),
+            registry,
+            ServeVersionApps(registry, build),
+            Webhooks(),
+            pins=config.pins,
+        )
+        self._rounds = [
+            Rounds("tick", self._control.tick, TICK_S, TICK_LIMIT_S),
+            Rounds("reconcile", self._control.reconcile, RECONCILE_S, RECONCILE_LIMIT_S),
+        ]
+        for rounds in self._rounds:
+            rounds.start()
+
+    def check_health(self) -> None:
+        """Raise InvariantError when a thread has died or hangs; Serve then replaces this replica."""
+        for rounds in self._rounds:
+            rounds.check()
+
+    def ping(self) -> None:
+        """Return."""
+
+    def start(self, asked: StartRollout, who: str, why: str) -> dict[str, Any]:
+        """See `Rollouts.start`."""
+        return self._control.start(asked, who, why)
+
+    def command(self, rollout_id: int, command: Command, who: str, why: str) -> dict[str, Any]:
+        """See `Rollouts.command`."""
+        return self._control.command(rollout_id, command, who, why)
+
+    def describe(self, rollout_id: int) -> dict[str, Any]:
+        """See `Rollouts.describe`."""
+        return self._control.describe(rollout_id)
+
+    def recent(self, model: str, limit: int) -> list[dict[str, Any]]:
+        """See `Rollouts.recent`."""
+        return self._control.recent(model, limit)
+
+    def history(self, rollout_id: int) -> list[dict[str, Any]]:
+        """See `Rollouts.history`."""
+        return self._control.history(rollout_id)
+
+    def report(self, report: Report) -> None:
+        """See `Rollouts.report`."""
+        self._control.report(report)
+
+
+class Rounds(threading.Thread):
+    """Calls a function again and again; what it raises is logged, once for each text, and the next round comes.
+
+    Parameters
+    ----------
+    name : str
+    function : callable
+    pause_s : float
+        Between two rounds.
+    limit_s : float
+        A round that takes longer hangs.
+    clock, wait : callable
+        Seconds that only grow; waits so many seconds and returns whether to end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[], None],
+        pause_s: float,
+        limit_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], bool] | None = None,
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self._function = function
+        self._pause_s = pause_s
+        self._limit_s = limit_s
+        self._clock = clock
+        self._wait = wait or threading.Event().wait
+        self._began_at = clock()
+        self._failure = ""
+
+    def run(self) -> None:
+        """Go on until the process ends."""
+        is_over = False
+        while not is_over:
+            self._began_at = self._clock()
+            try:
+                self._function()
+                self._failure = ""
+            except Exception as exc:
+                if str(exc) != self._failure:
+                    logger.exception("a round of %s failed; the next one comes", self.name)
+                self._failure = str(exc)
+            is_over = self._wait(self._pause_s)
+
+    def check(self) -> None:
+        """Raise InvariantError when the thread has died or hangs."""
+        if not self.is_alive():
+            raise InvariantError(f"the thread of {self.name} has died")
+        lasts_s = self._clock() - self._began_at - self._pause_s
+        if lasts_s > self._limit_s:
+            raise InvariantError(f"a round of {self.name} hangs for {lasts_s:.0f} s")

@@ -1,0 +1,207 @@
+"""``/v1/rollouts`` and ``/v1/models``: who gets which version, and how that changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import orjson
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from serve_app.core.errors import (
+    DeadlineExceededError,
+    FieldError,
+    InvalidDataError,
+    MalformedBodyError,
+    NotReadyError,
+    UnsupportedMediaError,
+)
+from serve_app.core.split import Split, parse_split
+from serve_app.http.asgi import read_body
+from serve_app.http.problems import document_problems
+from serve_app.http.rollout_schemas import (
+    MAX_WHO_CHARACTERS,
+    MAX_WHY_CHARACTERS,
+    CommandBody,
+    RolloutHistory,
+    RolloutList,
+    RolloutView,
+    ServedModels,
+    StartBody,
+)
+from serve_app.service.rollout_ports import Command, Rollouts
+from serve_app.service.rollout_request import MAX_NAME_CHARACTERS, parse_start
+from serve_app.service.scoring import Scoring
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+"""A thousand named users with ids of 512 characters are half of it."""
+BODY_TIMEOUT_S: Final = 10.0
+MAX_ID: Final = 2**63 - 1
+
+RolloutId = Annotated[int, Path(ge=1, le=MAX_ID, description="Number of the rollout.")]
+
+
+def create_router(scoring: Scoring, rollouts: Rollouts | None) -> APIRouter:
+    """Return the routes; without `rollouts` they answer 503."""
+    router = APIRouter(prefix="/v1")
+    _add_reading(router, scoring, rollouts)
+    _add_commands(router, rollouts)
+    return router
+
+
+def _add_reading(router: APIRouter, scoring: Scoring, rollouts: Rollouts | None) -> None:
+    @router.get("/models", summary="Which versions answer whom", responses=_describe(ServedModels, 503))
+    async def list_models() -> Response:
+        """List the served model's versions with their shares, as this Gateway follows them."""
+        return _answer({"models": [describe_split(parse_split(scoring.record))]})
+
+    @router.get("/rollouts", summary="List rollouts", responses=_describe(RolloutList, 422, 503))
+    async def list_rollouts(
+        model: Annotated[str, Query(max_length=MAX_NAME_CHARACTERS, description="Default the served one.")] = "",
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
+    ) -> Response:
+        """List rollouts, newest first."""
+        return _answer({"rollouts": await _need(rollouts).recent(model, limit)})
+
+    @router.get("/rollouts/{rollout_id}", summary="A rollout", responses=_describe(RolloutView, 404, 422, 503))
+    async def show_rollout(rollout_id: RolloutId) -> Response:
+        """Show a rollout's plan, shares, verdicts and figures."""
+        return _answer(await _need(rollouts).describe(rollout_id))
+
+    @router.get(
+        "/rollouts/{rollout_id}/history",
+        summary="What happened to a rollout",
+        responses=_describe(RolloutHistory, 404, 422, 503),
+    )
+    async def show_history(rollout_id: RolloutId) -> Response:
+        """List the changes of a rollout, oldest first: when, who, why, and on what evidence."""
+        return _answer({"changes": await _need(rollouts).history(rollout_id)})
+
+
+def _add_commands(router: APIRouter, rollouts: Rollouts | None) -> None:
+    @router.post(
+        "/rollouts",
+        status_code=201,
+        summary="Start a rollout",
+        responses=_describe(RolloutView, 400, 404, 409, 413, 415, 422, 500, 503, 504, status=201),
+        openapi_extra=_document_body(StartBody, is_required=True),
+    )
+    async def start_rollout(request: Request) -> Response:
+        """Start a canary, an A/B test or a shadow; its version is deployed and proved before it gets any traffic.
+
+        409 while another rollout of the model is active. The header `Location` names the rollout.
+        """
+        record = await _read_record(request)
+        who, why = _take_reason(record)
+        found = await _need(rollouts).start(parse_start(record), who, why)
+        return _answer(found, 201, {"Location": f"/v1/rollouts/{found['id']}"})
+
+    def add(command: Command, summary: str, description: str) -> None:
+        @router.post(
+            f"/rollouts/{{rollout_id}}/{command}",
+            summary=summary,
+            description=description,
+            operation_id=f"{command}_rollout",
+            responses=_describe(RolloutView, 400, 404, 409, 413, 415, 422, 503, 504),
+            openapi_extra=_document_body(CommandBody, is_required=False),
+        )
+        async def tell_rollout(request: Request, rollout_id: RolloutId) -> Response:
+            record = await _read_record(request)
+            who, why = _take_reason(record)
+            if record:
+                errors = tuple(FieldError(f"/{name}", "unknown; known: who, why") for name in record)
+                raise InvalidDataError("the body of a command says who and why", errors)
+            return _answer(await _need(rollouts).command(rollout_id, command, who, why))
+
+    for command, (summary, description) in _COMMANDS.items():
+        add(command, summary, description)
+
+
+_REFUSED: Final = "409 when the rollout's phase or kind does not allow it; the detail says what can be done."
+_COMMANDS: Final[Mapping[Command, tuple[str, str]]] = {
+    "pause": ("Pause a canary", f"Shares stay as they are; a failure still rolls back. {_REFUSED}"),
+    "resume": ("Go on after a pause", f"The step's measurements begin anew. {_REFUSED}"),
+    "promote": ("Give a canary everything", f"It bakes, and then becomes the champion. {_REFUSED}"),
+    "abort": (
+        "Take everything back",
+        "The stable version answers everybody at once. Ends A/B tests and shadows too and, within the rollback "
+        f"window, takes back a canary that succeeded. {_REFUSED}",
+    ),
+}
+
+
+def describe_split(split: Split) -> dict[str, Any]:
+    """Return the served model of a split, see `ServedModel`."""
+    versions = [
+        {
+            "version": arm.version,
+            "role": "stable" if arm.version == split.stable else "canary",
+            "share": arm.share,
+            "copied_share": 0.0,
+        }
+        for arm in sorted(split.arms, key=lambda arm: arm.version)
+    ]
+    if split.shadow is not None:
+        copied = {"role": "shadow", "share": 0.0, "copied_share": split.shadow.share}
+        versions.append({"version": split.shadow.version, **copied})
+    return {
+        "name": split.model,
+        "stable": split.stable,
+        "revision": split.revision,
+        "pins": split.pins,
+        "versions": versions,
+    }
+
+
+def _need(rollouts: Rollouts | None) -> Rollouts:
+    if rollouts is None:
+        raise NotReadyError("this service runs without a control app, which rollouts need")
+    return rollouts
+
+
+async def _read_record(request: Request) -> dict[str, Any]:
+    """Return the members of a JSON body, none of an empty one."""
+    headers = dict(request.scope["headers"])
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await read_body(request.receive, headers, MAX_BODY_BYTES)
+    except TimeoutError as exc:
+        raise DeadlineExceededError(f"the body did not arrive within {BODY_TIMEOUT_S:g} s", 1.0) from exc
+    media = headers.get(b"content-type", b"application/json").lower().partition(b";")[0].strip()
+    if body and media != b"application/json" and not media.endswith(b"+json"):
+        raise UnsupportedMediaError(f"send application/json, not {media.decode('latin-1') or 'nothing'}")
+    try:
+        record = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError as exc:
+        raise MalformedBodyError(f"the body is not valid JSON: {exc}") from exc
+    if not isinstance(record, dict):
+        raise MalformedBodyError("the body must be one JSON object")
+    return record
+
+
+def _take_reason(record: dict[str, Any]) -> tuple[str, str]:
+    """Take who and why out of a body."""
+    errors, found = [], []
+    for name, longest, default in (("who", MAX_WHO_CHARACTERS, "http"), ("why", MAX_WHY_CHARACTERS, "")):
+        value = record.pop(name, None)
+        value = default if value is None else value
+        if not isinstance(value, str) or len(value) > longest:
+            errors.append(FieldError(f"/{name}", f"must be a text of at most {longest:,} characters"))
+        found.append(value)
+    if errors:
+        raise InvalidDataError("who and why are for the history", tuple(errors))
+    return found[0] or "http", found[1]
+
+
+def _answer(value: Mapping[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+def _describe(model: Any, *problems: int, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": model}, **document_problems(*problems)}
+
+
+def _document_body(model: Any, *, is_required: bool) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": is_required, "content": {"application/json": {"schema": schema}}}}
