@@ -17,7 +17,7 @@ from serve_app.core.errors import (
     NotReadyError,
     UnsupportedMediaError,
 )
-from serve_app.core.split import Split, parse_split
+from serve_app.core.split import Split
 from serve_app.http.asgi import read_body
 from serve_app.http.problems import document_problems
 from serve_app.http.rollout_schemas import (
@@ -32,7 +32,7 @@ from serve_app.http.rollout_schemas import (
 )
 from serve_app.service.rollout_ports import Command, Rollouts
 from serve_app.service.rollout_request import MAX_NAME_CHARACTERS, parse_start
-from serve_app.service.scoring import Scoring
+from serve_app.service.traffic import Traffic
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 """A thousand named users with ids of 512 characters are half of it."""
@@ -42,19 +42,19 @@ MAX_ID: Final = 2**63 - 1
 RolloutId = Annotated[int, Path(ge=1, le=MAX_ID, description="Number of the rollout.")]
 
 
-def create_router(scoring: Scoring, rollouts: Rollouts | None) -> APIRouter:
+def create_router(traffic: Traffic, rollouts: Rollouts | None) -> APIRouter:
     """Return the routes; without `rollouts` they answer 503."""
     router = APIRouter(prefix="/v1")
-    _add_reading(router, scoring, rollouts)
+    _add_reading(router, traffic, rollouts)
     _add_commands(router, rollouts)
     return router
 
 
-def _add_reading(router: APIRouter, scoring: Scoring, rollouts: Rollouts | None) -> None:
+def _add_reading(router: APIRouter, traffic: Traffic, rollouts: Rollouts | None) -> None:
     @router.get("/models", summary="Which versions answer whom", responses=_describe(ServedModels, 503))
     async def list_models() -> Response:
         """List the served model's versions with their shares, as this Gateway follows them."""
-        return _answer({"models": [describe_split(parse_split(scoring.record))]})
+        return _answer({"models": [describe_split(traffic.split)]})
 
     @router.get("/rollouts", summary="List rollouts", responses=_describe(RolloutList, 422, 503))
     async def list_rollouts(

@@ -1,0 +1,53 @@
+"""A Gateway tells the control app what it counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from serve_app.core.errors import ScorecatError
+from serve_app.service.rollout_ports import Report, Rollouts
+from serve_app.service.traffic import Traffic
+
+REPORT_S: Final = 1.0
+
+logger = logging.getLogger("scorecat.gateway")
+
+
+async def report_counts(
+    traffic: Traffic, rollouts: Rollouts, gateway: str, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> None:
+    """Report for ever what was counted since the last time, once at most: what does not arrive is lost.
+
+    Nothing is sent while one version has everything and nothing is copied: there is nothing to compare.
+    """
+    failure = ""
+    while True:
+        await sleep(REPORT_S)
+        for report in take_reports(traffic, gateway):
+            try:
+                await rollouts.report(report)
+                failure = ""
+            except ScorecatError as exc:
+                if type(exc).__name__ != failure:
+                    logger.warning("counts of revision %d were not taken in: %s", report.revision, exc)
+                failure = type(exc).__name__
+
+
+def take_reports(traffic: Traffic, gateway: str) -> list[Report]:
+    """Take the counts of every revision; the shadow's go with the newest."""
+    try:
+        split = traffic.split
+    except ScorecatError:
+        return []
+    counts, shadow = dict(traffic.take_counts()), traffic.take_shadow()
+    if shadow is not None:
+        counts.setdefault(split.revision, {})
+    newest = max(counts, default=0)
+    return [
+        Report(gateway, revision, arms, shadow if revision == newest else None)
+        for revision, arms in counts.items()
+        if len(arms) > 1 or shadow is not None
+    ]
