@@ -12,7 +12,7 @@ from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
 from serve_app.http.app import create_app
 from serve_app.http.problems import STATUS, describe_problem
 from serve_app.http.schemas import MAX_ID_LENGTH, Problem, parse_row
-from serve_app.service.scoring import Scoring
+from serve_app.service.traffic import Traffic
 from tests.testing_kit import MemoryAccessLog, MemorySplit, run_virtual
 
 pytestmark = pytest.mark.contract
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.contract
 
 def fetch(path: str) -> httpx.Response:
     async def main():
-        app = create_app(Scoring(MemorySplit(), None), MemoryAccessLog(), timeout_s=1)
+        app = create_app(Traffic(MemorySplit(), None), MemoryAccessLog(), timeout_s=1)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
             return await client.get(path)
 
@@ -114,7 +114,7 @@ def test_a_problem_has_the_documented_members(document):
 def test_the_prediction_documents_its_parameters(document):
     operation = document["paths"]["/predict_purchase"]["post"]
     assert {(p["in"], p["name"]) for p in operation["parameters"]} == {
-        ("query", "detail"), ("query", "explain"), ("header", "X-Request-Timeout-Seconds"), ("header", "X-Request-Id"),
+        ("query", "detail"), ("query", "explain"), ("header", "X-Request-Timeout-Seconds"), ("header", "X-Request-Id"), ("header", "X-Model-Version"),
     }  # fmt: skip
     assert operation["requestBody"]["required"] is True
     assert operation["summary"]
