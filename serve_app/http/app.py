@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from serve_app import __version__
@@ -52,7 +53,8 @@ def create_app(traffic: Traffic, access_log: AccessLog, *, timeout_s: float) -> 
         Deadline of requests that name none.
     """
     predict = PredictPurchase(traffic, access_log, timeout_s)
-    api = FastAPI(title="scorecat", version=__version__, description=_DESCRIPTION, redirect_slashes=False)
+    # its documentation page loads nothing from elsewhere
+    api = FastAPIOffline(title="scorecat", version=__version__, description=_DESCRIPTION, redirect_slashes=False)
     _document_predict(api)
     _add_probes(api, traffic)
     bulk = Bulk(traffic, timeout_s)

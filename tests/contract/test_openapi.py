@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 
@@ -13,7 +14,7 @@ from serve_app.http.app import create_app
 from serve_app.http.problems import STATUS, describe_problem
 from serve_app.http.schemas import MAX_ID_LENGTH, Problem, parse_row
 from serve_app.service.traffic import Traffic
-from tests.testing_kit import MemoryAccessLog, MemorySplit, run_virtual
+from tests.testing_kit import MemoryAccessLog, MemorySplit
 
 pytestmark = pytest.mark.contract
 
@@ -24,7 +25,7 @@ def fetch(path: str) -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
             return await client.get(path)
 
-    return run_virtual(main())
+    return asyncio.run(main())
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +127,7 @@ def test_the_documentation_page_is_served():
     page = fetch("/docs")
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) >= 2
+    assert {fetch(path).status_code for path in loaded if path.startswith("/")} == {200}
+    assert not [path for path in loaded if not path.startswith("/")], "the page must work without internet"
