@@ -19,14 +19,17 @@ from serve_app.adapters.registry_open import open_registry
 from serve_app.adapters.split_file import SplitFile
 from serve_app.core.errors import GoldenMismatchError
 from serve_app.deployments.bind_node import bind_to_node_address
+from serve_app.deployments.control_handle import ControlHandle
 from serve_app.deployments.handles import EncoderHandle, ModelHandle, version_app
 from serve_app.deployments.parcels import sweep
+from serve_app.deployments.reporting import report_counts
 from serve_app.http.app import create_app
 from serve_app.http.asgi import ASGIApp
 from serve_app.service.microbatch import BatchLimits
 from serve_app.service.packaging import GOLDEN_TOLERANCE, golden_inputs
 from serve_app.service.ports import PackageParts
-from serve_app.service.scoring import Scoring, VersionScorer
+from serve_app.service.scoring import VersionScorer
+from serve_app.service.traffic import Traffic
 
 POLL_S: Final = 0.25
 """How often a Gateway looks at the split record."""
@@ -69,28 +72,21 @@ class Gateway:
         log_json_lines(log_dir / f"gateway-{os.getpid()}.jsonl")
         self._access_log = AccessLogFile(log_dir / f"access-{os.getpid()}.jsonl")
         self._registry = open_registry(config.registry_root, cache=Path(config.package_cache))
-        self._scoring = Scoring(SplitFile(Path(config.split_path)), self._connect)
+        self._traffic = Traffic(SplitFile(Path(config.split_path)), self._connect)
         with contextlib.suppress(Exception):  # the poll below tries again; /readyz says no until then
-            await self._scoring.refresh()
+            await self._traffic.refresh()
+        self._rollouts = ControlHandle()
+        reports = report_counts(self._traffic, self._rollouts, f"gateway-{os.getpid()}")
         self._tasks = [
-            asyncio.create_task(work) for work in (self._follow_split(), self._access_log.run(), _sweep_parcels())
+            asyncio.create_task(work)
+            for work in (self._traffic.follow(POLL_S), self._access_log.run(), _sweep_parcels(), reports)
         ]
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the ASGI application; Ray calls this after the constructor."""
-        return create_app(self._scoring, self._access_log, timeout_s=self._config.request_timeout_s)
-
-    async def _follow_split(self) -> None:
-        failure = ""
-        while True:
-            await asyncio.sleep(POLL_S)
-            try:
-                await self._scoring.refresh()
-                failure = ""
-            except Exception as exc:
-                if str(exc) != failure:
-                    logger.exception("the split record could not be followed; the last known split stays")
-                failure = str(exc)
+        return create_app(
+            self._traffic, self._access_log, timeout_s=self._config.request_timeout_s, rollouts=self._rollouts
+        )
 
     async def _connect(self, name: str, version: int) -> VersionScorer:
         """Connect to a version and prove the way there and back with one of its golden rows."""
