@@ -106,29 +106,34 @@ def build_control_app(settings: Settings, profile: Profile) -> Application:
     return bound
 
 
-def start_apps(settings: Settings, profile: Profile, registry: Registry, name: str, version: int) -> dict[str, str]:
-    """Start everything on a fresh cluster and return when the stable version, its Gateway and the control app run.
+def open_split(settings: Settings, name: str, version: int) -> Split:
+    """Return the split to begin with, written where Gateways read it: see `begin_split`."""
+    store = SqlRolloutStore(build_engine(database_path(settings)))
+    try:
+        return begin_split(store, SplitFile(split_path(settings)), name, version, pins=settings.pins)
+    finally:
+        store.close()
 
-    The split is the one of a rollout in flight, or gives everything to `version`.
+
+def start_apps(settings: Settings, profile: Profile, registry: Registry, split: Split) -> dict[str, str]:
+    """Start everything on a fresh cluster and return when the stable version, its Gateway and the control app run.
 
     Returns
     -------
     dict of str to str
-        Other versions of the split that did not come up, and why, by application; the control app
-        goes on with them.
+        Other versions of the split that are not up, and why, by application.
 
     Raises
     ------
     InvariantError
         An application that has to run does not.
     """
-    split = open_split(settings, name, version)
-    needed = version_app(name, split.stable)
+    needed = version_app(split.model, split.stable)
     apps, missing = {}, {}
     for each in split.versions:
-        app = version_app(name, each)
+        app = version_app(split.model, each)
         try:
-            apps[app] = build_version_app(registry.locate(name, each), profile)
+            apps[app] = build_version_app(registry.locate(split.model, each), profile)
         except ScorecatError as exc:
             if app == needed:
                 raise
@@ -137,14 +142,7 @@ def start_apps(settings: Settings, profile: Profile, registry: Registry, name: s
     apps[GATEWAY_APP] = build_gateway_app(settings, profile)
     run_apps(apps, prefixes={GATEWAY_APP: "/"})
     states = await_apps([needed, CONTROL_APP, GATEWAY_APP])
-    late = {app: f"{s.status} {s.detail}".rstrip() for app, s in states.items() if app in apps and s.status != "running"}
+    late = {
+        app: f"{s.status} {s.detail}".rstrip() for app, s in states.items() if app in apps and s.status != "running"
+    }
     return missing | late
-
-
-def open_split(settings: Settings, name: str, version: int) -> Split:
-    """Return the split to begin with, written where Gateways read it: see `begin_split`."""
-    store = SqlRolloutStore(build_engine(database_path(settings)))
-    try:
-        return begin_split(store, SplitFile(split_path(settings)), name, version, pins=settings.pins)
-    finally:
-        store.close()

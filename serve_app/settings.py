@@ -25,7 +25,10 @@ class Settings(BaseModel):
         None, min_length=1, description="Package registry: a folder, s3://… or gs://…; default <home>/registry."
     )
     user: str | None = Field(
-        None, min_length=1, max_length=200, description="Who moves aliases and rollouts, for their history; default user@host."
+        None,
+        min_length=1,
+        max_length=200,
+        description="Who moves aliases and rollouts, for their history; default user@host.",
     )
     host: str = Field("127.0.0.1", min_length=1, description="Address HTTP binds to.")
     port: int = Field(8000, ge=1, le=65535, description="Port of the HTTP service.")
@@ -34,7 +37,7 @@ class Settings(BaseModel):
     num_cpus: int = Field(
         default_factory=lambda: os.cpu_count() or 2, ge=1, description="CPUs Ray may schedule; default all."
     )
-    pins: bool = Field(False, description="Whether a request may name its version by X-Model-Version.")
+    pins: bool = Field(default=False, description="Whether a request may name its version by X-Model-Version.")
     request_timeout_s: float = Field(5.0, gt=0, le=60, description="Deadline of a request that names none.")
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from serve_app.cli import aliases, data, models, models_import, predict, replay, rollout, service, train
+from serve_app.cli import aliases, data, models, models_import, predict, replay, rollout, service, shadow, status, train
 from serve_app.cli.console import err, print_json
 from serve_app.core.errors import BadRequestError, ConflictError, ScorecatError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 app.command("up")(service.up)
 app.command("down")(service.down)
-app.command("status")(service.status)
+app.command("status")(status.status)
 app.command("predict")(predict.predict)
 app.command("replay")(replay.replay_log)
 app.command("train")(train.train)
@@ -31,6 +31,7 @@ models.app.command("import")(models_import.import_model)
 models.app.command("export")(models_import.export_model)
 app.add_typer(models.app, name="models")
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(shadow.app, name="shadow")
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from serve_app.cli.console import JsonOption, out, print_json
-from serve_app.cli.service import read_url
+from serve_app.cli.status import read_url
 from serve_app.client.clients import Client
 from serve_app.core.errors import DeadlineExceededError, NotFoundError, NotReadyError
 from serve_app.settings import load_settings

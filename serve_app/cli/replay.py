@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from serve_app.cli.console import JsonOption, err, out, print_json
-from serve_app.cli.service import read_url
+from serve_app.cli.status import read_url
 from serve_app.client.clients import AsyncClient
 from serve_app.client.replay import SCORE_BINS, ReplayReport, read_ahead, replay
 from serve_app.client.wire import DirectTransport

@@ -14,7 +14,7 @@ from serve_app.adapters.registry_aliases import name_mover
 from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.rollout_view import is_over, print_brief, print_history, print_list, print_rollout, watch
 from serve_app.cli.simulate import simulate
-from serve_app.cli.url import read_url
+from serve_app.cli.status import read_url
 from serve_app.client.rollouts import RolloutClient
 from serve_app.core.errors import BadRequestError, NotFoundError
 from serve_app.settings import load_settings
@@ -26,7 +26,9 @@ UrlOption = Annotated[
     str | None, typer.Option("--url", help="Service; default the one that `scorecat up` started here.")
 ]
 WhyOption = Annotated[str, typer.Option("--why", help="Why, for the history.")]
-IdArgument = Annotated[int | None, typer.Argument(metavar="[ID]", min=1, help="Number of the rollout; default the newest.")]
+IdArgument = Annotated[
+    int | None, typer.Argument(metavar="[ID]", min=1, help="Number of the rollout; default the newest.")
+]
 
 
 @app.command("start")
@@ -41,7 +43,9 @@ def start(
     ] = None,
     allow: Annotated[list[str] | None, typer.Option(metavar="USER", help="Gets the version in any case.")] = None,
     why: WhyOption = "",
-    wait: Annotated[bool, typer.Option("--wait", help="Return when it is over; exit code 1 unless it succeeded.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when it is over; exit code 1 unless it succeeded.")
+    ] = False,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,7 +71,9 @@ def start(
 @app.command("status")
 def status(
     rollout_id: IdArgument = None,
-    follow: Annotated[bool, typer.Option("--watch", help="Show progress until it is over; Ctrl-C changes nothing.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--watch", help="Show progress until it is over; Ctrl-C changes nothing.")
+    ] = False,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -91,25 +97,33 @@ def status(
 
 
 @app.command("pause")
-def pause(rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False) -> None:
+def pause(
+    rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
+) -> None:
     """Keep the shares as they are until `resume`; a failure still rolls back."""
     _tell("pause", rollout_id, why, url, as_json)
 
 
 @app.command("resume")
-def resume(rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False) -> None:
+def resume(
+    rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
+) -> None:
     """Go on after a pause; the step is measured anew."""
     _tell("resume", rollout_id, why, url, as_json)
 
 
 @app.command("promote")
-def promote(rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False) -> None:
+def promote(
+    rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
+) -> None:
     """Give the canary everything now, whatever the measurements say."""
     _tell("promote", rollout_id, why, url, as_json)
 
 
 @app.command("abort")
-def abort(rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False) -> None:
+def abort(
+    rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
+) -> None:
     """Take everything back at once; also ends A/B tests and shadows, and takes back what has just succeeded."""
     _tell("abort", rollout_id, why, url, as_json)
 

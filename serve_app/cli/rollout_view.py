@@ -21,9 +21,7 @@ def is_over(rollout: Mapping[str, Any]) -> bool:
     return not rollout["is_active"]
 
 
-def watch(
-    client: RolloutClient, rollout_id: int, *, sleep: Callable[[float], None] = time.sleep
-) -> dict[str, Any]:
+def watch(client: RolloutClient, rollout_id: int, *, sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
     """Say on stderr what changes until a rollout is over, and return it.
 
     The control app may be away for a while, as it is while it is replaced; that is said and waited for.
@@ -49,11 +47,12 @@ def watch(
 
 def summarise(rollout: Mapping[str, Any]) -> str:
     """Return where a rollout stands, in a few words."""
-    step = ""
+    words = [rollout["phase"].replace("_", " ")]
+    if rollout["kind"] != "shadow":
+        words.append(f"at {_percent(rollout['share'])} of the users")
     if rollout["kind"] == "canary" and rollout["phase"] in ("progressing", "paused"):
-        step = f", step {rollout['step'] + 1} of {rollout['n_steps']}"
-    share = f" at {rollout['share']:.4g} of the users".replace(f"{rollout['share']:.4g}", _percent(rollout["share"]))
-    return f"{rollout['phase'].replace('_', ' ')}{share if rollout['kind'] != 'shadow' else ''}{step}"
+        words.append(f"(step {rollout['step'] + 1} of {rollout['n_steps']})")
+    return " ".join(words)
 
 
 def print_brief(rollout: Mapping[str, Any]) -> None:
@@ -142,9 +141,9 @@ def _print_shadow(rollout: Mapping[str, Any]) -> None:
     )
     if shadow["n_compared"]:
         quantiles = ", ".join(f"{name} {value:.2g}" for name, value in shadow["quantiles"].items())
+        mean = f"{shadow['mean_difference']:+.3g} (standard error {shadow['standard_error']:.2g})"
         out.print(
-            f"  shadow minus live: mean {shadow['mean_difference']:+.3g} (standard error {shadow['standard_error']:.2g}); "
-            f"absolute: {quantiles}, largest {shadow['largest_difference']:.2g}; "
+            f"  shadow minus live: mean {mean}; absolute: {quantiles}, largest {shadow['largest_difference']:.2g}; "
             f"another recommendation {shadow['changed_share']:.2%}; latency {shadow['mean_latency_s'] * 1000:.1f} ms",
             markup=False,
         )

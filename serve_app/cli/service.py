@@ -1,4 +1,4 @@
-"""``scorecat up``, ``down`` and ``status``."""
+"""``scorecat up`` and ``down``."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import httpx
 import typer
 
 from serve_app.adapters.package_dir import load_parts
-from serve_app.adapters.split_file import SplitFile
 from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.registry import open_settings_registry
+from serve_app.cli.status import describe_endpoints, probe, url_of
 from serve_app.cli.train import train_demo
-from serve_app.core.errors import BadRequestError, InvariantError, NotReadyError
+from serve_app.core.errors import BadRequestError, InvariantError
 from serve_app.deployments.local_cluster import (
     SPEC_FILE,
     ClusterSpec,
@@ -77,9 +76,9 @@ def up(
             registry.move_alias(name, CHAMPION, 1)  # publishing was cut short before the alias was set
         version = registry.resolve(name, wanted)
         load_parts(registry.locate(name, version))  # a torn package is refused before anything starts
-        spec = _start(settings, registry, name, version)
+        spec, version = _start(settings, registry, name, version)
         result = {
-            **_endpoints(spec),
+            **describe_endpoints(spec),
             "model": name,
             "version": version,
             "profile": settings.profile,
@@ -88,8 +87,8 @@ def up(
     if as_json:
         print_json(result)
         return
-    err.print(f"ready in {result['ready_in_s']} s: {name} v{version} on {_url(spec)} (docs at {_url(spec)}/docs)")
-    out.print(f"curl -s {_url(spec)}/predict_purchase -H 'Content-Type: application/json' \\\n  -d '{_EXAMPLE}'")
+    err.print(f"ready in {result['ready_in_s']} s: {name} v{version} on {url_of(spec)} (docs at {url_of(spec)}/docs)")
+    out.print(f"curl -s {url_of(spec)}/predict_purchase -H 'Content-Type: application/json' \\\n  -d '{_EXAMPLE}'")
 
 
 def down(as_json: JsonOption = False) -> None:
@@ -109,53 +108,15 @@ def down(as_json: JsonOption = False) -> None:
         err.print(f"stopped {stopped} processes" if stopped else "nothing was running")
 
 
-def status(as_json: JsonOption = False) -> None:
-    """Say what runs: versions, replicas, health; exit code 1 when the service cannot score."""
-    settings = load_settings()
-    spec = load_spec(settings.home)
-    if spec is None or not find_processes(spec):
-        if as_json:
-            print_json({"running": False, "ready": False})
-        else:
-            err.print("not running; start it with `scorecat up`")
-        raise typer.Exit(1)
-    ready = _probe(spec)
-    apps = _list_apps(spec)
-    if as_json:
-        print_json({"running": True, "ready": ready is not None, **(ready or {}), **_endpoints(spec), "apps": apps})
-    else:
-        serving = f"serving {ready['model']} v{ready['version']}" if ready else "NOT READY"
-        out.print(f"{serving} on {_url(spec)} · jobs at {spec.job_address} · Ray at {spec.address}")
-        for app_name, deployments in apps.items():
-            for deployment, d in deployments.items():
-                out.print(f"  {app_name:20} {deployment:14} {d['status']:10} replicas {d['replicas']}", markup=False)
-    if ready is None:
-        raise typer.Exit(1)
-
-
-def read_url(settings: Settings) -> str:
-    """Return the URL of the service that `up` started; raises NotReadyError when there is none.
-
-    A guess could reach somebody else's service.
-    """
-    spec = load_spec(settings.home)
-    if spec is None:
-        raise NotReadyError(
-            f"nothing runs from {settings.home}: start it with `scorecat up`, or name a service by --url"
-        )
-    return _url(spec)
-
-
-def _start(settings: Settings, registry: Registry, name: str, version: int) -> ClusterSpec:
-    """Start cluster and applications; whatever goes wrong, nothing is left running."""
+def _start(settings: Settings, registry: Registry, name: str, version: int) -> tuple[ClusterSpec, int]:
+    """Start cluster and applications, and return the stable version; whatever goes wrong, nothing is left running."""
     spec = _start_ray(settings)
     try:
         os.environ.update(cluster_environment(spec))  # before Ray is imported: it reads them at import
-        _deploy(settings, spec, registry, name, version)
+        return spec, _deploy(settings, spec, registry, name, version)
     except BaseException:
         _forget(settings, spec)
         raise
-    return spec
 
 
 def _start_ray(settings: Settings) -> ClusterSpec:
@@ -188,61 +149,38 @@ def _forget(settings: Settings, spec: ClusterSpec) -> None:
     (settings.home / SPEC_FILE).unlink(missing_ok=True)
 
 
-def _deploy(settings: Settings, spec: ClusterSpec, registry: Registry, name: str, version: int) -> None:
+def _deploy(settings: Settings, spec: ClusterSpec, registry: Registry, name: str, version: int) -> int:
+    """Start the applications and return the stable version."""
     import ray
     from ray import serve
 
-    from serve_app.app import run_gateway, run_version, split_path
+    from serve_app.app import open_split, start_apps
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     chosen: Profile = settings.profile
+    split = open_split(settings, name, version)
     try:
-        with err.status(f"starting {name} v{version} and the gateway"):
+        with err.status(f"starting {name} {' and '.join(f'v{v}' for v in split.versions)} and the gateway"):
             ray.init(address=spec.address, log_to_driver=False, logging_level="ERROR")
             serve.start(http_options={"host": spec.host, "port": spec.http_port})
-            run_version(name, version, registry.locate(name, version), chosen)
-            SplitFile(split_path(settings)).write({"revision": 1, "model": name, "stable": version})
-            run_gateway(settings, chosen)
+            late = start_apps(settings, chosen, registry, split)
             _await_ready(spec)
     except (ray.exceptions.RayError, RuntimeError, OSError) as exc:
         raise InvariantError(f"the applications did not start: {exc}") from exc
     finally:
         ray.shutdown()  # a driver whose cluster is stopped under it ends the whole process
+    for app, why in late.items():
+        err.print(f"{app} is not up, the control app goes on with it: {why}", markup=False)
+    return split.stable
 
 
 def _await_ready(spec: ClusterSpec) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
-        if _probe(spec) is not None:
+        if probe(spec) is not None:
             return
         time.sleep(0.1)
     raise InvariantError(f"the service did not become ready in {READY_TIMEOUT_S:g} s; see the logs folder")
-
-
-def _probe(spec: ClusterSpec) -> dict[str, Any] | None:
-    with contextlib.suppress(httpx.HTTPError, ValueError):
-        answer = httpx.get(f"{_url(spec)}/readyz", timeout=2.0)
-        if answer.status_code == httpx.codes.OK:
-            body = answer.json()
-            return {"model": body["model"], "version": body["version"]}
-    return None
-
-
-def _list_apps(spec: ClusterSpec) -> dict[str, dict[str, dict[str, Any]]]:
-    with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
-        details = httpx.get(f"{spec.job_address}/api/serve/applications/", timeout=5.0).json()
-        return {
-            app_name: {
-                name: {
-                    "status": d["status"],
-                    "replicas": sum(r["state"] == "RUNNING" for r in d["replicas"]),
-                    "target": d["target_num_replicas"],
-                }
-                for name, d in app["deployments"].items()
-            }
-            for app_name, app in details["applications"].items()
-        }
-    return {}
 
 
 def _train_demo(registry: Registry, name: str) -> None:
@@ -267,7 +205,7 @@ def _parse_model(model: str | None, settings: Settings) -> tuple[str, str]:
 
 
 def _say_running(spec: ClusterSpec, asked: dict[str, Any], as_json: bool) -> None:
-    ready = _probe(spec)
+    ready = probe(spec)
     if ready is None:
         raise InvariantError("the service is running but not ready: see `scorecat status`, or `scorecat down` first")
     runs = {"port": spec.http_port, "profile": spec.profile}
@@ -284,22 +222,14 @@ def _say_running(spec: ClusterSpec, asked: dict[str, Any], as_json: bool) -> Non
                 f"{spec.profile}; for --{option} {value}: `scorecat down` first"
             )
     if as_json:
-        print_json({**_endpoints(spec), **ready, "profile": spec.profile, "already_running": True})
+        print_json({**describe_endpoints(spec), **ready, "profile": spec.profile, "already_running": True})
     else:
-        err.print(f"already running: {ready['model']} v{ready['version']} on {_url(spec)}")
+        err.print(f"already running: {ready['model']} v{ready['version']} on {url_of(spec)}")
 
 
 def _derive_spec(settings: Settings) -> ClusterSpec:
     """Return a spec with the mark and folder that any cluster of this home has; its ports mean nothing."""
     return plan_cluster(settings.home, settings.host, settings.port, settings.num_cpus)
-
-
-def _url(spec: ClusterSpec) -> str:
-    return f"http://{spec.host}:{spec.http_port}"
-
-
-def _endpoints(spec: ClusterSpec) -> dict[str, Any]:
-    return {"url": _url(spec), "job_address": spec.job_address, "ray_address": spec.address}
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from serve_app.core.rollout_plan import DEFAULT_PLAN, Plan, dump_plan
 if TYPE_CHECKING:
     from serve_app.service.simulate import Assumptions, Summary
 
+
 def simulate(
     plan_file: Annotated[
         Path | None, typer.Argument(metavar="[PLAN.yaml]", help="Plan to run; the default plan when left out.")

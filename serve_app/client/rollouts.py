@@ -24,6 +24,8 @@ class RolloutClient:
     ----------
     url : str
         Where the service is, for example ``http://127.0.0.1:8000``.
+    timeout_s : float
+        For the parts of each call.
     transport : httpx.BaseTransport or None
         In place of the network: for tests.
 
@@ -39,9 +41,9 @@ class RolloutClient:
         Change what was asked; `errors` names the members.
     """
 
-    def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, timeout_s: float = TIMEOUT_S, *, transport: httpx.BaseTransport | None = None) -> None:
         self._url = url.rstrip("/")
-        self._http = httpx.Client(transport=transport, timeout=httpx.Timeout(TIMEOUT_S, connect=5.0))
+        self._http = httpx.Client(transport=transport, timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)))
 
     def models(self) -> list[dict[str, Any]]:
         """Return what is served, with the share of each version."""

@@ -82,6 +82,4 @@ class ControlHandle:
         if self._handle is None:
             # not checked for existence: the app may come up after the Gateway, and asking blocks the event loop
             self._handle = serve.get_deployment_handle(CONTROLLER, app_name=CONTROL_APP, _check_exists=False)
-        return self._handle.options(
-            method_name=method, request_serialization="pickle", response_serialization="pickle"
-        )
+        return self._handle.options(method_name=method, request_serialization="pickle", response_serialization="pickle")

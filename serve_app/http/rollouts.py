@@ -119,15 +119,15 @@ def _add_commands(router: APIRouter, rollouts: Rollouts | None) -> None:
 
 
 _REFUSED: Final = "409 when the rollout's phase or kind does not allow it; the detail says what can be done."
+_TAKES_BACK: Final = (
+    "The stable version answers everybody at once. Ends A/B tests and shadows too and, within the rollback window, "
+    "takes back a canary that succeeded."
+)
 _COMMANDS: Final[Mapping[Command, tuple[str, str]]] = {
     "pause": ("Pause a canary", f"Shares stay as they are; a failure still rolls back. {_REFUSED}"),
     "resume": ("Go on after a pause", f"The step's measurements begin anew. {_REFUSED}"),
     "promote": ("Give a canary everything", f"It bakes, and then becomes the champion. {_REFUSED}"),
-    "abort": (
-        "Take everything back",
-        "The stable version answers everybody at once. Ends A/B tests and shadows too and, within the rollback "
-        f"window, takes back a canary that succeeded. {_REFUSED}",
-    ),
+    "abort": ("Take everything back", f"{_TAKES_BACK} {_REFUSED}"),
 }
 
 

@@ -100,7 +100,7 @@ def _find_near(name: Any, known: Mapping[str, Any] | tuple[str, ...]) -> str:
 
 
 def _read_version(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9:  # noqa: PLR2004
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9:
         return str(value)
     if isinstance(value, str) and 0 < len(value.strip()) <= MAX_NAME_CHARACTERS:
         return value.strip()
@@ -121,7 +121,7 @@ def _read_kind(value: Any) -> str:
 
 def _read_shares(value: Any) -> dict[int, float]:
     if not isinstance(value, Mapping) or not value:
-        raise ValueError(f"must give each version its per cent, such as {{7: 50, 8: 50}}, got {value!r:.60}")  # noqa: TRY004
+        raise ValueError(f"must give each version its per cent, such as {{7: 50, 8: 50}}, got {value!r:.60}")
     shares: dict[int, float] = {}
     for version, share in value.items():
         text = str(version)

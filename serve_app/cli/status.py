@@ -1,0 +1,110 @@
+"""``scorecat status``, and where the service of this machine is."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import httpx
+import typer
+
+from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.client.rollouts import RolloutClient
+from serve_app.core.errors import NotReadyError, ScorecatError
+from serve_app.deployments.local_cluster import ClusterSpec, find_processes, load_spec
+from serve_app.settings import Settings, load_settings
+
+
+def status(as_json: JsonOption = False) -> None:
+    """Say what runs: versions with their shares, replicas, health; exit code 1 when the service cannot score."""
+    settings = load_settings()
+    spec = load_spec(settings.home)
+    if spec is None or not find_processes(spec):
+        if as_json:
+            print_json({"running": False, "ready": False})
+        else:
+            err.print("not running; start it with `scorecat up`")
+        raise typer.Exit(1)
+    ready = probe(spec)
+    models = _list_models(spec)
+    apps = _list_apps(spec)
+    if as_json:
+        found = {"running": True, "ready": ready is not None, **(ready or {}), **describe_endpoints(spec)}
+        print_json({**found, "models": models, "apps": apps})
+    else:
+        serving = f"serving {ready['model']} v{ready['version']}" if ready else "NOT READY"
+        out.print(f"{serving} on {url_of(spec)} · jobs at {spec.job_address} · Ray at {spec.address}")
+        for model in models:
+            out.print(f"  {model['name']}: {describe_shares(model)}", markup=False)
+        for app_name, deployments in apps.items():
+            for deployment, d in deployments.items():
+                out.print(f"  {app_name:20} {deployment:17} {d['status']:10} replicas {d['replicas']}", markup=False)
+    if ready is None:
+        raise typer.Exit(1)
+
+
+def describe_shares(model: dict[str, Any]) -> str:
+    """Return who gets which version of a served model, in words."""
+    parts = []
+    for version in model["versions"]:
+        share = f"{version['share'] * 100:.4g} % of the users"
+        if version["role"] == "shadow":
+            share = f"copies of {version['copied_share'] * 100:.4g} % of the requests"
+        parts.append(f"v{version['version']} {version['role']}, {share}")
+    return " · ".join(parts)
+
+
+def read_url(settings: Settings) -> str:
+    """Return the URL of the service that `up` started; raises NotReadyError when there is none.
+
+    A guess could reach somebody else's service.
+    """
+    spec = load_spec(settings.home)
+    if spec is None:
+        raise NotReadyError(
+            f"nothing runs from {settings.home}: start it with `scorecat up`, or name a service by --url"
+        )
+    return url_of(spec)
+
+
+def url_of(spec: ClusterSpec) -> str:
+    """Return where a cluster answers HTTP."""
+    return f"http://{spec.host}:{spec.http_port}"
+
+
+def describe_endpoints(spec: ClusterSpec) -> dict[str, Any]:
+    """Return the addresses of a cluster."""
+    return {"url": url_of(spec), "job_address": spec.job_address, "ray_address": spec.address}
+
+
+def probe(spec: ClusterSpec) -> dict[str, Any] | None:
+    """Return the stable version of a service that can score, else None."""
+    with contextlib.suppress(httpx.HTTPError, ValueError):
+        answer = httpx.get(f"{url_of(spec)}/readyz", timeout=2.0)
+        if answer.status_code == httpx.codes.OK:
+            body = answer.json()
+            return {"model": body["model"], "version": body["version"]}
+    return None
+
+
+def _list_models(spec: ClusterSpec) -> list[dict[str, Any]]:
+    with contextlib.suppress(ScorecatError), RolloutClient(url_of(spec), timeout_s=2.0) as client:
+        return client.models()
+    return []
+
+
+def _list_apps(spec: ClusterSpec) -> dict[str, dict[str, dict[str, Any]]]:
+    with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
+        details = httpx.get(f"{spec.job_address}/api/serve/applications/", timeout=5.0).json()
+        return {
+            app_name: {
+                name: {
+                    "status": d["status"],
+                    "replicas": sum(r["state"] == "RUNNING" for r in d["replicas"]),
+                    "target": d["target_num_replicas"],
+                }
+                for name, d in app["deployments"].items()
+            }
+            for app_name, app in details["applications"].items()
+        }
+    return {}
