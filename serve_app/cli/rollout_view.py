@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from rich.table import Table
-
 from serve_app.cli.console import err, out
 from serve_app.client.rollouts import RolloutClient
 from serve_app.core.errors import NotReadyError
@@ -47,8 +45,10 @@ def watch(client: RolloutClient, rollout_id: int, *, sleep: Callable[[float], No
 
 def summarise(rollout: Mapping[str, Any]) -> str:
     """Return where a rollout stands, in a few words."""
-    words = [rollout["phase"].replace("_", " ")]
-    if rollout["kind"] != "shadow":
+    is_trial = rollout["kind"] != "canary"
+    ended = rollout["phase"] == "rolled_back" and is_trial
+    words = ["ended" if ended else rollout["phase"].replace("_", " ")]
+    if rollout["kind"] != "shadow" and not ended:
         words.append(f"at {_percent(rollout['share'])} of the users")
     if rollout["kind"] == "canary" and rollout["phase"] in ("progressing", "paused"):
         words.append(f"(step {rollout['step'] + 1} of {rollout['n_steps']})")
@@ -65,11 +65,12 @@ def print_list(rollouts: Sequence[Mapping[str, Any]]) -> None:
     if not rollouts:
         out.print("there was no rollout yet")
         return
-    table = Table("id", "what", "began", "state", "why", box=None)
-    for r in rollouts:
-        what = f"{r['model']} {KINDS[r['kind']]} v{r['stable']} -> v{r['version']}"
-        table.add_row(str(r["id"]), what, _say_time(r["created_at"]), summarise(r), r["why"])
-    out.print(table, markup=False)
+    rows = [("id", "what", "began", "state")]
+    rows += [
+        (str(r["id"]), f"{r['model']} {_describe_versions(r)}", _say_time(r["created_at"]), summarise(r))
+        for r in rollouts
+    ]
+    _print_aligned(rows, "")
 
 
 def print_history(rollout_id: int, changes: Sequence[Mapping[str, Any]]) -> None:
@@ -89,12 +90,12 @@ def print_rollout(rollout: Mapping[str, Any]) -> None:
         out.print(f"  {rollout['why']}", markup=False)
     if rollout.get("mismatch"):
         out.print(f"  shares: {rollout['mismatch']}", markup=False)
-    _print_arms(rollout)
-    _print_verdicts(rollout["verdicts"])
     if rollout["shadow"] is not None:
         _print_shadow(rollout)
-    for app in rollout["apps"]:
-        out.print("  app  " + "  ".join(f"{name} {value}" for name, value in app.items() if value), markup=False)
+    else:
+        _print_arms(rollout)
+        _print_verdicts(rollout["verdicts"])
+    _print_apps(rollout)
     if rollout.get("take_back_until"):
         out.print(f"  may be taken back until {_say_time(rollout['take_back_until'])}", markup=False)
     if rollout["commands"]:
@@ -102,9 +103,9 @@ def print_rollout(rollout: Mapping[str, Any]) -> None:
 
 
 def _print_arms(rollout: Mapping[str, Any]) -> None:
-    table = Table("version", "share", "requests", "errors", "error share", "mean score", "latency", box=None)
-    for arm in rollout["arms"]:
-        table.add_row(
+    rows = [("version", "share", "requests", "errors", "error share", "mean score", "latency")]
+    rows += [
+        (
             f"v{arm['version']}{' (stable)' if arm['version'] == rollout['stable'] else ''}",
             _percent(arm["share"]),
             f"{arm['requests']:,}",
@@ -113,22 +114,28 @@ def _print_arms(rollout: Mapping[str, Any]) -> None:
             _say_interval(arm["mean_score"], lambda value: f"{value:.4f}"),
             _say_interval(arm["latency_s"], lambda value: f"{value * 1000:.1f} ms"),
         )
-    out.print(table, markup=False)
+        for arm in rollout["arms"]
+    ]
+    _print_aligned(rows)
 
 
 def _print_verdicts(verdicts: Sequence[Mapping[str, Any]]) -> None:
     if not verdicts:
         return
-    table = Table("metric", "verdict", "passed", "evidence", box=None)
+    rows = [("metric", "verdict", "evidence")]
     for v in verdicts:
         outcome = v["outcome"] or "not measured yet"
-        table.add_row(
-            v["metric"],
-            f"{outcome} (dry run)" if v["is_dry_run"] else outcome,
-            f"{v['n_passed']} of {v['n_needed']}",
-            v["evidence"],
-        )
-    out.print(table, markup=False)
+        if v["outcome"]:
+            outcome += f" ({v['n_passed']} passed of {v['n_needed']} needed)"
+        rows.append((v["metric"], f"{outcome}, dry run" if v["is_dry_run"] else outcome, v["evidence"]))
+    _print_aligned(rows)
+
+
+def _print_apps(rollout: Mapping[str, Any]) -> None:
+    for app in rollout["apps"]:
+        said = [f"proved {_say_time(app['proved_at'])}" if app["proved_at"] else "", app["detail"], app["problem"]]
+        words = ", ".join([app["status"], *filter(None, said)])
+        out.print(f"  {rollout['model']}-v{app['version']}: {words}", markup=False)
 
 
 def _print_shadow(rollout: Mapping[str, Any]) -> None:
@@ -156,8 +163,23 @@ def _say_progress(rollout: Mapping[str, Any]) -> str:
 
 
 def _name(rollout: Mapping[str, Any]) -> str:
-    versions = f"v{rollout['stable']} -> v{rollout['version']}"
-    return f"rollout {rollout['id']} ({rollout['model']} {KINDS[rollout['kind']]} {versions})"
+    return f"rollout {rollout['id']} ({rollout['model']} {_describe_versions(rollout)})"
+
+
+def _describe_versions(rollout: Mapping[str, Any]) -> str:
+    between = {"canary": "->", "ab": "and", "shadow": "beside"}[rollout["kind"]]
+    first, second = rollout["stable"], rollout["version"]
+    if rollout["kind"] == "shadow":
+        first, second = second, first
+    return f"{KINDS[rollout['kind']]} v{first} {between} v{second}"
+
+
+def _print_aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> None:
+    """Print columns two blanks apart; lines are never wrapped, so that they can be searched and cut."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+        out.print(f"{indent}{line}".rstrip(), markup=False)
 
 
 def _say_interval(interval: Mapping[str, float] | None, write: Callable[[float], str]) -> str:
