@@ -82,6 +82,13 @@ def load_manifest(directory: Path) -> Manifest:
         raise PackageError(f"{directory / MANIFEST} cannot be read: {exc.strerror}") from exc
 
 
+def check_package(directory: Path) -> Manifest:
+    """Return the manifest of a package whose every file was checked; raises PackageError."""
+    manifest = load_manifest(directory)
+    check_files(directory, manifest)
+    return manifest
+
+
 def check_files(directory: Path, manifest: Manifest) -> None:
     """Raise PackageError unless the files are exactly those of the manifest, byte for byte."""
     for name in FILES:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from serve_app.adapters.conditional_files import DirectoryFiles
-from serve_app.adapters.package_dir import check_files, load_manifest
+from serve_app.adapters.package_dir import check_files, check_package, load_manifest
 from serve_app.adapters.registry_aliases import (
     RegistryAliases,
     check_name,
@@ -98,6 +98,10 @@ class DirectoryRegistry:
     def manifest(self, name: str, version: int) -> Manifest:
         """Return the manifest of a version."""
         return load_manifest(self.locate(name, version))
+
+    def check(self, name: str, version: int) -> Manifest:
+        """Return the manifest of a version after checking every file of it."""
+        return check_package(self.locate(name, version))
 
     def locate(self, name: str, version: int) -> Path:
         """Return the directory of a version; raises NotFoundError."""

@@ -21,7 +21,7 @@ from typing import Final
 from serve_app.adapters.conditional_files import StoredFile
 from serve_app.adapters.object_store import FileStatus, ObjectStore
 from serve_app.adapters.package_cache import PackageCache
-from serve_app.adapters.package_dir import MANIFEST, check_files, load_manifest
+from serve_app.adapters.package_dir import MANIFEST, check_files, check_package, load_manifest
 from serve_app.adapters.registry_aliases import (
     RegistryAliases,
     check_name,
@@ -119,6 +119,10 @@ class StoreRegistry:
         """Return the manifest of a version."""
         cached = self._cache.find(check_name(name), version)
         return load_manifest(cached) if cached is not None else parse_manifest(self._load_manifest(name, version).data)
+
+    def check(self, name: str, version: int) -> Manifest:
+        """Return the manifest of a version after checking every file of it."""
+        return check_package(self.locate(name, version))
 
     def locate(self, name: str, version: int) -> Path:
         """Return a local directory with a version, fetching it when it is not here yet."""

@@ -1,6 +1,7 @@
 """What a rollout does next: a pure function of the plan, the state, what was observed and the time.
 
-The controller in production and the simulator call the same `decide`.
+The controller in production and the simulator call the same `decide`. A/B tests and shadows are not decided by
+figures; `decide_trial` only starts them, and ends them when a version fails.
 """
 
 from __future__ import annotations
@@ -29,15 +30,19 @@ class Observations:
     is_ready : bool
         Every replica of the canary has proved its golden rows and answered.
     failures : tuple of str
-        Failed health checks or golden rows of the canary, in plain words: each means instant rollback.
+        Failed health checks or golden rows of the canary, in plain words: each means instant rollback, or that the
+        rollout has failed where the canary had no traffic yet.
     unmeasured : str or None
         Why the counters could not be had.
+    unready : str
+        What is known of why a version is not ready.
     """
 
     intervals: tuple[Interval, ...] = ()
     is_ready: bool = True
     failures: tuple[str, ...] = ()
     unmeasured: str | None = None
+    unready: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +83,12 @@ def decide(plan: Plan, state: RolloutState, observations: Observations, now_s: f
     if not state.is_active or state.phase is Phase.PENDING:
         return Decision("hold", state.why, state)
     if observations.failures:
-        return _leave("roll_back", Phase.ROLLED_BACK, state, "; ".join(observations.failures), now_s)
+        return _give_up(state, observations.failures, now_s)
     if state.phase is Phase.DEPLOYING:
-        return _deploy(plan, state, observations, now_s)
+        waiting = _await_ready(plan, state, observations, now_s)
+        return waiting or _advance(
+            plan, state, f"v{state.canary} is ready: every replica proved its golden rows", now_s
+        )
     if state.phase is Phase.PROMOTING:
         if now_s < state.since_s + plan.bake_time_s:
             return Decision("hold", f"v{state.canary} has everything and bakes for {plan.bake_time_s:g} s", state)
@@ -88,11 +96,35 @@ def decide(plan: Plan, state: RolloutState, observations: Observations, now_s: f
     return _analyse(plan, state, observations, now_s)
 
 
-def _deploy(plan: Plan, state: RolloutState, observations: Observations, now_s: float) -> Decision:
+def decide_trial(plan: Plan, state: RolloutState, observations: Observations, now_s: float) -> Decision:
+    """Return what an A/B test or a shadow does now: it starts when ready and ends when a version fails, no more."""
+    if not state.is_active or state.phase is Phase.PENDING:
+        return Decision("hold", state.why, state)
+    if observations.failures:
+        return _give_up(state, observations.failures, now_s)
+    if state.phase is not Phase.DEPLOYING:
+        return Decision("hold", state.why, state)
+    waiting = _await_ready(plan, state, observations, now_s)
+    if waiting is not None:
+        return waiting
+    why = "every version is ready: every replica proved its golden rows"
+    return Decision("advance", why, dataclasses.replace(move_state(state, Phase.PROGRESSING, now_s, why), step=0))
+
+
+def _give_up(state: RolloutState, failures: tuple[str, ...], now_s: float) -> Decision:
+    why = "; ".join(failures)
+    if state.phase is Phase.DEPLOYING:
+        return _leave("fail", Phase.FAILED, state, f"{why}; no traffic was moved", now_s)
+    return _leave("roll_back", Phase.ROLLED_BACK, state, why, now_s)
+
+
+def _await_ready(plan: Plan, state: RolloutState, observations: Observations, now_s: float) -> Decision | None:
+    """Return the decision about versions that are not ready, or None when they are."""
     if observations.is_ready:
-        return _advance(plan, state, f"v{state.canary} is ready: every replica proved its golden rows", now_s)
+        return None
     if now_s >= state.since_s + plan.deploy_timeout_s:
-        why = f"v{state.canary} was not ready within {plan.deploy_timeout_s:g} s; no traffic was moved"
+        what = f": {observations.unready}" if observations.unready else ""
+        why = f"not ready within {plan.deploy_timeout_s:g} s{what}; no traffic was moved"
         return _leave("fail", Phase.FAILED, state, why, now_s)
     return Decision("hold", f"v{state.canary} is starting", state)
 

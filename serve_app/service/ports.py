@@ -147,6 +147,13 @@ class Registry(Protocol):
         """Return the manifest of a version without the rest of the package."""
         ...
 
+    def check(self, name: str, version: int) -> Manifest:
+        """Return the manifest of a version after checking every file of it; raises PackageError, NotFoundError.
+
+        Blocks while it reads, and fetches first when need be.
+        """
+        ...
+
     def locate(self, name: str, version: int) -> Path:
         """Return a local directory with the package, fetched first when need be; raises NotFoundError.
 

@@ -15,10 +15,11 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtrik, betaincinv
+from scipy.special import bdtrik
 
 from serve_app.core.counters import N_SCORE_BINS, SCORE_LOGIT_MAX, ArmCounters
 from serve_app.core.errors import BadRequestError
+from serve_app.core.intervals import CONFIDENCE, share_interval
 from serve_app.core.rollout import Decision, Observations, decide
 from serve_app.core.rollout_plan import Plan
 from serve_app.core.rollout_state import Phase, RolloutState, canary_share, move_state
@@ -42,7 +43,6 @@ BLOCK: Final = 16
 _CHUNK: Final = 10
 
 MAX_INTERVALS: Final = 100_000
-CONFIDENCE: Final = 0.95
 
 End = Literal["promoted", "rolled_back", "paused", "unfinished"]
 
@@ -201,14 +201,6 @@ def summarise_runs(runs: Sequence[Run]) -> Summary:
         seconds_to_rollback=median_interval([run.seconds for run in back]),
         seconds_to_promotion=median_interval([run.seconds for run in runs if run.end == "promoted"]),
     )
-
-
-def share_interval(k: int, n: int) -> tuple[float, float, float]:
-    """Return k / n with its exact (Clopper-Pearson) 95 % interval."""
-    tail = (1 - CONFIDENCE) / 2
-    low = float(betaincinv(k, n - k + 1, tail)) if k else 0.0
-    high = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
-    return k / n, low, high
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float] | None:

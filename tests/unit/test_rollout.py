@@ -11,7 +11,7 @@ import pytest
 
 from serve_app.core.counters import ArmCounters
 from serve_app.core.errors import ConflictError, InvariantError
-from serve_app.core.rollout import Observations, decide
+from serve_app.core.rollout import Observations, decide, decide_trial
 from serve_app.core.rollout_plan import DEFAULT_PLAN, Metric, Plan
 from serve_app.core.rollout_state import (
     ACTIVE,
@@ -156,7 +156,6 @@ def test_a_paused_rollout_stays_until_a_person_goes_on_but_is_still_watched():
 def test_failed_health_or_golden_rows_roll_back_at_once_whatever_the_phase():
     failed = Observations(failures=("replica 3 of v8 failed its golden rows",))
     states = [
-        move_state(RolloutState(7, 8), Phase.DEPLOYING, 0.0, ""),
         started(),
         move_state(started(), Phase.PAUSED, 0.0, ""),
         move_state(started(), Phase.PROMOTING, 0.0, ""),
@@ -165,6 +164,27 @@ def test_failed_health_or_golden_rows_roll_back_at_once_whatever_the_phase():
         decision = decide(PLAN, state, failed, 1001.0)
         assert (decision.action, decision.state.phase) == ("roll_back", Phase.ROLLED_BACK)
         assert "golden rows" in decision.why
+
+
+def test_a_version_that_fails_before_it_had_traffic_fails_the_rollout():
+    state = move_state(RolloutState(7, 8), Phase.DEPLOYING, 0.0, "")
+    decision = decide(PLAN, state, Observations(failures=("v8 failed its golden rows",)), 1.0)
+    assert (decision.action, decision.state.phase) == ("fail", Phase.FAILED)
+    assert decision.why == "v8 failed its golden rows; no traffic was moved"
+
+
+def test_a_trial_starts_when_ready_and_no_figure_ends_it():
+    state = move_state(RolloutState(7, 8), Phase.DEPLOYING, 1000.0, "")
+    waiting = Observations(is_ready=False, unready="v8 is starting")
+    assert decide_trial(PLAN, state, waiting, 1599.0).state == state
+    late = decide_trial(PLAN, state, waiting, 1600.0)
+    assert (late.action, late.why) == ("fail", "not ready within 600 s: v8 is starting; no traffic was moved")
+    begun = decide_trial(PLAN, state, QUIET, 1001.0)
+    assert (begun.action, begun.state.phase, begun.state.step) == ("advance", Phase.PROGRESSING, 0)
+    assert decide_trial(PLAN, begun.state, BAD, 9000.0).state == begun.state
+    ended = decide_trial(PLAN, begun.state, Observations(failures=("v8 answers wrongly",)), 9000.0)
+    assert (ended.action, ended.state.phase) == ("roll_back", Phase.ROLLED_BACK)
+    assert decide_trial(PLAN, ended.state, QUIET, 9001.0).state == ended.state
 
 
 @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.FAILED, Phase.PENDING])

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from serve_app.cli import app
 from serve_app.core.counters import find_score_bin, measure_dispersion, merge_counters
 from serve_app.core.errors import BadRequestError
+from serve_app.core.intervals import share_interval
 from serve_app.core.rollout_plan import DEFAULT_PLAN, Plan
 from serve_app.service.simulate import (
     BLOCK,
@@ -23,7 +24,6 @@ from serve_app.service.simulate import (
     Assumptions,
     draw_intervals,
     median_interval,
-    share_interval,
     simulate_plan,
     summarise_runs,
 )

@@ -1,0 +1,59 @@
+"""Reports of Gateways that wait to be counted."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from serve_app.core.split import Split
+from serve_app.service.rollout_course import COUNTED, Course
+from serve_app.service.rollout_ports import Report
+
+COUNT_EVERY_S: Final = 1.0
+"""Reports are stored that often at most; more often only when a measurement is due."""
+MAX_REPORTS: Final = 10_000
+"""Reports that wait; more are lost, oldest first, which no comparison minds."""
+STALE_AFTER_S: Final = 10.0
+"""A Gateway that still counts under another split so long after a change does not follow it."""
+
+
+class ReportInbox:
+    """Takes reports from any thread; everything else is called by one at a time."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Report] = deque(maxlen=MAX_REPORTS)
+        self._counted_s = 0.0
+        self._stale: Report | None = None
+
+    def add(self, report: Report) -> None:
+        """Take in a report; never waits."""
+        self._waiting.append(report)
+
+    def clear(self) -> None:
+        """Forget everything: it belongs to no rollout."""
+        self._waiting.clear()
+        self._stale = None
+
+    def take(self, course: Course, split: Split, now_s: float, *, is_due: bool) -> list[Report]:
+        """Return the waiting reports of the current split when it is time to count them; others are dropped.
+
+        A report of the split before comes a second late; counted into the new shares it would spoil them.
+        """
+        if not is_due and 0.0 <= now_s - self._counted_s < COUNT_EVERY_S:
+            return []
+        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if course.state.phase not in COUNTED:
+            return []
+        current = [report for report in taken if report.revision == split.revision]
+        if current:
+            self._counted_s, self._stale = now_s, None
+        elif taken and now_s >= course.state.since_s + STALE_AFTER_S:
+            self._stale = taken[-1]
+        return current
+
+    def explain_missing(self) -> str | None:
+        """Return why a measurement has no counters, once: of a Gateway that follows another split."""
+        stale, self._stale = self._stale, None
+        if stale is None:
+            return None
+        return f"Gateway {stale.gateway} still follows revision {stale.revision} of the split"

@@ -1,0 +1,112 @@
+"""The split that belongs to a rollout: it follows from the rollout's state and from nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Final
+
+from serve_app.core.errors import ConflictError, InvariantError, NotReadyError
+from serve_app.core.rollout_state import Phase, can_take_back, canary_share
+from serve_app.core.split import Shadow, Split, canary_arms, dump_split, only_arm, parse_split, share_arms
+from serve_app.service.rollout_course import COUNTED, Course, parse_course
+from serve_app.service.rollout_ports import RolloutStore, SplitSink
+
+_UNCHANGED: Final = frozenset({Phase.PENDING, Phase.DEPLOYING})
+
+logger = logging.getLogger("scorecat.rollouts")
+
+
+def follow_state(course: Course, current: Split, now_s: float, *, pins: bool) -> Split:
+    """Return the split of a rollout: `current` itself, or one with the next revision when anything is different.
+
+    Nothing changes before the version is ready. A canary that has everything leaves the stable version an empty
+    range, so that Gateways stay connected to it and it can be taken back at once.
+    """
+    wanted = dataclasses.replace(_build(course, current, now_s), pins=pins, revision=current.revision)
+    return current if wanted == current else dataclasses.replace(wanted, revision=current.revision + 1)
+
+
+def _build(course: Course, current: Split, now_s: float) -> Split:
+    state, terms, model = course.state, course.terms, current.model
+    if state.phase in _UNCHANGED:
+        return current
+    if course.stored.kind == "shadow":
+        shadow = Shadow(state.canary, terms.share) if state.phase in COUNTED else None
+        return Split(model, state.stable, only_arm(state.stable), shadow=shadow)
+    if course.stored.kind == "ab" and state.phase in COUNTED:
+        return Split(model, state.stable, share_arms(list(terms.shares.items())), salt=terms.salt, allow=terms.allow)
+    if state.phase in COUNTED:
+        arms = canary_arms(state.stable, state.canary, canary_share(course.plan, state))
+        return Split(model, state.stable, arms, salt=terms.salt, allow=terms.allow)
+    if can_take_back(course.plan, state, now_s):
+        return Split(model, state.canary, canary_arms(state.stable, state.canary, 1.0))
+    only = state.canary if state.phase is Phase.SUCCEEDED else state.stable
+    return Split(model, only, only_arm(only))
+
+
+def read_split(store: RolloutStore, model: str) -> Split:
+    """Return the stored split of a model; raises NotReadyError when there is none."""
+    record = store.read_split(model)
+    if record is None:
+        raise NotReadyError(f"no split of {model} is stored yet: `scorecat up` writes the first one")
+    return parse_split(record)
+
+
+def put_split(sink: SplitSink, split: Split) -> None:
+    """Write a split for Gateways to read, unless they see it already."""
+    record = dump_split(split)
+    try:
+        seen = sink.read()
+    except InvariantError as exc:
+        logger.warning("the split record is replaced: %s", exc)
+        seen = None
+    if seen is None or dict(seen) != record:
+        sink.write(record)
+
+
+def begin_split(store: RolloutStore, sink: SplitSink, model: str, version: int, *, pins: bool) -> Split:
+    """Return the split that a service begins with, stored and put where Gateways read it.
+
+    For the time before anything runs. A rollout in flight keeps its split. So does one whose version has all
+    traffic anyway: the version before it may still be taken back.
+
+    Raises
+    ------
+    ConflictError
+        A rollout of other versions is in flight.
+    NotReadyError
+        The store cannot be reached.
+    """
+    record, active = store.read_split(model), store.find_active(model)
+    stored = parse_split(record) if record is not None else None
+    if active is not None and stored is not None:
+        known = parse_course(active).versions
+        if version not in known:
+            raise ConflictError(
+                f"rollout {active.id} of {model} is {active.phase} between versions "
+                f"{' and '.join(map(str, sorted(known)))}; version {version} is neither. Start with one of them, then "
+                f"`scorecat rollout abort {active.id}`"
+            )
+        split = stored
+    elif stored is not None and stored.stable == version and stored.shares == {version: 1.0} and stored.shadow is None:
+        split = stored
+    else:
+        split = Split(model, version, only_arm(version), revision=stored.revision if stored else 0)
+    split = dataclasses.replace(split, pins=pins)
+    if split != stored:
+        split = dataclasses.replace(split, revision=split.revision + 1)
+        _store(store, split, stored)
+    put_split(sink, split)
+    return split
+
+
+def _store(store: RolloutStore, split: Split, before: Split | None) -> None:
+    """Store a split; the rollout whose split it goes on from, with other pins alone, follows it."""
+    newest = next(iter(store.recent(split.model, 1)), None)
+    if newest is not None and before is not None and newest.split_revision == before.revision:
+        is_same = dataclasses.replace(before, pins=split.pins, revision=split.revision) == split
+        if is_same or newest.is_active:
+            store.save(dataclasses.replace(newest, split_revision=split.revision), None, dump_split(split))
+            return
+    store.write_split(dump_split(split))

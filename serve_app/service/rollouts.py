@@ -1,0 +1,298 @@
+"""Rollouts: what people ask for, what Gateways counted and what the cluster says become decisions and a split.
+
+The store is the only memory. A decision is stored together with the split that follows from it, and only then
+written where Gateways read it; a crash in between is healed by the next tick. What is kept in this process alone can
+be lost: reports of the last second, and how the versions' apps were when last looked at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from serve_app.core.errors import InvariantError, NotReadyError
+from serve_app.core.rollout import Observations
+from serve_app.core.rollout_state import Phase
+from serve_app.core.split import Split, dump_split
+from serve_app.service.ports import Registry
+from serve_app.service.rollout_apps import AppKeeper, Watch
+from serve_app.service.rollout_champion import is_unsettled, settle_champion
+from serve_app.service.rollout_commands import list_commands, obey
+from serve_app.service.rollout_course import COUNTED, Course, add_reports, dump_course, parse_course
+from serve_app.service.rollout_decision import collect_evidence, decide_course, is_due
+from serve_app.service.rollout_events import make_change, make_event
+from serve_app.service.rollout_inbox import ReportInbox
+from serve_app.service.rollout_ports import (
+    Command,
+    Notifier,
+    Report,
+    Rollout,
+    RolloutChange,
+    RolloutStore,
+    SplitSink,
+    StartRollout,
+    VersionApps,
+)
+from serve_app.service.rollout_report import describe_briefly, describe_change, describe_course
+from serve_app.service.rollout_split import begin_split, follow_state, put_split, read_split
+from serve_app.service.rollout_start import begin_course, check_asked
+
+__all__ = ["RolloutControl", "begin_split"]
+
+CONTROLLER: Final = "controller"
+"""Who decides when no person does."""
+SILENCE_S: Final = 60.0
+"""When nothing was stored for so long before this process began, nothing ran: phases that time ends begin anew."""
+MAX_RECENT: Final = 200
+_SETTLED_DEPTH: Final = 5
+
+logger = logging.getLogger("scorecat.rollouts")
+
+
+class RolloutControl:
+    """Owns the rollouts of the served model; every method may be called from any thread.
+
+    Parameters
+    ----------
+    store : RolloutStore
+    sink : SplitSink
+        What Gateways read; names the served model.
+    registry : Registry
+    apps : VersionApps
+    notifier : Notifier
+    clock : callable
+        Seconds since the epoch.
+    pins : bool
+        Whether requests may name their version.
+    drain_s : float
+        How long an app that nothing wants is kept, for requests in flight and Gateways that are slow to notice.
+    """
+
+    def __init__(
+        self,
+        store: RolloutStore,
+        sink: SplitSink,
+        registry: Registry,
+        apps: VersionApps,
+        notifier: Notifier,
+        *,
+        clock: Callable[[], float] = time.time,
+        pins: bool = False,
+        drain_s: float = 70.0,
+    ) -> None:
+        self._store = store
+        self._sink = sink
+        self._registry = registry
+        self._notifier = notifier
+        self._clock = clock
+        self._pins = pins
+        self._keeper = AppKeeper(apps, clock, drain_s)
+        self._lock = threading.Lock()
+        self._round = threading.Lock()
+        self._inbox = ReportInbox()
+        self._model = ""
+        self._is_fresh = True
+        self._logged = ""
+
+    def start(self, asked: StartRollout, who: str, why: str) -> dict[str, Any]:
+        """Start a rollout and return it as `describe` does; no traffic moves before its version is ready.
+
+        Raises
+        ------
+        BadRequestError
+            It cannot be done, and why: NotFoundError for a version that is not there, ConflictError when the model
+            has an active rollout.
+        PackageError
+            The version's package is damaged.
+        """
+        model = self._serve_model()
+        stable = read_split(self._store, model).stable
+        found = check_asked(asked, model, stable, self._registry)
+        now_s = self._clock()
+        text = why or f"{who} asked for v{found.canary}"
+        course = begin_course(asked, found, model, stable, self._registry, now_s, text)
+        with self._lock:
+            split = read_split(self._store, model)
+            if split.stable != stable:
+                raise NotReadyError(f"v{split.stable} took over from v{stable} just now: ask again")
+            change = make_change(course, course.state, now_s, who, text, {"kind": asked.kind})
+            stored = self._store.create(dump_course(course, split.revision, now_s), change)
+            self._inbox.clear()  # counted before the rollout began
+        self._tell(dataclasses.replace(course, stored=stored), change)
+        return self.describe(stored.id)
+
+    def command(self, rollout_id: int, command: Command, who: str, why: str) -> dict[str, Any]:
+        """Tell a rollout what to do and return it; the split that follows is in force when this returns.
+
+        Raises
+        ------
+        ConflictError
+            Its phase or kind does not allow that; says what can be done.
+        NotFoundError
+            There is no such rollout.
+        """
+        with self._lock:
+            course = parse_course(self._store.find(rollout_id))
+            split, now_s = read_split(self._store, course.stored.model), self._clock()
+            text = f"{who}: {command}" + (f", {why}" if why else "")
+            state = obey(course, command, now_s, text, is_current=self._is_current(course.stored, split))
+            moved = course.with_state(state)
+            if course.state.phase is Phase.SUCCEEDED and not course.champion:
+                moved = dataclasses.replace(moved, champion="moved")  # it may be: the alias is looked at again
+            self._save(moved, split, now_s, make_change(course, state, now_s, who, text, {"command": command}))
+        return self.describe(rollout_id)
+
+    def describe(self, rollout_id: int) -> dict[str, Any]:
+        """Return a rollout as plain JSON, see `serve_app.service.rollout_report.describe_course`."""
+        course = parse_course(self._store.find(rollout_id))
+        split = read_split(self._store, course.stored.model)
+        is_current = self._is_current(course.stored, split)
+        commands = list_commands(course, self._clock(), is_current=is_current)
+        return describe_course(course, split, self._keeper.describe(), commands)
+
+    def recent(self, model: str, limit: int) -> list[dict[str, Any]]:
+        """Return rollouts in short form, newest first; an empty model is the served one."""
+        name = model or self._serve_model()
+        found = self._store.recent(name, max(1, min(limit, MAX_RECENT)))
+        return [describe_briefly(stored, parse_course(stored)) for stored in found]
+
+    def history(self, rollout_id: int) -> list[dict[str, Any]]:
+        """Return the changes of a rollout, oldest first."""
+        return [describe_change(change) for change in self._store.history(rollout_id)]
+
+    def report(self, report: Report) -> None:
+        """Take in what a Gateway counted; quick, and never in the way of a decision."""
+        self._inbox.add(report)
+
+    def tick(self) -> None:
+        """Heal the split that Gateways see, count what they reported, decide, and move the split."""
+        with self._lock:
+            model = self._serve_model()
+            split, now_s = read_split(self._store, model), self._clock()
+            put_split(self._sink, split)
+            newest = next(iter(self._store.recent(model, 1)), None)
+            if newest is None:
+                self._inbox.clear()
+                return
+            course = self._begin_anew(parse_course(newest), split, now_s)
+            if course.state.is_active:
+                self._go_on(course, split, now_s)
+            else:
+                self._inbox.clear()
+                self._close_window(course, split, now_s)
+
+    def reconcile(self) -> None:
+        """Create and delete version apps, prove those that are tried, let the alias follow; trouble is logged."""
+        with self._round:
+            try:
+                model = self._serve_model()
+                active = self._store.find_active(model)
+                course = parse_course(active) if active is not None else None
+                self._keeper.keep(
+                    model, self._list_wanted(model), _watch(course), lambda v: v in self._list_wanted(model)
+                )
+                self._settle_aliases(model)
+                self._logged = ""
+            except Exception as exc:  # the next round tries again
+                if self._logged != str(exc):
+                    logger.exception("a round of looking after the versions was cut short")
+                self._logged = str(exc)
+
+    def _serve_model(self) -> str:
+        """Return the served model, the one that Gateways are told of; the last known when that cannot be read."""
+        try:
+            seen = self._sink.read()
+        except InvariantError:
+            seen = None
+        if seen is not None:
+            self._model = str(seen["model"])
+        if not self._model:
+            raise NotReadyError("no model is served yet: `scorecat up` serves one")
+        return self._model
+
+    def _is_current(self, stored: Rollout, split: Split) -> bool:
+        newest = next(iter(self._store.recent(stored.model, 1)), None)
+        return newest is not None and newest.id == stored.id and stored.split_revision == split.revision
+
+    def _go_on(self, course: Course, split: Split, now_s: float) -> None:
+        due = is_due(course, now_s)
+        reports = self._inbox.take(course, split, now_s, is_due=due)
+        counted = add_reports(course, reports, split.shares) if reports else course
+        found = self._keeper.find(course.stored.id, course.tried, now_s)
+        missing = self._inbox.explain_missing() if due else None
+        seen = Observations((), found.is_ready, found.failures, missing, found.unready)
+        after, decision = decide_course(counted, split, seen, now_s)
+        if decision.action != "hold":
+            evidence = collect_evidence(course, decision, seen)
+            change = make_change(course, decision.state, now_s, CONTROLLER, decision.why, evidence)
+            self._save(after, split, now_s, change)
+        elif reports or due:
+            self._save(after, split, now_s, None)
+
+    def _begin_anew(self, course: Course, split: Split, now_s: float) -> Course:
+        """Return the course as it is when this process begins with it: time in which nothing ran does not count."""
+        was_fresh, self._is_fresh = self._is_fresh, False
+        silence_s = now_s - course.stored.updated_at.timestamp()
+        if not was_fresh or silence_s < SILENCE_S or not course.state.is_active:
+            return course
+        logger.warning("nothing ran for %.0f s: rollout %d begins its phase anew", silence_s, course.stored.id)
+        moved = dataclasses.replace(course, state=dataclasses.replace(course.state, since_s=now_s))
+        return self._save(moved, split, now_s, None)
+
+    def _close_window(self, course: Course, split: Split, now_s: float) -> None:
+        """Let the version before go once it cannot be taken back any more."""
+        if course.state.phase is not Phase.SUCCEEDED or course.stored.split_revision != split.revision:
+            return
+        if follow_state(course, split, now_s, pins=split.pins) is split:
+            return
+        why = f"the rollback window is over: v{course.state.stable} leaves the split"
+        self._save(course, split, now_s, make_change(course, course.state, now_s, CONTROLLER, why, {}))
+
+    def _list_wanted(self, model: str) -> set[int]:
+        active = self._store.find_active(model)
+        wanted = set(read_split(self._store, model).versions)
+        return wanted | parse_course(active).versions if active is not None else wanted
+
+    def _settle_aliases(self, model: str) -> None:
+        for stored in reversed(self._store.recent(model, _SETTLED_DEPTH)):
+            if is_unsettled(stored):
+                served = read_split(self._store, model).stable
+                champion, why = settle_champion(self._registry, parse_course(stored), served)
+                with self._lock:
+                    course = parse_course(self._store.find(stored.id))
+                    now_s = self._clock()
+                    change = make_change(course, course.state, now_s, CONTROLLER, why, {"champion": champion})
+                    settled = dataclasses.replace(course, champion=champion)
+                    self._store.save(dump_course(settled, course.stored.split_revision, now_s), change if why else None)
+                if why:
+                    self._tell(settled, change)
+
+    def _save(self, course: Course, split: Split, now_s: float, change: RolloutChange | None) -> Course:
+        """Store a course with its change and its split in one transaction, then let Gateways see the split."""
+        wanted = follow_state(course, split, now_s, pins=self._pins)
+        is_new = wanted.revision != split.revision
+        stored = dump_course(course, wanted.revision, now_s)
+        stored = self._store.save(stored, change, dump_split(wanted) if is_new else None)
+        if is_new and course.stored.model == self._model:
+            try:
+                put_split(self._sink, wanted)
+            except OSError:  # it is stored, and the next tick writes it
+                logger.exception("the split could not be written for Gateways to read")
+        if change is not None:
+            self._tell(course, change)
+        return dataclasses.replace(course, stored=stored)
+
+    def _tell(self, course: Course, change: RolloutChange) -> None:
+        logger.info("rollout %d: %s -> %s: %s", course.stored.id, change.from_phase, change.to_phase, change.why)
+        if course.plan.webhook is not None:
+            self._notifier.send(course.plan.webhook, make_event(course, change))
+
+
+def _watch(course: Course | None) -> Watch:
+    if course is None:
+        return Watch()
+    return Watch(course.stored.id, course.tried, course.state.phase in COUNTED, course.plan.deploy_timeout_s)
