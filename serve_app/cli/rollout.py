@@ -167,7 +167,11 @@ def name_caller() -> str:
 
 def finish(client: RolloutClient, rollout_id: int, as_json: bool) -> None:
     """Show progress until a rollout is over; exit code 1 unless it succeeded."""
-    found = watch(client, rollout_id)
+    try:
+        found = watch(client, rollout_id)
+    except KeyboardInterrupt:
+        err.print(f"the rollout goes on; `scorecat rollout status {rollout_id} --watch` shows it")
+        raise
     if as_json:
         print_json(found)
     else:

@@ -134,17 +134,11 @@ _COMMANDS: Final[Mapping[Command, tuple[str, str]]] = {
 def describe_split(split: Split) -> dict[str, Any]:
     """Return the served model of a split, see `ServedModel`."""
     versions = [
-        {
-            "version": arm.version,
-            "role": "stable" if arm.version == split.stable else "canary",
-            "share": arm.share,
-            "copied_share": 0.0,
-        }
+        _describe_version(arm.version, "stable" if arm.version == split.stable else "canary", share=arm.share)
         for arm in sorted(split.arms, key=lambda arm: arm.version)
     ]
     if split.shadow is not None:
-        copied = {"role": "shadow", "share": 0.0, "copied_share": split.shadow.share}
-        versions.append({"version": split.shadow.version, **copied})
+        versions.append(_describe_version(split.shadow.version, "shadow", copied_share=split.shadow.share))
     return {
         "name": split.model,
         "stable": split.stable,
@@ -152,6 +146,10 @@ def describe_split(split: Split) -> dict[str, Any]:
         "pins": split.pins,
         "versions": versions,
     }
+
+
+def _describe_version(version: int, role: str, share: float = 0.0, copied_share: float = 0.0) -> dict[str, Any]:
+    return {"version": version, "role": role, "share": share, "copied_share": copied_share}
 
 
 def _need(rollouts: Rollouts | None) -> Rollouts:

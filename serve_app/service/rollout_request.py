@@ -70,19 +70,25 @@ def _build(given: Mapping[str, Any], plan: Plan | None, errors: list[FieldError]
             fields[name] = FIELDS[name](value)
         except ValueError as exc:
             errors.append(FieldError(f"/{name}", str(exc)))
-    kind = fields.setdefault("kind", "ab" if "shares" in fields else "canary")
-    has_plan = plan is not None
-    errors.extend(
-        FieldError(pointer if name == "plan" else f"/{name}", why)
-        for name, why in _MISPLACED[kind].items()
-        if name in fields or (name == "plan" and has_plan)
-    )
-    needed = "shares" if kind == "ab" else "version"
-    if given.get(needed) is None:
-        errors.append(FieldError(f"/{needed}", _NEEDED[needed]))
+    if given.get("kind") is None:
+        fields["kind"] = "ab" if given.get("shares") is not None else "canary"
+    if "kind" in fields:
+        errors.extend(_find_misplaced(fields["kind"], given, plan, pointer))
     if errors:
         raise InvalidDataError("the rollout cannot be started as asked", tuple(errors))
     return StartRollout(plan=plan, **fields)
+
+
+def _find_misplaced(kind: str, given: Mapping[str, Any], plan: Plan | None, pointer: str) -> list[FieldError]:
+    """Return what does not go with the kind, and what it lacks; silence would let a person believe it was heard."""
+    there = {name for name, value in given.items() if value is not None} | ({"plan"} if plan else set())
+    errors = [
+        FieldError(pointer if name == "plan" else f"/{name}", why)
+        for name, why in _MISPLACED[kind].items()
+        if name in there
+    ]
+    needed = "shares" if kind == "ab" else "version"
+    return errors if needed in there else [*errors, FieldError(f"/{needed}", _NEEDED[needed])]
 
 
 def _find_unknown(record: Mapping[Any, Any], known: tuple[str, ...]) -> list[FieldError]:

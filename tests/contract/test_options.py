@@ -44,16 +44,23 @@ def test_every_field_reaches_ray():
     assert [name for name, value in unusual.items() if str(value) not in found] == []
 
 
-def test_both_profiles_have_the_three_deployments():
+def test_both_profiles_have_all_deployments():
     assert set(OPTIONS) == {"laptop", "production"}
     for table in OPTIONS.values():
-        assert set(table) == {"Gateway", "Encoder", "CatBoostModel"}
+        assert set(table) == {"Gateway", "Encoder", "CatBoostModel", "RolloutController"}
 
 
 def test_in_production_nothing_that_answers_is_alone():
     for name, options in OPTIONS["production"].items():
-        assert options.min_replicas >= 2, name
-        assert options.max_replicas > options.min_replicas, name
+        if name != "RolloutController":
+            assert options.min_replicas >= 2, name
+            assert options.max_replicas > options.min_replicas, name
+
+
+@pytest.mark.parametrize("profile", OPTIONS)
+def test_there_is_one_controller(profile):
+    controller = OPTIONS[profile]["RolloutController"]
+    assert (controller.min_replicas, controller.max_replicas) == (1, 1)
 
 
 def test_on_a_laptop_everything_starts_with_one():

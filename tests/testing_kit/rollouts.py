@@ -1,4 +1,4 @@
-"""Rollouts without a cluster: fakes of the ports, a clock that is moved by hand, Gateways that count made-up traffic."""
+"""Rollouts without a cluster: fakes of the ports, a clock moved by hand, Gateways that count made-up traffic."""
 
 from __future__ import annotations
 
