@@ -36,8 +36,9 @@ from serve_app.http.asgi import (
     read_timeout_s,
 )
 from serve_app.http.schemas import PurchaseRequest, parse_row
+from serve_app.service.route import Route
 from serve_app.service.scoring import Score, Values, VersionScorer
-from serve_app.service.traffic import Route, Traffic
+from serve_app.service.traffic import Traffic
 
 MAX_ROW_BYTES: Final = 256 * 1024
 """Far above any row (the widest has 25 members and three ids of 512 characters)."""
