@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -58,8 +57,11 @@ class Route:
         """Score one row, see `VersionScorer.score`; the shadow may get a copy."""
         loop = asyncio.get_running_loop()
         started_s = loop.time()
-        with self._counting_errors():
+        try:
             score = await self.scorer.score(values, deadline_at)
+        except OWED:
+            self._arm.count_error(self.reason, self._group)
+            raise
         self._arm.count_answer(self.reason, self._group, loop.time() - started_s, score.probability)
         if self._shadow is not None:
             self._shadow.offer_row(values, score, self.scorer)
@@ -74,8 +76,11 @@ class Route:
         extras: Sequence[Extra] = (),
     ) -> TableScores:
         """Score a table as a whole, see `TableScorer.score`; the shadow may get a copy."""
-        with self._counting_errors():
+        try:
             scores = await tables.score(self.scorer, batch, deadline_at, known, extras)
+        except OWED:
+            self._arm.count_error(self.reason, self._group)
+            raise
         self._arm.count_table(self.reason, self._group)
         if self._shadow is not None:
             self._shadow.offer_table(batch, scores, self.scorer)
@@ -84,11 +89,3 @@ class Route:
     @property
     def _arm(self) -> ArmCounters:
         return self._counts.arms[self.scorer.version]
-
-    @contextmanager
-    def _counting_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OWED:
-            self._arm.count_error(self.reason, self._group)
-            raise
