@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -21,6 +22,7 @@ from serve_app.settings import load_settings
 TIMEOUT_S = 30.0
 RETRIES = 8
 """A lost replica takes up to 10 s to come back: rows wait for it."""
+PROBE_TIMEOUT_S = 2.0
 REFRESH_S = 0.25
 BAR_COLUMNS = 40
 
@@ -44,6 +46,7 @@ def replay_log(
 
     log = EventLog(events)
     url = url or read_url(load_settings())
+    _check_present(url)
     report = ReplayReport()
 
     async def send() -> None:
@@ -71,6 +74,18 @@ def replay_log(
         raise typer.Exit(130)
     if report.n_failed:
         raise typer.Exit(1)
+
+
+def _check_present(url: str) -> None:
+    """Raise NotReadyError when nothing listens there: rows wait for a service that comes back, not for none."""
+    try:
+        httpx.get(f"{url}/livez", timeout=PROBE_TIMEOUT_S)
+    except httpx.ConnectError as exc:
+        raise NotReadyError(
+            f"nothing answers on {url}: start it with `scorecat up`, or name a service by --url"
+        ) from exc
+    except httpx.HTTPError:
+        pass  # slow or odd, but there
 
 
 async def _show(report: ReplayReport, limit: int | None) -> None:

@@ -195,39 +195,54 @@ async def replay(
     ScorecatError
         Whatever reading the rows raised, after the rows under way were answered.
     """
-    now = clock or asyncio.get_running_loop().time
-    feed = _Feed(chunks, limit)
-    started_s = now()
-    broken: list[ScorecatError] = []
+    sender = _Sender(client, _Feed(chunks, limit), report, rate, clock or asyncio.get_running_loop().time)
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(concurrency):
+            tasks.create_task(sender.work())
+    if sender.broken is not None:
+        raise sender.broken
 
-    async def work() -> None:
-        while not report.is_hopeless and not broken:
+
+class _Sender:
+    """What the workers of one replay share."""
+
+    def __init__(
+        self, client: AsyncClient, feed: _Feed, report: ReplayReport, rate: float | None, now: Callable[[], float]
+    ) -> None:
+        self._client = client
+        self._feed = feed
+        self._report = report
+        self._rate = rate
+        self._now = now
+        self._started_s = now()
+        self.broken: ScorecatError | None = None
+
+    async def work(self) -> None:
+        """Send one row after the other until there are no more, or no hope."""
+        while not self._report.is_hopeless and self.broken is None:
             try:
-                taken = await feed.take()
+                taken = await self._feed.take()
             except ScorecatError as error:
-                broken.append(error)
+                self.broken = error
                 return
             if taken is None:
                 return
             number, row = taken
-            due_s = now() if rate is None else started_s + number / rate
-            if rate is not None and due_s > now():
-                await asyncio.sleep(due_s - now())
-            report.n_sent += 1
-            try:
-                report.add_score((await client.predict(row)).probability)
-            except ScorecatError as error:
-                report.add_error(error)
-            finished_s = now()
-            report.latencies.add(finished_s - due_s)
-            report.seconds = finished_s - started_s
-            report.n_retried = client.n_retries
+            due_s = self._now() if self._rate is None else self._started_s + number / self._rate
+            if self._rate is not None and due_s > self._now():
+                await asyncio.sleep(due_s - self._now())
+            await self._send(row, due_s)
 
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(concurrency):
-            tasks.create_task(work())
-    if broken:
-        raise broken[0]
+    async def _send(self, row: bytes, due_s: float) -> None:
+        self._report.n_sent += 1
+        try:
+            self._report.add_score((await self._client.predict(row)).probability)
+        except ScorecatError as error:
+            self._report.add_error(error)
+        finished_s = self._now()
+        self._report.latencies.add(finished_s - due_s)
+        self._report.seconds = finished_s - self._started_s
+        self._report.n_retried = self._client.n_retries
 
 
 async def read_ahead(chunks: Iterator[T]) -> AsyncIterator[T]:

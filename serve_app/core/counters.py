@@ -93,6 +93,13 @@ class ArmCounters:
         self.score_squares += probability * probability
         self.score_bins[find_score_bin(probability)] += 1
 
+    def count_table(self, reason: Reason, group: int) -> None:
+        """Count one answered table: one request whose latency and scores compare with no single row's."""
+        self.routed[reason] = self.routed.get(reason, 0) + 1
+        if reason in COMPARED:
+            self.n_requests += 1
+            self.group_requests[group] += 1
+
     def count_error(self, reason: Reason, group: int) -> None:
         """Count one request that the version failed."""
         self.routed[reason] = self.routed.get(reason, 0) + 1

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from serve_app.core.errors import InvariantError
 
@@ -39,7 +43,7 @@ class ShadowCounters:
     difference_bins : list of int, length `N_DIFFERENCE_BINS` + 1
         Absolute differences: bin 0 is none, the others are logarithmic.
     latency_sum_s : float
-        Of the compared rows' time in the shadow.
+        Of the compared rows' time in the shadow; a table's for each of its rows.
     """
 
     n_copied: int = 0
@@ -66,6 +70,27 @@ class ShadowCounters:
         self.largest = max(self.largest, size)
         self.difference_bins[find_difference_bin(size)] += 1
         self.latency_sum_s += latency_s
+
+    def count_table(
+        self, live: NDArray[np.float64], shadow: NDArray[np.float64], *, n_changed: int, latency_s: float
+    ) -> None:
+        """Count the rows of a table, (n,) each; NaN where a version rejected the row.
+
+        Rows that both rejected are neither compared nor failed; `latency_s` is that of the whole table.
+        """
+        both = ~np.isnan(live) & ~np.isnan(shadow)
+        self.n_failed += int((np.isnan(shadow) & ~np.isnan(live)).sum())
+        differences = shadow[both] - live[both]
+        sizes = np.abs(differences)
+        self.n_compared += len(sizes)
+        self.n_changed += n_changed
+        self.difference_sum += float(differences.sum())
+        self.difference_squares += float((differences * differences).sum())
+        self.absolute_sum += float(sizes.sum())
+        self.largest = max(self.largest, float(sizes.max(initial=0.0)))
+        for bin_, count in Counter(map(find_difference_bin, sizes.tolist())).items():
+            self.difference_bins[bin_] += count
+        self.latency_sum_s += latency_s * len(sizes)
 
 
 def find_difference_bin(size: float) -> int:

@@ -26,7 +26,8 @@ from serve_app.http.asgi import ASGIApp
 from serve_app.service.microbatch import BatchLimits
 from serve_app.service.packaging import GOLDEN_TOLERANCE, golden_inputs
 from serve_app.service.ports import PackageParts
-from serve_app.service.scoring import Scoring, VersionScorer
+from serve_app.service.scoring import VersionScorer
+from serve_app.service.traffic import Traffic
 
 POLL_S: Final = 0.25
 """How often a Gateway looks at the split record."""
@@ -69,28 +70,17 @@ class Gateway:
         log_json_lines(log_dir / f"gateway-{os.getpid()}.jsonl")
         self._access_log = AccessLogFile(log_dir / f"access-{os.getpid()}.jsonl")
         self._registry = open_registry(config.registry_root, cache=Path(config.package_cache))
-        self._scoring = Scoring(SplitFile(Path(config.split_path)), self._connect)
+        self._traffic = Traffic(SplitFile(Path(config.split_path)), self._connect)
         with contextlib.suppress(Exception):  # the poll below tries again; /readyz says no until then
-            await self._scoring.refresh()
+            await self._traffic.refresh()
         self._tasks = [
-            asyncio.create_task(work) for work in (self._follow_split(), self._access_log.run(), _sweep_parcels())
+            asyncio.create_task(work)
+            for work in (self._traffic.follow(POLL_S), self._access_log.run(), _sweep_parcels())
         ]
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the ASGI application; Ray calls this after the constructor."""
-        return create_app(self._scoring, self._access_log, timeout_s=self._config.request_timeout_s)
-
-    async def _follow_split(self) -> None:
-        failure = ""
-        while True:
-            await asyncio.sleep(POLL_S)
-            try:
-                await self._scoring.refresh()
-                failure = ""
-            except Exception as exc:
-                if str(exc) != failure:
-                    logger.exception("the split record could not be followed; the last known split stays")
-                failure = str(exc)
+        return create_app(self._traffic, self._access_log, timeout_s=self._config.request_timeout_s)
 
     async def _connect(self, name: str, version: int) -> VersionScorer:
         """Connect to a version and prove the way there and back with one of its golden rows."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from serve_app import __version__
@@ -15,6 +16,7 @@ from serve_app.core.errors import FieldError, InvalidRowError, InvariantError, S
 from serve_app.http import mlflow, oip
 from serve_app.http.asgi import AccessLog, ASGIApp, Exchange, Receive, Scope, Send
 from serve_app.http.bulk import Bulk
+from serve_app.http.parameters import PIN, REQUEST_ID, TIMEOUT, describe_parameter
 from serve_app.http.predict import PredictPurchase
 from serve_app.http.problems import CONTENT_TYPE, describe_problem, document_problems, dump_problem, problem_members
 from serve_app.http.schemas import (
@@ -26,7 +28,7 @@ from serve_app.http.schemas import (
     PurchaseResponse,
     Readiness,
 )
-from serve_app.service.scoring import Scoring
+from serve_app.service.traffic import Traffic
 
 logger = logging.getLogger("scorecat.http")
 HOT_PATH: Final = "/predict_purchase"
@@ -38,23 +40,24 @@ RFC 9457 problem details that name the field and the rule. `503` and `429` carry
 `X-Request-Timeout-Seconds` sets a deadline."""
 
 
-def create_app(scoring: Scoring, access_log: AccessLog, *, timeout_s: float) -> ASGIApp:
+def create_app(traffic: Traffic, access_log: AccessLog, *, timeout_s: float) -> ASGIApp:
     """Return the ASGI application of the Gateway.
 
     Ray puts ``X-Request-Id`` on every answer, so nothing here does.
 
     Parameters
     ----------
-    scoring : Scoring
+    traffic : Traffic
     access_log : AccessLog
     timeout_s : float
         Deadline of requests that name none.
     """
-    predict = PredictPurchase(scoring, access_log, timeout_s)
-    api = FastAPI(title="scorecat", version=__version__, description=_DESCRIPTION, redirect_slashes=False)
+    predict = PredictPurchase(traffic, access_log, timeout_s)
+    # its documentation page loads nothing from elsewhere
+    api = FastAPIOffline(title="scorecat", version=__version__, description=_DESCRIPTION, redirect_slashes=False)
     _document_predict(api)
-    _add_probes(api, scoring)
-    bulk = Bulk(scoring, timeout_s)
+    _add_probes(api, traffic)
+    bulk = Bulk(traffic, timeout_s)
     api.include_router(mlflow.create_router(bulk))
     api.include_router(oip.create_router(bulk))
     _add_errors(api)
@@ -105,15 +108,11 @@ def _document_predict(api: FastAPI) -> None:
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PurchaseRequest"}}},
             },
             "parameters": [
-                _parameter("detail", "query", {"type": "boolean"}, "Say where every feature came from."),
-                _parameter("explain", "query", {"type": "boolean"}, "Say which features moved the score most."),
-                _parameter(
-                    "X-Request-Timeout-Seconds",
-                    "header",
-                    {"type": "number", "exclusiveMinimum": 0},
-                    "Deadline, at most 60; answered shortly before it.",
-                ),
-                _parameter("X-Request-Id", "header", {"type": "string", "maxLength": 128}, "Echoed and logged."),
+                describe_parameter("detail", "query", {"type": "boolean"}, "Say where every feature came from."),
+                describe_parameter("explain", "query", {"type": "boolean"}, "Say which features moved the score most."),
+                PIN,
+                TIMEOUT,
+                REQUEST_ID,
             ],
         },
         summary="Will this shopper buy this product?",
@@ -139,11 +138,7 @@ def _document_predict(api: FastAPI) -> None:
     api.openapi = openapi  # type: ignore[method-assign]
 
 
-def _parameter(name: str, place: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
-    return {"name": name, "in": place, "required": False, "schema": schema, "description": description}
-
-
-def _add_probes(api: FastAPI, scoring: Scoring) -> None:
+def _add_probes(api: FastAPI, traffic: Traffic) -> None:
     @api.get("/livez", summary="Is the process alive?")
     async def livez() -> Health:
         """Answer as long as the process can answer anything."""
@@ -152,8 +147,8 @@ def _add_probes(api: FastAPI, scoring: Scoring) -> None:
     @api.get("/readyz", responses=document_problems(503), summary="Can it score?")
     async def readyz() -> Readiness:
         """Answer 200 when a model version has answered and has not just been lost."""
-        await scoring.check_ready()
-        return Readiness(status="ok", model=scoring.model_name, version=scoring.live.version)
+        await traffic.check_ready()
+        return Readiness(status="ok", model=traffic.model_name, version=traffic.live.version)
 
 
 def _add_errors(api: FastAPI) -> None:

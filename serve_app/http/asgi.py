@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -72,7 +72,7 @@ class Exchange:
         """Start an exchange for an HTTP scope."""
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         return cls(scope, receive, send, request_id, headers, time.perf_counter(), access_log)
 
     async def answer(self, status: int, body: bytes, extra: Headers, content_type: bytes = JSON) -> None:
@@ -89,6 +89,8 @@ class Exchange:
     async def answer_error(self, error: ScorecatError) -> None:
         """Send an error as problem details."""
         status, members, extra = describe_problem(error, self.request_id)
+        if self.version is not None:
+            extra = [*extra, (b"x-model-version", str(self.version).encode())]
         await self.answer(status, dump_problem(members), extra, CONTENT_TYPE)
 
     def log(self, status: int) -> None:
@@ -129,6 +131,22 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limit_bytes: 
         chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def read_pin(headers: dict[bytes, bytes]) -> int | None:
+    """Return the version that ``X-Model-Version`` names, or None; raises BadRequestError when it is no number."""
+    given = headers.get(b"x-model-version")
+    if given is None:
+        return None
+    if not given.isdigit() or len(given) > 9:  # noqa: PLR2004 - more than any version
+        raise BadRequestError(f"X-Model-Version must be a version's number, not {given[:40].decode('latin-1')!r}")
+    return int(given)
+
+
+def read_routing(headers: dict[bytes, bytes]) -> tuple[str | None, int | None]:
+    """Return the user that ``X-User-Id`` names, or None, and the version of `read_pin`."""
+    user = headers.get(b"x-user-id")
+    return (user.decode("utf-8", "surrogateescape") if user else None), read_pin(headers)
 
 
 def read_timeout_s(headers: dict[bytes, bytes], default_s: float, longest_s: float) -> float:

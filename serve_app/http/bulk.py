@@ -10,11 +10,12 @@ from starlette.requests import Request
 
 from serve_app.core.errors import BadRequestError, DeadlineExceededError
 from serve_app.core.outputs import Extra
-from serve_app.http.asgi import LONGEST_TIMEOUT_S, read_body, read_timeout_s
+from serve_app.http.asgi import LONGEST_TIMEOUT_S, read_body, read_routing, read_timeout_s
 from serve_app.http.columns import ParsedTable
 from serve_app.http.parsing_process import ParsingProcess
-from serve_app.service.scoring import Scoring, VersionScorer
+from serve_app.service.route import Route
 from serve_app.service.table_scoring import TableScorer, TableScores
+from serve_app.service.traffic import Traffic
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 INLINE_TEXT_BYTES: Final = 32 * 1024
@@ -30,16 +31,20 @@ class Bulk:
 
     Parameters
     ----------
-    scoring : Scoring
+    traffic : Traffic
     timeout_s : float
         Deadline of requests that name none, seconds.
     """
 
-    def __init__(self, scoring: Scoring, timeout_s: float) -> None:
-        self.scoring = scoring
+    def __init__(self, traffic: Traffic, timeout_s: float) -> None:
+        self.traffic = traffic
         self._tables = TableScorer()
         self._process = ParsingProcess()
         self._timeout_s = timeout_s
+
+    def choose(self, request: Request) -> Route:
+        """Choose the version that answers the whole request: by ``X-User-Id``, else at random."""
+        return self.traffic.choose(*read_routing(dict(request.scope["headers"])))
 
     def deadline_at(self, request: Request) -> float:
         """Return the request's deadline in event-loop time."""
@@ -87,10 +92,10 @@ class Bulk:
             raise DeadlineExceededError("the table was not read or written before the request's deadline", 1.0) from exc
 
     async def score(
-        self, scorer: VersionScorer, parsed: ParsedTable, deadline_at: float, extras: Sequence[Extra] = ()
+        self, route: Route, parsed: ParsedTable, deadline_at: float, extras: Sequence[Extra] = ()
     ) -> TableScores:
-        """Score a parsed table."""
-        return await self._tables.score(scorer, parsed.batch, deadline_at, parsed.errors, extras)
+        """Score a parsed table with the version that was chosen for it."""
+        return await route.score_table(self._tables, parsed.batch, deadline_at, parsed.errors, extras)
 
 
 def inline_bytes(is_arrow: bool) -> int:  # noqa: FBT001 - the one thing that is asked

@@ -11,6 +11,7 @@ from serve_app import __version__
 from serve_app.core.errors import FieldError, InvalidRowError, NotAcceptableError
 from serve_app.core.features import PURCHASE_FEATURES
 from serve_app.http.bulk import Bulk, inline_bytes
+from serve_app.http.parameters import MANY_ROWS
 from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.schemas import EXAMPLE_REQUEST, Health, Predictions
@@ -75,7 +76,7 @@ def create_router(bulk: Bulk) -> APIRouter:
             200: {"content": {ARROW: _BINARY, CSV: {"schema": {"type": "string"}}}},
             **document_problems(400, 404, 406, 413, 415, 422, 500, 503, 504),
         },
-        openapi_extra={"requestBody": _BODY},
+        openapi_extra={"requestBody": _BODY, "parameters": MANY_ROWS},
     )
     async def invocations(request: Request, output: Asked = "prediction") -> Response:
         """Score the rows of a table, in order.
@@ -87,21 +88,21 @@ def create_router(bulk: Bulk) -> APIRouter:
         deadline_at = bulk.deadline_at(request)
         media = choose_answer(request.headers.get("accept", "*/*"))
         parser = choose_parser(request.headers.get("content-type", ""))
-        scorer = bulk.scoring.live
+        route = bulk.choose(request)
         body = await bulk.read(request, deadline_at)
         parsed = await bulk.run(
-            partial(parser, body, scorer.manifest.features),
+            partial(parser, body, route.scorer.manifest.features),
             len(body),
             deadline_at,
             inline_bytes=inline_bytes(parser is parse_arrow),
             apart=parser is parse_json and len(body) > MIN_BYTES,
         )
-        scores = await bulk.score(scorer, parsed, deadline_at, ("raw",) if output == "raw" else ())
+        scores = await bulk.score(route, parsed, deadline_at, ("raw",) if output == "raw" else ())
         refuse_if_all_rejected(scores)
         n_bytes = scores.predictions.nbytes
         dump = partial(DUMPERS[media], scores, output)
         answer = await bulk.run(dump, n_bytes, deadline_at, inline_bytes=inline_bytes(media == ARROW))
-        headers = {"X-Model-Version": str(scores.version), "X-Route-Reason": scores.reason}
+        headers = {"X-Model-Version": str(scores.version), "X-Route-Reason": route.reason}
         return Response(answer, 200, headers, media_type=media)
 
     for path in ("/ping", "/health"):
@@ -109,7 +110,7 @@ def create_router(bulk: Bulk) -> APIRouter:
         @router.get(path, summary="Can it score? (MLflow)", responses=document_problems(503))
         async def health() -> Health:
             """Answer 200 when a model version answers."""
-            await bulk.scoring.check_ready()
+            await bulk.traffic.check_ready()
             return Health(status="ok")
 
     @router.get("/version", summary="Version of scorecat (MLflow)", response_class=Response)

@@ -14,13 +14,15 @@ from serve_app import __version__
 from serve_app.core.errors import NotFoundError
 from serve_app.core.manifest import Manifest
 from serve_app.core.outputs import EXTRAS, list_outputs, name_prediction
+from serve_app.http.asgi import read_routing
 from serve_app.http.bulk import Bulk, parse_content_length
 from serve_app.http.mlflow import refuse_if_all_rejected
+from serve_app.http.parameters import MANY_ROWS
 from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.schemas import InferResponse, Live, ModelMetadata, Ready, ServerMetadata, TensorMetadata
 from serve_app.http.tensors import InferRequest, dump_tensor, parse_infer
-from serve_app.service.scoring import Scoring, VersionScorer
+from serve_app.service.route import Route
 from serve_app.service.table_scoring import TableScores
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
@@ -39,7 +41,6 @@ _BODY: Final[dict[str, Any]] = {
 def create_router(bulk: Bulk) -> APIRouter:
     """Return the routes."""
     router = APIRouter(prefix="/v2")
-    scoring = bulk.scoring
 
     @router.get("", summary="Server metadata")
     async def server() -> ServerMetadata:
@@ -54,7 +55,7 @@ def create_router(bulk: Bulk) -> APIRouter:
     @router.get("/health/ready", summary="Can the server score?", responses=document_problems(503))
     async def ready() -> Ready:
         """Answer 200 when a model version answers."""
-        await scoring.check_ready()
+        await bulk.traffic.check_ready()
         return Ready(ready=True)
 
     for path in ("/models/{model}", "/models/{model}/versions/{version}"):
@@ -66,7 +67,7 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
     @router.get(path, summary="Model metadata", responses=document_problems(404, 503))
     async def metadata(model: str, version: str | None = None) -> ModelMetadata:
         """Answer inputs and outputs; a table has one input a column."""
-        scorer = _find(bulk.scoring, model, version)
+        scorer = bulk.traffic.find(model[:80], _parse_version(model, version))
         inputs = [
             TensorMetadata(name=s.name, datatype="BYTES" if s.kind == "categorical" else "FP64", shape=[-1])
             for s in scorer.manifest.features
@@ -75,13 +76,13 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
             TensorMetadata(name=name, datatype=output.datatype, shape=[-1, *output.shape])
             for name, output in list_outputs(scorer.manifest).items()
         ]
-        versions = [str(v) for v in bulk.scoring.versions]
+        versions = [str(v) for v in bulk.traffic.versions]
         return ModelMetadata(name=model, versions=versions, platform="catboost", inputs=inputs, outputs=outputs)
 
     @router.get(f"{path}/ready", summary="Can the model score?", responses=document_problems(404, 503))
     async def model_ready(model: str, version: str | None = None) -> Ready:
         """Answer 200 when the model, and the version if named, answers."""
-        _find(bulk.scoring, model, version).check_answering()
+        bulk.traffic.find(model[:80], _parse_version(model, version)).check_answering()
         return Ready(ready=True)
 
     @router.post(
@@ -92,7 +93,7 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
             200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
             **document_problems(400, 404, 413, 415, 422, 500, 503, 504),
         },
-        openapi_extra={"requestBody": _BODY},
+        openapi_extra={"requestBody": _BODY, "parameters": MANY_ROWS},
     )
     async def infer(request: Request, model: str, version: str | None = None) -> Response:
         """Score the rows of the input tensors, in order.
@@ -103,22 +104,24 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
         """
         deadline_at = bulk.deadline_at(request)
         length = parse_content_length(request.headers.get(HEADER_LENGTH))
-        scorer = _find(bulk.scoring, model, version)
+        routing = read_routing(dict(request.scope["headers"]))
+        route = bulk.traffic.route(model[:80], _parse_version(model, version), *routing)
+        manifest = route.scorer.manifest
         body = await bulk.read(request, deadline_at)
         is_large_json = (len(body) if length is None else length) > MIN_BYTES
-        parse = partial(parse_infer, body, length, scorer.manifest.features)
+        parse = partial(parse_infer, body, length, manifest.features)
         asked = await bulk.run(parse, len(body), deadline_at, apart=is_large_json)
-        wanted = _choose_outputs(asked, scorer.manifest)
+        wanted = _choose_outputs(asked, manifest)
         extras = [extra for extra in EXTRAS if extra in dict(wanted)]
-        scores = await bulk.score(scorer, asked.table, deadline_at, extras)
+        scores = await bulk.score(route, asked.table, deadline_at, extras)
         refuse_if_all_rejected(scores)
-        return await bulk.run(lambda: _answer(model, asked, wanted, scores), 24 * scores.n_rows, deadline_at)
+        return await bulk.run(lambda: _answer(model, asked, wanted, scores, route), 24 * scores.n_rows, deadline_at)
 
 
-def _find(scoring: Scoring, model: str, version: str | None) -> VersionScorer:
+def _parse_version(model: str, version: str | None) -> int | None:
     if version is not None and not (version.isdecimal() and version.isascii() and len(version) <= 9):  # noqa: PLR2004
         raise NotFoundError(f"version {version[:40]!r} of {model[:80]} is no number")
-    return scoring.find(model[:80], None if version is None else int(version))
+    return None if version is None else int(version)
 
 
 def _choose_outputs(asked: InferRequest, manifest: Manifest) -> list[tuple[str, bool]]:
@@ -130,7 +133,9 @@ def _choose_outputs(asked: InferRequest, manifest: Manifest) -> list[tuple[str, 
     return asked.outputs or [(name, asked.binary_default) for name, output in outputs.items() if output.is_default]
 
 
-def _answer(model: str, asked: InferRequest, wanted: list[tuple[str, bool]], scores: TableScores) -> Response:
+def _answer(
+    model: str, asked: InferRequest, wanted: list[tuple[str, bool]], scores: TableScores, route: Route
+) -> Response:
     columns: dict[str, Callable[[], Any]] = {
         name_prediction(scores.manifest): lambda: scores.predictions,
         "recommendation": lambda: list(scores.recommendations),
@@ -147,7 +152,7 @@ def _answer(model: str, asked: InferRequest, wanted: list[tuple[str, bool]], sco
         value["id"] = asked.request_id
     value["outputs"] = [tensor for tensor, _ in tensors]
     head = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-    headers = {"X-Model-Version": str(scores.version), "X-Route-Reason": scores.reason}
+    headers = {"X-Model-Version": str(scores.version), "X-Route-Reason": route.reason}
     if not any(binary for _, binary in wanted):
         return Response(head, 200, headers, media_type="application/json")
     body = head + b"".join(data for _, data in tensors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
+import os
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -32,10 +32,13 @@ from serve_app.http.asgi import (
     Scope,
     Send,
     read_body,
+    read_pin,
     read_timeout_s,
 )
 from serve_app.http.schemas import PurchaseRequest, parse_row
-from serve_app.service.scoring import Score, Scoring, Values, VersionScorer
+from serve_app.service.route import Route
+from serve_app.service.scoring import Score, Values, VersionScorer
+from serve_app.service.traffic import Traffic
 
 MAX_ROW_BYTES: Final = 256 * 1024
 """Far above any row (the widest has 25 members and three ids of 512 characters)."""
@@ -49,14 +52,14 @@ class PredictPurchase:
 
     Parameters
     ----------
-    scoring : Scoring
+    traffic : Traffic
     access_log : AccessLog
     timeout_s : float
         Deadline of requests that name none, seconds.
     """
 
-    def __init__(self, scoring: Scoring, access_log: AccessLog, timeout_s: float) -> None:
-        self._scoring = scoring
+    def __init__(self, traffic: Traffic, access_log: AccessLog, timeout_s: float) -> None:
+        self._traffic = traffic
         self._access_log = access_log
         self._timeout_s = timeout_s
 
@@ -81,45 +84,47 @@ class PredictPurchase:
         _check_media(exchange.headers)
         body = await read_body(exchange.receive, exchange.headers, MAX_ROW_BYTES)
         row = parse_row(body)
-        live = self._scoring.live
-        if not live.manifest.is_purchase:
-            raise NotFoundError(f"the served model {live.manifest.name} does not have the inputs of /predict_purchase")
+        route = self._traffic.choose(row["user_id"], read_pin(exchange.headers))
+        if not route.scorer.is_purchase:
+            name = route.scorer.manifest.name
+            raise NotFoundError(f"the served model {name} does not have the inputs of /predict_purchase")
+        exchange.version = route.scorer.version
         values = [row[name] for name in _ROW_NAMES]
-        score = await live.score(values, deadline_at)
-        exchange.version = score.version
-        prediction_id = uuid.uuid4().hex
+        score = await route.score(values, deadline_at)
+        prediction_id = os.urandom(16).hex()
         answer: dict[str, Any] = {
             "user_id": row["user_id"],
             "purchase_probability": score.probability,
             "recommendation": score.recommendation,
         }
         if detail:
-            answer |= self._describe(score, prediction_id, row, body)
+            answer |= _describe(route, score, row, body) | {"prediction_id": prediction_id}
         if explain:
-            answer["explanation"] = await _explain(live, values, answer["features"], deadline_at)
+            answer["explanation"] = await _explain(route.scorer, values, answer["features"], deadline_at)
         headers: Headers = [
             (b"x-prediction-id", prediction_id.encode()),
             (b"x-model-version", str(score.version).encode()),
-            (b"x-route-reason", score.reason.encode()),
+            (b"x-route-reason", route.reason.encode()),
         ]
         await exchange.answer(200, orjson.dumps(answer), headers)
 
-    def _describe(self, score: Score, prediction_id: str, row: dict[str, Any], body: bytes) -> dict[str, Any]:
-        features = {}
-        for spec, source, value in zip(self._scoring.live.manifest.features, score.sources, score.values, strict=True):
-            shown: float | str | None = value
-            if spec.kind == "categorical":
-                shown = spec.fill if row[spec.name] is None else row[spec.name]
-            features[spec.name] = {"value": shown, "source": SOURCE_NAMES[source]}
-        return {
-            "prediction_id": prediction_id,
-            "model": self._scoring.model_name,
-            "version": score.version,
-            "route_reason": score.reason,
-            "n_defaulted": score.sources.count(FROM_DEFAULT),
-            "features": features,
-            "ignored": sorted(set(from_json(body)) - set(PurchaseRequest.model_fields)),
-        }
+
+def _describe(route: Route, score: Score, row: dict[str, Any], body: bytes) -> dict[str, Any]:
+    manifest = route.scorer.manifest
+    features = {}
+    for spec, source, value in zip(manifest.features, score.sources, score.values, strict=True):
+        shown: float | str | None = value
+        if spec.kind == "categorical":
+            shown = spec.fill if row[spec.name] is None else row[spec.name]
+        features[spec.name] = {"value": shown, "source": SOURCE_NAMES[source]}
+    return {
+        "model": manifest.name,
+        "version": score.version,
+        "route_reason": route.reason,
+        "n_defaulted": score.sources.count(FROM_DEFAULT),
+        "features": features,
+        "ignored": sorted(set(from_json(body)) - set(PurchaseRequest.model_fields)),
+    }
 
 
 async def _explain(

@@ -1,10 +1,10 @@
-"""Score single rows: choose the version, batch, encode, predict, retry once."""
+"""Score rows with the replicas of one version: batch, encode, predict, retry once."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from serve_app.core.encoding import EncodedBatch
 from serve_app.core.errors import (
     FieldError,
     InvalidRowError,
-    NotFoundError,
+    InvariantError,
     NotReadyError,
     ReplicaLostError,
 )
@@ -25,7 +25,7 @@ from serve_app.core.manifest import Manifest
 from serve_app.core.outputs import Extra
 from serve_app.core.recommendation import Recommendation
 from serve_app.service.microbatch import BatchLimits, MicroBatcher
-from serve_app.service.ports import EncodedRows, EncoderPort, ModelPort, SplitSource
+from serve_app.service.ports import EncodedRows, EncoderPort, ModelPort
 
 CALL_TIMEOUT_S: Final = 2.0
 """A replica that has not answered a micro-batch by then (normally milliseconds) is taken for lost."""
@@ -51,8 +51,6 @@ class Score:
         Band of the probability.
     version : int
         Version that answered.
-    reason : str
-        Why this version: ``only-version``.
     sources : bytes
         For each feature an index into `serve_app.core.encoding.SOURCE_NAMES`.
     values : tuple of float
@@ -62,7 +60,6 @@ class Score:
     probability: float
     recommendation: Recommendation
     version: int
-    reason: str
     sources: bytes
     values: tuple[float, ...]
 
@@ -83,6 +80,7 @@ class VersionScorer:
     ) -> None:
         self.version = version
         self.manifest = manifest
+        self.is_purchase = manifest.is_purchase
         self._encoder = encoder
         self._model = model
         self._fields = list(arrow_schema(manifest.features))
@@ -147,6 +145,11 @@ class VersionScorer:
         await self.score_batch(nothing, asyncio.get_running_loop().time() + CALL_TIMEOUT_S)
 
     @property
+    def n_waiting(self) -> int:
+        """Single rows that wait for a batch to leave."""
+        return self._batcher.n_waiting
+
+    @property
     def is_answering(self) -> bool:
         """False from the moment a batch was lost until one is answered again."""
         return not self._is_lost
@@ -209,80 +212,8 @@ class VersionScorer:
         matrix, sources = encoded.matrix.tolist(), encoded.sources
         for k, row in enumerate(encoded.rows.tolist()):
             p = probabilities[k]
-            results[row] = Score(p, recommend(p), self.version, "only-version", sources[k].tobytes(), tuple(matrix[k]))
+            if 0.0 <= p <= 1.0:
+                results[row] = Score(p, recommend(p), self.version, sources[k].tobytes(), tuple(matrix[k]))
+            else:
+                results[row] = InvariantError(f"version {self.version} answered {p} as a probability")
         return results
-
-
-class Scoring:
-    """All versions with traffic, kept in step with the split record.
-
-    Parameters
-    ----------
-    split : SplitSource
-        The durable record of which versions answer.
-    connect : callable
-        ``await connect(name, version)`` returns a scorer that has answered a probe.
-    """
-
-    def __init__(self, split: SplitSource, connect: Callable[[str, int], Awaitable[VersionScorer]]) -> None:
-        self._split = split
-        self._connect = connect
-        self._record: Mapping[str, Any] = {}
-        self._scorers: dict[int, VersionScorer] = {}
-        self._live: VersionScorer | None = None
-        self.model_name = ""
-
-    async def refresh(self) -> None:
-        """Read the split record and connect to versions that are new in it.
-
-        The last known split stays in force when the record cannot be read or a version does not
-        answer: a Gateway never stops serving because something else is down.
-        """
-        record = self._split.read()
-        if record is None or record == self._record:
-            return
-        name, version = str(record["model"]), int(record["stable"])
-        if self.model_name != name:
-            self._scorers.clear()
-        if version not in self._scorers:
-            self._scorers[version] = await self._connect(name, version)
-        self._record, self.model_name, self._live = record, name, self._scorers[version]
-        logger.info("split is now %s v%d (revision %s)", name, version, record.get("revision"))
-
-    @property
-    def live(self) -> VersionScorer:
-        """The version that answers; raises NotReadyError before the first split is known."""
-        if self._live is None:
-            raise NotReadyError("no model version answers yet", 1.0)
-        return self._live
-
-    async def score(self, values: Values, deadline_at: float) -> Score:
-        """Score one row of the purchase features with the version the split chooses."""
-        return await self.live.score(values, deadline_at)
-
-    @property
-    def versions(self) -> list[int]:
-        """Versions that can be asked, ascending."""
-        return sorted(self._scorers)
-
-    async def check_ready(self) -> None:
-        """Raise NotReadyError when nothing can be scored right now."""
-        self.live.check_answering()
-        if not self.live.is_answering:
-            await self.live.probe()
-
-    def find(self, name: str, version: int | None = None) -> VersionScorer:
-        """Return the scorer of a named model, and version if given, that answers now.
-
-        Raises
-        ------
-        NotFoundError
-            Another model or version is served.
-        """
-        live = self.live
-        if name != self.model_name:
-            raise NotFoundError(f"no model {name} is served here; there is {self.model_name}")
-        if version is not None and version not in self._scorers:
-            known = ", ".join(map(str, self._scorers))
-            raise NotFoundError(f"version {version} of {name} is not served; there is {known}")
-        return live if version is None else self._scorers[version]

@@ -39,8 +39,6 @@ class TableScores:
         ``prediction``, (n,) or (n, k) by the model's task, and the extras that were asked for; NaN
         for rejected rows.
     version : int
-    reason : str
-        Why this version.
     errors : tuple of RowError
         One per rejected row, ordered by row.
     """
@@ -48,7 +46,6 @@ class TableScores:
     manifest: Manifest
     values: dict[str, NDArray[np.float64]]
     version: int
-    reason: str
     errors: tuple[RowError, ...]
 
     @property
@@ -174,4 +171,4 @@ def _join(
     for array in values.values():
         array[bad] = np.nan
     ordered = tuple(errors[row] for row in sorted(errors))
-    return TableScores(scorer.manifest, values, scorer.version, "only-version", ordered)
+    return TableScores(scorer.manifest, values, scorer.version, ordered)

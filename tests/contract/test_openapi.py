@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 
@@ -12,19 +13,19 @@ from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
 from serve_app.http.app import create_app
 from serve_app.http.problems import STATUS, describe_problem
 from serve_app.http.schemas import MAX_ID_LENGTH, Problem, parse_row
-from serve_app.service.scoring import Scoring
-from tests.testing_kit import MemoryAccessLog, MemorySplit, run_virtual
+from serve_app.service.traffic import Traffic
+from tests.testing_kit import MemoryAccessLog, MemorySplit
 
 pytestmark = pytest.mark.contract
 
 
 def fetch(path: str) -> httpx.Response:
     async def main():
-        app = create_app(Scoring(MemorySplit(), None), MemoryAccessLog(), timeout_s=1)
+        app = create_app(Traffic(MemorySplit(), None), MemoryAccessLog(), timeout_s=1)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
             return await client.get(path)
 
-    return run_virtual(main())
+    return asyncio.run(main())
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,8 @@ def test_a_problem_has_the_documented_members(document):
 def test_the_prediction_documents_its_parameters(document):
     operation = document["paths"]["/predict_purchase"]["post"]
     assert {(p["in"], p["name"]) for p in operation["parameters"]} == {
-        ("query", "detail"), ("query", "explain"), ("header", "X-Request-Timeout-Seconds"), ("header", "X-Request-Id"),
+        ("query", "detail"), ("query", "explain"),
+        ("header", "X-Request-Timeout-Seconds"), ("header", "X-Request-Id"), ("header", "X-Model-Version"),
     }  # fmt: skip
     assert operation["requestBody"]["required"] is True
     assert operation["summary"]
@@ -125,3 +127,7 @@ def test_the_documentation_page_is_served():
     page = fetch("/docs")
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) >= 2
+    assert {fetch(path).status_code for path in loaded if path.startswith("/")} == {200}
+    assert not [path for path in loaded if not path.startswith("/")], "the page must work without internet"

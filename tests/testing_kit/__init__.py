@@ -7,7 +7,7 @@ from tests.testing_kit.replicas import (
     MemoryAccessLog,
     MemorySplit,
     make_scorer,
-    make_scoring,
+    make_traffic,
 )
 from tests.testing_kit.virtual_time import VirtualTimeLoop, run_virtual
 
@@ -20,7 +20,7 @@ __all__ = [
     "VirtualTimeLoop",
     "make_package",
     "make_scorer",
-    "make_scoring",
+    "make_traffic",
     "random_rows",
     "run_virtual",
 ]

@@ -15,7 +15,8 @@ from serve_app.core.outputs import Extra
 from serve_app.http.asgi import AccessLog
 from serve_app.service.microbatch import BatchLimits
 from serve_app.service.ports import EncodedRows, EncoderPort, Model, ModelPort, Package, SplitSource
-from serve_app.service.scoring import Scoring, VersionScorer
+from serve_app.service.scoring import VersionScorer
+from serve_app.service.traffic import Traffic
 
 Before = Callable[[], Awaitable[None]]
 """Awaited before a call is answered: raise in it to be a lost replica, wait in it to be a slow one."""
@@ -98,13 +99,13 @@ def make_scorer(
     return VersionScorer(version, package.manifest, encoder, model, limits or BatchLimits()), encoder, model
 
 
-async def make_scoring(scorer: VersionScorer) -> Scoring:
-    """Return a scoring service whose split names this scorer's version."""
+async def make_traffic(scorer: VersionScorer) -> Traffic:
+    """Return traffic whose split names this scorer's version alone."""
 
     async def connect(name: str, version: int) -> VersionScorer:
         assert (name, version) == (scorer.manifest.name, scorer.version)
         return scorer
 
-    scoring = Scoring(MemorySplit({"model": scorer.manifest.name, "stable": scorer.version, "revision": 1}), connect)
-    await scoring.refresh()
-    return scoring
+    traffic = Traffic(MemorySplit({"model": scorer.manifest.name, "stable": scorer.version, "revision": 1}), connect)
+    await traffic.refresh()
+    return traffic

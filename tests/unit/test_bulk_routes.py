@@ -19,7 +19,7 @@ from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
 from serve_app.http.app import create_app
 from serve_app.http.columns import MAX_COLUMNS, MAX_ROWS
-from tests.testing_kit import MemoryAccessLog, make_scorer, make_scoring, random_rows
+from tests.testing_kit import MemoryAccessLog, make_scorer, make_traffic, random_rows
 
 pytestmark = pytest.mark.unit
 
@@ -46,7 +46,7 @@ def expected(package, rows) -> list[float]:
 def call(package, method: str, path: str, content: bytes = b"", **headers: str) -> httpx.Response:
     async def main() -> httpx.Response:
         scorer, _, _ = make_scorer(package, version=3)
-        app = create_app(await make_scoring(scorer), MemoryAccessLog(), timeout_s=5.0)
+        app = create_app(await make_traffic(scorer), MemoryAccessLog(), timeout_s=5.0)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:

@@ -35,7 +35,7 @@ from serve_app.core.errors import (
 from serve_app.http.app import create_app
 from serve_app.http.problems import describe_problem, dump_problem
 from tests.service_process import ROW
-from tests.testing_kit import MemoryAccessLog, make_scorer, make_scoring, run_virtual
+from tests.testing_kit import MemoryAccessLog, make_scorer, make_traffic, run_virtual
 
 pytestmark = pytest.mark.unit
 
@@ -409,7 +409,7 @@ def test_an_answer_with_other_rows_is_an_error(call):
 def test_the_real_routes_answer_a_row_and_a_frame_alike(package):
     async def main():
         scorer, _, _ = make_scorer(package, version=3)
-        app = create_app(await make_scoring(scorer), MemoryAccessLog(), timeout_s=5.0)
+        app = create_app(await make_traffic(scorer), MemoryAccessLog(), timeout_s=5.0)
         async with AsyncClient(URL, transport=httpx.ASGITransport(app), max_rows=2) as client:
             rows = [{**ROW, "price": price} for price in (10.5, 0.0, 300.0)]
             frame = pd.DataFrame(rows, index=[7, 8, 9])

@@ -18,8 +18,8 @@ from serve_app.http.app import create_app
 from serve_app.http.predict import MAX_ROW_BYTES
 from serve_app.http.schemas import EXAMPLE_REQUEST
 from serve_app.service.microbatch import BatchLimits
-from serve_app.service.scoring import Scoring
-from tests.testing_kit import MemoryAccessLog, MemorySplit, make_scorer, make_scoring, run_virtual
+from serve_app.service.traffic import Traffic
+from tests.testing_kit import MemoryAccessLog, MemorySplit, make_scorer, make_traffic, run_virtual
 
 pytestmark = pytest.mark.unit
 
@@ -52,7 +52,7 @@ class Service:
 
     async def __aenter__(self):
         scorer, self.encoder, self.model = make_scorer(self.package, version=3, **self.scorer_options)
-        self.app = create_app(await make_scoring(scorer), self.log, timeout_s=self.timeout_s)
+        self.app = create_app(await make_traffic(scorer), self.log, timeout_s=self.timeout_s)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://shop")
         return self
@@ -558,7 +558,7 @@ def test_our_own_mistake_is_a_500_without_a_word_of_the_inside(package, error, c
             answer = await service.post(x_request_id="shop-1")
             assert_problem(answer, 500)
             assert "secret" not in answer.text
-            assert service.log.lines == [("shop-1", "POST", PATH, 500, None)]
+            assert service.log.lines == [("shop-1", "POST", PATH, 500, 3)]
 
     run_virtual(main())
     assert "request shop-1 failed" in caplog.text
@@ -573,6 +573,69 @@ def test_a_model_with_other_inputs_is_not_served_here(package):
     async def main():
         async with Service(other) as service:
             assert_problem(await service.post(), 404)
+
+    run_virtual(main())
+
+
+# --- which version answers
+
+
+async def _split_service(package, **split):
+    record = {"model": "purchase", "stable": 1, "arms": [[2, 0, 5000], [1, 5000, 10_000]], "salt": "00", **split}
+    scorers = {version: make_scorer(package, version=version)[0] for version in (1, 2)}
+
+    async def connect(name, version):
+        return scorers[version]
+
+    traffic = Traffic(MemorySplit(record), connect)
+    await traffic.refresh()
+    app = create_app(traffic, MemoryAccessLog(), timeout_s=5.0)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop")
+
+
+ROW = {name: EXAMPLE[name] for name in ("price", "hour", "day_of_week", "is_weekend")}
+TABLE = {"dataframe_records": [ROW, ROW]}
+INPUTS = [{"name": name, "shape": [1], "datatype": "FP64", "data": [value]} for name, value in ROW.items()]
+
+
+def test_every_route_sends_a_user_to_the_same_version_and_says_why(package):
+    async def main():
+        seen = {}
+        async with await _split_service(package) as client:
+            for k in range(30):
+                user = f"user-{k}"
+                answers = [
+                    await client.post(PATH, json={**EXAMPLE, "user_id": user}),
+                    await client.post("/invocations", json=TABLE, headers={"x-user-id": user}),
+                    await client.post(
+                        "/v2/models/purchase/infer", json={"inputs": INPUTS}, headers={"x-user-id": user}
+                    ),
+                ]
+                assert {a.status_code for a in answers} == {200}
+                assert {a.headers["x-route-reason"] for a in answers} == {"user-hash"}
+                (seen[user],) = {a.headers["x-model-version"] for a in answers}
+                assert answers[2].json()["model_version"] == seen[user]
+            nobody = await client.post("/invocations", json=TABLE)
+            assert nobody.headers["x-route-reason"] == "random"
+        assert set(seen.values()) == {"1", "2"}
+
+    run_virtual(main())
+
+
+def test_a_pin_is_followed_where_it_is_allowed_and_refused_elsewhere(package):
+    async def main():
+        async with await _split_service(package, pins=True) as client:
+            for pin in ("1", "2"):
+                for path, body in ((PATH, EXAMPLE), ("/invocations", TABLE)):
+                    answer = await client.post(path, json=body, headers={"x-model-version": pin})
+                    assert (answer.headers["x-model-version"], answer.headers["x-route-reason"]) == (pin, "pin")
+            for pin, status in (("3", 404), ("-1", 400), ("champion", 400), ("9" * 20, 400)):
+                assert_problem(await client.post(PATH, json=EXAMPLE, headers={"x-model-version": pin}), status)
+        async with await _split_service(package) as client:
+            for path, body in ((PATH, EXAMPLE), ("/invocations", TABLE)):
+                assert_problem(await client.post(path, json=body, headers={"x-model-version": "1"}), 400)
+            answer = await client.post("/v2/models/purchase/versions/2/infer", json={"inputs": INPUTS})
+            assert (answer.headers["x-model-version"], answer.headers["x-route-reason"]) == ("2", "pin")
 
     run_virtual(main())
 
@@ -592,7 +655,7 @@ def test_a_service_that_can_score_is_ready(package):
 
 def test_before_the_first_split_a_service_is_alive_but_not_ready():
     async def main():
-        app = create_app(Scoring(MemorySplit(), None), MemoryAccessLog(), timeout_s=1)
+        app = create_app(Traffic(MemorySplit(), None), MemoryAccessLog(), timeout_s=1)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
             assert (await client.get("/livez")).status_code == 200
             for answer in (await client.get("/readyz"), await client.post(PATH, json=EXAMPLE)):

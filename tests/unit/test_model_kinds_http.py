@@ -14,7 +14,7 @@ from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import load_package
 from serve_app.core.outputs import MAX_EXPLAINED_ROWS
 from serve_app.http.app import create_app
-from tests.testing_kit import MemoryAccessLog, make_scorer, make_scoring
+from tests.testing_kit import MemoryAccessLog, make_scorer, make_traffic
 from tests.testing_kit.kinds import TASKS, make_kind_package, raw_rows, to_batch, train_original
 
 pytestmark = pytest.mark.unit
@@ -39,7 +39,7 @@ def served(request, tmp_path_factory):
 def call(package, path: str, body: dict | bytes, method: str = "POST", **headers: str) -> httpx.Response:
     async def main() -> httpx.Response:
         scorer, _, _ = make_scorer(package)
-        app = create_app(await make_scoring(scorer), MemoryAccessLog(), timeout_s=20.0)
+        app = create_app(await make_traffic(scorer), MemoryAccessLog(), timeout_s=20.0)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         headers.setdefault("Content_Type", "application/json")
         named = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -17,7 +18,7 @@ from serve_app.cli import app
 from serve_app.client import AsyncClient, Clocks
 from serve_app.client.log_rows import CHUNK_ROWS, encode_log
 from serve_app.client.replay import GIVE_UP_AFTER, SCORE_EDGES, Latencies, ReplayReport, read_ahead, replay
-from serve_app.core.errors import InvalidDataError
+from serve_app.core.errors import InvalidDataError, NotReadyError
 from serve_app.http.schemas import parse_row
 from serve_app.service.synthetic import generate_events
 from tests.testing_kit import run_virtual
@@ -241,3 +242,13 @@ def test_the_command_names_a_missing_log_and_a_wrong_rate(tmp_path):
     runner = CliRunner()
     assert runner.invoke(app, ["replay", str(tmp_path / "none.csv")]).exit_code != 0
     assert runner.invoke(app, ["replay", "x.csv", "--rate", "0"]).exit_code == 2
+
+
+def test_the_command_says_at_once_that_nothing_is_there(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    (tmp_path / "x.csv").write_text("event_time,event_type\n")
+    done = CliRunner().invoke(app, ["replay", str(tmp_path / "x.csv"), "--url", url])
+    assert isinstance(done.exception, NotReadyError)
+    assert f"nothing answers on {url}: start it with `scorecat up`" in str(done.exception)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import numpy as np
 import pytest
 
 from serve_app.core.encoding import FROM_DEFAULT, FROM_REQUEST, FeatureEncoder
@@ -12,13 +11,12 @@ from serve_app.core.errors import (
     DeadlineExceededError,
     InvalidRowError,
     InvariantError,
-    NotReadyError,
     OverloadedError,
     ReplicaLostError,
 )
 from serve_app.service.microbatch import BatchLimits
-from serve_app.service.scoring import COOL_DOWN_S, Scoring
-from tests.testing_kit import MemorySplit, make_scorer, make_scoring, random_rows, run_virtual
+from serve_app.service.scoring import COOL_DOWN_S
+from tests.testing_kit import make_scorer, random_rows, run_virtual
 
 pytestmark = pytest.mark.unit
 
@@ -75,7 +73,7 @@ def test_a_score_says_what_the_model_saw_and_where_it_came_from(package):
         return await scorer.score([10.0, 12, 1, True, *[None] * 18], now() + 5)
 
     score = run_virtual(main())
-    assert (score.version, score.reason) == (7, "only-version")
+    assert score.version == 7
     assert score.sources == bytes([FROM_REQUEST] * 4 + [FROM_DEFAULT] * 18)
     assert score.values[:4] == (10.0, 12.0, 1.0, 1.0)
     assert score.recommendation == package.manifest.thresholds.recommend(score.probability)
@@ -185,69 +183,3 @@ def test_a_hurried_caller_does_not_make_a_healthy_replica_look_lost(package):
         assert scorer.is_answering
 
     run_virtual(main())
-
-
-def test_before_a_split_is_known_nothing_is_ready():
-    async def main():
-        scoring = Scoring(MemorySplit(), None)
-        await scoring.refresh()
-        with pytest.raises(NotReadyError, match="no model version answers yet"):
-            await scoring.score([None] * 22, 5)
-
-    run_virtual(main())
-
-
-def test_the_split_decides_who_answers_and_a_version_is_connected_once(package):
-    split = MemorySplit({"model": "purchase", "stable": 1})
-    connected = []
-
-    async def connect(name, version):
-        connected.append(version)
-        return make_scorer(package, version=version)[0]
-
-    async def main():
-        scoring = Scoring(split, connect)
-        row = values_of(1)[0]
-        seen = []
-        for stable in (1, 2, 1, 2):
-            split.record = {"model": "purchase", "stable": stable}
-            await scoring.refresh()
-            seen.append((await scoring.score(row, now() + 5)).version)
-        assert seen == [1, 2, 1, 2]
-        assert connected == [1, 2]
-
-    run_virtual(main())
-
-
-@pytest.mark.parametrize("trouble", ["unreadable", "gone", "version-does-not-answer"])
-def test_the_last_known_split_stays_in_force(package, trouble):
-    async def main():
-        split = MemorySplit({"model": "purchase", "stable": 1})
-
-        async def connect(name, version):
-            if version != 1:
-                raise ReplicaLostError("not there")
-            return make_scorer(package)[0]
-
-        scoring = Scoring(split, connect)
-        await scoring.refresh()
-        if trouble == "gone":
-            split.record = None
-            await scoring.refresh()
-        else:
-            split.record = {"model": "purchase", "stable": 2}
-            split.error = InvariantError("damaged") if trouble == "unreadable" else None
-            with pytest.raises((InvariantError, ReplicaLostError)):
-                await scoring.refresh()
-        assert (await scoring.score(values_of(1)[0], now() + 5)).version == 1
-        assert scoring.model_name == "purchase"
-
-    run_virtual(main())
-
-
-def test_a_scoring_service_answers_like_its_version(package):
-    async def main():
-        scoring = await make_scoring(make_scorer(package)[0])
-        return (await scoring.score(values_of(1)[0], now() + 5)).probability
-
-    assert np.float64(run_virtual(main())).tobytes() == np.float64(oracle(package, 1)[0]).tobytes()
