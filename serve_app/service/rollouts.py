@@ -126,7 +126,7 @@ class RolloutControl:
         return self.describe(stored.id)
 
     def command(self, rollout_id: int, command: Command, who: str, why: str) -> dict[str, Any]:
-        """Tell a rollout what to do and return it; the split that follows is in force when this returns.
+        """Tell a rollout what to do and return it; the split that follows is written when this returns.
 
         Raises
         ------

@@ -74,7 +74,8 @@ class FakeApps(VersionApps):
         self.created.append(version)
         if version in self.refusals:
             raise self.refusals[version]
-        self.by_version.setdefault(version, AppState("starting"))
+        if version not in self.by_version or self.by_version[version].status == "failed":
+            self.by_version[version] = AppState("starting")
 
     def delete(self, model: str, version: int) -> None:
         self.deleted.append(version)

@@ -51,6 +51,25 @@ def test_an_app_that_failed_to_start_fails_the_rollout_at_once(world):
     assert "the app of v2 failed: CUDA is missing" in world.run_until(1, "failed", limit_s=3)["why"]
 
 
+def test_what_an_earlier_rollout_left_behind_fails_no_later_one(world):
+    world.apps.stuck = {2}
+    world.start()
+    world.run(2)
+    world.apps.by_version[2] = AppState("failed", "no memory")
+    world.run_until(1, "failed", limit_s=3)
+    world.apps.stuck = set()
+    world.start()
+    world.run_until(2, "progressing", limit_s=20)
+    assert world.apps.created == [2, 2]
+
+
+def test_the_stable_version_is_tried_again_when_its_app_failed(world):
+    world.apps.by_version[1] = AppState("failed", "no memory")
+    world.run(3)
+    assert world.apps.created == [1]
+    assert world.apps.by_version == {1: AppState("running")}
+
+
 def test_a_refused_app_is_asked_for_again_every_ten_seconds_and_why_is_shown(world):
     world.apps.refusals[2] = NotReadyError("no CPU is free")
     world.start()

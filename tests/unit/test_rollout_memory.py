@@ -136,7 +136,7 @@ def test_gateways_that_do_not_follow_the_split_are_a_measurement_that_could_not_
     world.start(plan=SLOW_PLAN)
     world.run_until(1, "progressing")
     old = world.split.revision - 1
-    for _ in range(40):
+    for _ in range(115):
         world.control.report(Report("gateway-7", old, {1: count_requests(5)}))
         world.run(1, rate=0)
     described = world.control.describe(1)

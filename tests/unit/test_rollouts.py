@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import datetime
 from itertools import pairwise
 
 import pytest
@@ -49,6 +50,18 @@ def test_users_of_the_canary_stay_with_it_while_it_grows(world):
             seen.append(users)
     assert all(earlier <= later for earlier, later in pairwise(seen))
     assert 0 < len(seen[0]) < len(seen[-1]) == 500
+
+
+def test_all_gateways_are_told_when_to_switch(world):
+    world.start(plan=SLOW_PLAN)
+    moved_s = None
+    while moved_s is None:
+        world.run(1)
+        progressing = [c for c in world.control.history(1) if c["to"] == "progressing"]
+        moved_s = datetime.fromisoformat(progressing[0]["at"]).timestamp() if progressing else None
+    assert world.split.effective_at_s == moved_s + 0.5
+    world.run(5)
+    assert world.split.effective_at_s == moved_s + 0.5
 
 
 def test_each_rollout_deals_users_anew(world):
@@ -134,6 +147,7 @@ def test_a_command_moves_the_split_before_it_returns(world, phase, command):
     assert world.split.shares == {v: s for v, s in ((1, 1 - share), (2, share)) if s > 0}
     assert dump_split(world.split) == world.store.read_split("purchase")
     assert world.split.stable == 1
+    assert world.split.effective_at_s <= world.clock.now_s + 0.5
     change = world.control.history(1)[-1]
     assert (change["who"], change["from"], change["why"]) == ("Ada", phase, f"Ada: {command}, because")
     assert world.apps.deleted == []
