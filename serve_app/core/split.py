@@ -87,6 +87,9 @@ class Split:
     shadow : Shadow or None
     pins : bool
         Whether a request may name its version.
+    effective_at_s : float
+        When the split begins to hold, seconds since the epoch; 0 is at once. All Gateways switch at this
+        moment, so that no user meets one that has switched and then one that has not.
 
     Raises
     ------
@@ -102,6 +105,7 @@ class Split:
     allow: Mapping[str, int] = field(default_factory=dict)
     shadow: Shadow | None = None
     pins: bool = False
+    effective_at_s: float = 0.0
     _starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
     _versions: tuple[int, ...] = field(init=False, repr=False, compare=False)
     _only: Choice | None = field(init=False, repr=False, compare=False)
@@ -239,6 +243,7 @@ def dump_split(split: Split) -> dict[str, Any]:
         "allow": dict(split.allow),
         "shadow": {"version": shadow.version, "share": shadow.share} if shadow else None,
         "pins": split.pins,
+        "effective_at_s": split.effective_at_s,
     }
 
 
@@ -262,6 +267,7 @@ def parse_split(record: Mapping[str, Any]) -> Split:
             allow={str(user): int(version) for user, version in record.get("allow", {}).items()},
             shadow=Shadow(int(shadow["version"]), float(shadow["share"])) if shadow else None,
             pins=bool(record.get("pins", False)),
+            effective_at_s=float(record.get("effective_at_s", 0.0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError, BadRequestError) as exc:
         raise InvariantError(f"this is not a split record: {exc!r}") from exc

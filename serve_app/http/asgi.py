@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -72,7 +72,7 @@ class Exchange:
         """Start an exchange for an HTTP scope."""
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         return cls(scope, receive, send, request_id, headers, time.perf_counter(), access_log)
 
     async def answer(self, status: int, body: bytes, extra: Headers, content_type: bytes = JSON) -> None:

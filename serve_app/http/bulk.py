@@ -13,8 +13,9 @@ from serve_app.core.outputs import Extra
 from serve_app.http.asgi import LONGEST_TIMEOUT_S, read_body, read_routing, read_timeout_s
 from serve_app.http.columns import ParsedTable
 from serve_app.http.parsing_process import ParsingProcess
+from serve_app.service.route import Route
 from serve_app.service.table_scoring import TableScorer, TableScores
-from serve_app.service.traffic import Route, Traffic
+from serve_app.service.traffic import Traffic
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 INLINE_TEXT_BYTES: Final = 32 * 1024

@@ -22,8 +22,8 @@ from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.schemas import InferResponse, Live, ModelMetadata, Ready, ServerMetadata, TensorMetadata
 from serve_app.http.tensors import InferRequest, dump_tensor, parse_infer
+from serve_app.service.route import Route
 from serve_app.service.table_scoring import TableScores
-from serve_app.service.traffic import Route
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 ERROR_OUTPUT: Final = "error"

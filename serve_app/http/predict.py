@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
+import os
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -36,8 +36,9 @@ from serve_app.http.asgi import (
     read_timeout_s,
 )
 from serve_app.http.schemas import PurchaseRequest, parse_row
+from serve_app.service.route import Route
 from serve_app.service.scoring import Score, Values, VersionScorer
-from serve_app.service.traffic import Route, Traffic
+from serve_app.service.traffic import Traffic
 
 MAX_ROW_BYTES: Final = 256 * 1024
 """Far above any row (the widest has 25 members and three ids of 512 characters)."""
@@ -84,12 +85,13 @@ class PredictPurchase:
         body = await read_body(exchange.receive, exchange.headers, MAX_ROW_BYTES)
         row = parse_row(body)
         route = self._traffic.choose(row["user_id"], read_pin(exchange.headers))
-        if not (manifest := route.scorer.manifest).is_purchase:
-            raise NotFoundError(f"the served model {manifest.name} does not have the inputs of /predict_purchase")
+        if not route.scorer.is_purchase:
+            name = route.scorer.manifest.name
+            raise NotFoundError(f"the served model {name} does not have the inputs of /predict_purchase")
         exchange.version = route.scorer.version
         values = [row[name] for name in _ROW_NAMES]
         score = await route.score(values, deadline_at)
-        prediction_id = uuid.uuid4().hex
+        prediction_id = os.urandom(16).hex()
         answer: dict[str, Any] = {
             "user_id": row["user_id"],
             "purchase_probability": score.probability,

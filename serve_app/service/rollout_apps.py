@@ -102,6 +102,7 @@ class AppKeeper:
         self._seen = _Seen()
         self._errors: dict[int, Exception] = {}
         self._tried_s: dict[int, float] = {}
+        self._created_for: dict[int, int] = {}
         self._unwanted_s: dict[int, float] = {}
         self._logged: dict[str, str] = {}
 
@@ -120,7 +121,7 @@ class AppKeeper:
         states = {version: state for (name, version), state in self._apps.states().items() if name == model}
         self._seen.states = states
         for version in sorted(wanted):
-            self._guard(f"create v{version}", self._create, model, version)
+            self._guard(f"create v{version}", self._create, model, version, watch)
         self._seen.health = {v: h for v, h in self._seen.health.items() if v in watch.versions}
         for version in watch.versions:
             self._guard(f"check v{version}", self._look, model, version, watch)
@@ -159,8 +160,8 @@ class AppKeeper:
             )
         return rows
 
-    def _create(self, model: str, version: int) -> None:
-        if self._is_there(version):
+    def _create(self, model: str, version: int, watch: Watch) -> None:
+        if not self._is_missing(version, watch):
             self._errors.pop(version, None)
             return
         now_s = self._clock()
@@ -173,6 +174,19 @@ class AppKeeper:
             self._errors[version] = exc
             raise
         self._errors.pop(version, None)
+        self._created_for[version] = watch.rollout_id
+        self._seen.states = {**self._seen.states, version: AppState("starting")}
+
+    def _is_missing(self, version: int, watch: Watch) -> bool:
+        """Return whether an app has to be created: there is none, or one that failed and that no rollout fails by."""
+        state = self._seen.states.get(version)
+        if state is None or state.status != "failed":
+            return not self._is_there(version)
+        return version not in watch.versions or self._is_left_over(version, watch)
+
+    def _is_left_over(self, version: int, watch: Watch) -> bool:
+        """Return whether what is there of a version was begun before its rollout."""
+        return not watch.is_live and self._created_for.get(version) != watch.rollout_id
 
     def _is_there(self, version: int) -> bool:
         state = self._seen.states.get(version)
@@ -189,6 +203,8 @@ class AppKeeper:
     def _judge(self, model: str, version: int, watch: Watch, before: Health) -> Health:
         state, now_s = self._seen.states.get(version), self._clock()
         if state is not None and state.status == "failed":
+            if self._is_left_over(version, watch):
+                return dataclasses.replace(before, problem=f"v{version} failed before and is tried again")
             return _fail(before, f"the app of v{version} failed: {state.detail or 'no reason is known'}")
         if state is None or state.status == "deleting":
             return self._judge_absent(version, watch, before)

@@ -13,8 +13,9 @@ COUNT_EVERY_S: Final = 1.0
 """Reports are stored that often at most; more often only when a measurement is due."""
 MAX_REPORTS: Final = 10_000
 """Reports that wait; more are lost, oldest first, which no comparison minds."""
-STALE_AFTER_S: Final = 10.0
-"""A Gateway that still counts under another split so long after a change does not follow it."""
+STALE_AFTER_S: Final = 100.0
+"""A Gateway that still counts under another split so long after a change does not follow it; no request lives longer
+than 90 s."""
 
 
 class ReportInbox:
@@ -37,7 +38,7 @@ class ReportInbox:
     def take(self, course: Course, split: Split, now_s: float, *, is_due: bool) -> list[Report]:
         """Return the waiting reports of the current split when it is time to count them; others are dropped.
 
-        A report of the split before comes a second late; counted into the new shares it would spoil them.
+        Of the split before the last seconds come late; counted into the new shares they would spoil them.
         """
         if not is_due and 0.0 <= now_s - self._counted_s < COUNT_EVERY_S:
             return []

@@ -27,7 +27,8 @@ class Rollout:
         Versions.
     kind : {"canary", "ab", "shadow"}
     plan, state : mapping
-        Plain JSON, see `serve_app.core.rollout_plan.dump_plan` and `serve_app.core.rollout_state.dump_state`.
+        Plain JSON, see `serve_app.core.rollout_plan.dump_plan` and `serve_app.core.rollout_state.dump_state`; with
+        what was agreed at the start and what was counted since, see `serve_app.service.rollout_course`.
     phase : str
         Of the state, for queries.
     step : int

@@ -14,17 +14,28 @@ from serve_app.service.rollout_ports import RolloutStore, SplitSink
 
 _UNCHANGED: Final = frozenset({Phase.PENDING, Phase.DEPLOYING})
 
+SWITCH_S: Final = 0.5
+"""From the writing of a split to the moment from which it holds; Gateways look every 0.25 s."""
+
 logger = logging.getLogger("scorecat.rollouts")
 
 
 def follow_state(course: Course, current: Split, now_s: float, *, pins: bool) -> Split:
     """Return the split of a rollout: `current` itself, or one with the next revision when anything is different.
 
-    Nothing changes before the version is ready. A canary that has everything leaves the stable version an empty
-    range, so that Gateways stay connected to it and it can be taken back at once.
+    A new one begins to hold `SWITCH_S` from now, so that all Gateways have read it and switch together. Nothing
+    changes before the version is ready. A canary that has everything leaves the stable version an empty range, so
+    that Gateways stay connected to it and it can be taken back at once.
     """
-    wanted = dataclasses.replace(_build(course, current, now_s), pins=pins, revision=current.revision)
-    return current if wanted == current else dataclasses.replace(wanted, revision=current.revision + 1)
+    wanted = dataclasses.replace(
+        _build(course, current, now_s),
+        pins=pins,
+        revision=current.revision,
+        effective_at_s=current.effective_at_s,
+    )
+    if wanted == current:
+        return current
+    return dataclasses.replace(wanted, revision=current.revision + 1, effective_at_s=now_s + SWITCH_S)
 
 
 def _build(course: Course, current: Split, now_s: float) -> Split:

@@ -126,7 +126,7 @@ class RolloutControl:
         return self.describe(stored.id)
 
     def command(self, rollout_id: int, command: Command, who: str, why: str) -> dict[str, Any]:
-        """Tell a rollout what to do and return it; the split that follows is in force when this returns.
+        """Tell a rollout what to do and return it; the split that follows is written when this returns.
 
         Raises
         ------
@@ -214,6 +214,12 @@ class RolloutControl:
             raise NotReadyError("no model is served yet: `scorecat up` serves one")
         return self._model
 
+    def _is_served(self, model: str) -> bool:
+        try:
+            return self._serve_model() == model
+        except NotReadyError:
+            return False
+
     def _is_current(self, stored: Rollout, split: Split) -> bool:
         newest = next(iter(self._store.recent(stored.model, 1)), None)
         return newest is not None and newest.id == stored.id and stored.split_revision == split.revision
@@ -277,7 +283,7 @@ class RolloutControl:
         is_new = wanted.revision != split.revision
         stored = dump_course(course, wanted.revision, now_s)
         stored = self._store.save(stored, change, dump_split(wanted) if is_new else None)
-        if is_new and course.stored.model == self._model:
+        if is_new and self._is_served(course.stored.model):
             try:
                 put_split(self._sink, wanted)
             except OSError:  # it is stored, and the next tick writes it

@@ -80,6 +80,7 @@ class VersionScorer:
     ) -> None:
         self.version = version
         self.manifest = manifest
+        self.is_purchase = manifest.is_purchase
         self._encoder = encoder
         self._model = model
         self._fields = list(arrow_schema(manifest.features))

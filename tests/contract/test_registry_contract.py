@@ -46,6 +46,12 @@ def test_an_empty_registry_has_nothing_and_says_so(registry):
         registry.resolve("purchase", "champion")
 
 
+def test_a_version_is_checked_before_it_is_believed(published, package_dir):
+    assert published.check("purchase", 2) == load_manifest(package_dir)
+    with pytest.raises(NotFoundError, match="no version 9"):
+        published.check("purchase", 9)
+
+
 def test_versions_are_numbered_from_one_and_whole(registry, package_dir):
     assert [registry.publish("purchase", package_dir) for _ in range(3)] == [1, 2, 3]
     registry.publish("other", package_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 from serve_app.adapters.catboost_model import train_classifier
 from serve_app.adapters.package_dir import save_package
 from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, arrow_schema
+from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, FeatureSpec, arrow_schema
 from serve_app.core.manifest import Manifest
 from serve_app.core.profile import profile_table
 from serve_app.service.packaging import build_package
@@ -22,11 +23,13 @@ VOCABULARIES: dict[str, list[str]] = {
 _UNSEEN = {"brand": "nobrand", "category_code": "garden.gnome"}
 
 
-def random_rows(n: int, seed: int = 0, *, null_share: float = 0.2) -> pa.RecordBatch:
+def random_rows(
+    n: int, seed: int = 0, *, null_share: float = 0.2, features: Sequence[FeatureSpec] = PURCHASE_FEATURES
+) -> pa.RecordBatch:
     """Return n rows that the purchase encoder accepts; what may be null or unseen sometimes is."""
     rng = np.random.default_rng(seed)
     columns = []
-    for spec in PURCHASE_FEATURES:
+    for spec in features:
         values: list[float | str | None]
         if spec.kind == "categorical":
             labels = [*VOCABULARIES[spec.name][:-1], _UNSEEN[spec.name]]
@@ -41,13 +44,15 @@ def random_rows(n: int, seed: int = 0, *, null_share: float = 0.2) -> pa.RecordB
             missing = (rng.random(n) < null_share).tolist()
             values = [None if gone else value for value, gone in zip(values, missing, strict=True)]
         columns.append(pa.array(values, arrow_schema((spec,)).field(0).type))
-    return pa.RecordBatch.from_arrays(columns, schema=arrow_schema(PURCHASE_FEATURES))
+    return pa.RecordBatch.from_arrays(columns, schema=arrow_schema(features))
 
 
-def make_package(directory: Path, n_trees: int = 40, *, seed: int = 0) -> Manifest:
+def make_package(
+    directory: Path, n_trees: int = 40, *, seed: int = 0, features: Sequence[FeatureSpec] = PURCHASE_FEATURES
+) -> Manifest:
     """Train on 2,000 made-up rows and write a whole package; about half a second."""
-    encoder = FeatureEncoder(PURCHASE_FEATURES, VOCABULARIES)
-    matrix = encoder.encode(random_rows(2_000, seed)).matrix
+    encoder = FeatureEncoder(features, VOCABULARIES)
+    matrix = encoder.encode(random_rows(2_000, seed, features=features)).matrix
     rng = np.random.default_rng(seed)
     price, hour = matrix[:, PURCHASE_NAMES.index("price")], matrix[:, PURCHASE_NAMES.index("hour")]
     brand = matrix[:, PURCHASE_NAMES.index("brand")]
@@ -60,10 +65,10 @@ def make_package(directory: Path, n_trees: int = 40, *, seed: int = 0) -> Manife
     reference = profile_table(matrix, model.predict(matrix), PURCHASE_NAMES, VOCABULARIES, UNKNOWN_CLASS)
     return build_package(
         directory,
-        manifest=Manifest("purchase", "2026-01-01T00:00:00Z", "binary", PURCHASE_FEATURES, training={"seed": seed}),
+        manifest=Manifest("purchase", "2026-01-01T00:00:00Z", "binary", tuple(features), training={"seed": seed}),
         model=model,
         vocabularies=VOCABULARIES,
-        golden_rows=random_rows(64, seed + 1),
+        golden_rows=random_rows(64, seed + 1, features=features),
         reference=reference,
         save=save_package,
     )

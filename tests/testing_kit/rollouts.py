@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,9 @@ QUICK_PLAN = Plan(
     webhook="https://hooks.example/rollouts",
     metrics=(Metric("errors", alpha=0.03, limit=0.1, interval_s=2.0),),
 )
+
+SLOW_PLAN = dataclasses.replace(QUICK_PLAN, interval_s=1000.0)
+HOLDING_PLAN = dataclasses.replace(QUICK_PLAN, bake_time_s=1000.0)
 
 
 @dataclass
@@ -70,7 +74,8 @@ class FakeApps(VersionApps):
         self.created.append(version)
         if version in self.refusals:
             raise self.refusals[version]
-        self.by_version.setdefault(version, AppState("starting"))
+        if version not in self.by_version or self.by_version[version].status == "failed":
+            self.by_version[version] = AppState("starting")
 
     def delete(self, model: str, version: int) -> None:
         self.deleted.append(version)
@@ -178,6 +183,21 @@ class RolloutWorld:
                 return described
             self.run(1, rate)
         raise AssertionError(f"after {limit_s} s the rollout is {described['phase']}: {described['why']}")
+
+    def bring(self, phase: str) -> None:
+        """Start rollout 1 and bring it into a phase that is not its failure."""
+        plans = {"promoting": HOLDING_PLAN, "succeeded": QUICK_PLAN}
+        self.start(plan=plans.get(phase, SLOW_PLAN))
+        if phase == "deploying":
+            return
+        self.run_until(1, "progressing")
+        if phase == "paused":
+            self.control.command(1, "pause", "Ada", "")
+        elif phase == "rolled_back":
+            self.control.command(1, "abort", "Ada", "")
+        elif phase in plans:
+            self.run_until(1, phase)
+            self.run(1)
 
     def phases(self, rollout_id: int) -> list[str]:
         """Return the phases of a rollout's history, without repetition."""

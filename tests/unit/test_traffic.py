@@ -261,6 +261,38 @@ def test_a_rollback_does_not_wait_for_a_version_that_hangs(package):
     run_virtual(main())
 
 
+def test_all_gateways_switch_at_the_moment_the_split_names(package):
+    async def main():
+        versions, split = Versions(package), MemorySplit(record())
+        gateways = [Traffic(split, versions.connect, clock=now) for _ in range(3)]
+        for gateway in gateways:
+            await gateway.refresh()
+        following = [asyncio.create_task(gateway.follow(0.1 + 0.02 * k)) for k, gateway in enumerate(gateways)]
+        await asyncio.sleep(1)
+
+        def seen() -> set[int]:
+            return {gateway.split.revision for gateway in gateways}
+
+        split.record = record(0.5, revision=2, effective_at_s=now() + 0.3)
+        await asyncio.sleep(0.2)
+        split.record = record(revision=3, effective_at_s=now() + 0.3)  # does not undo what is under way
+        await asyncio.sleep(0.09)
+        assert seen() == {1}
+        await asyncio.sleep(0.02)
+        assert seen() == {2}
+        await asyncio.sleep(0.18)
+        assert seen() == {2}
+        await asyncio.sleep(0.02)
+        assert seen() == {3}
+        split.record = record(0.5, revision=4, effective_at_s=now() + 1e6)  # a clock that is off
+        await asyncio.sleep(2.5)
+        assert seen() == {4}
+        for task in following:
+            task.cancel()
+
+    run_virtual(main())
+
+
 def test_a_version_that_comes_late_is_followed_when_it_is_there(package):
     async def main():
         traffic, split, versions = await serving(package, record())

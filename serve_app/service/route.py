@@ -1,0 +1,91 @@
+"""The way of one request to the version that answers it, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import pyarrow as pa
+
+from serve_app.core.counters import ArmCounters
+from serve_app.core.encoding import RowError
+from serve_app.core.errors import DeadlineExceededError, InvalidRowError, InvariantError, ReplicaLostError
+from serve_app.core.outputs import Extra
+from serve_app.core.split import Choice
+from serve_app.service.scoring import Score, Values, VersionScorer
+from serve_app.service.shadowing import Shadowing
+from serve_app.service.table_scoring import TableScorer, TableScores
+
+OWED: Final = (InvalidRowError, InvariantError, ReplicaLostError, DeadlineExceededError)
+"""Failures counted against the version that was asked. Rows it rejects count for every version alike, so a
+version that rejects what others accept shows; a full queue is nobody's failure."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Counters under one revision of the split; replaced by empty ones when they are reported."""
+
+    revision: int
+    versions: tuple[int, ...]
+    opened_at_s: float
+    arms: dict[int, ArmCounters] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.take()
+
+    def take(self) -> dict[int, ArmCounters]:
+        """Return what was counted since the last time, and start anew."""
+        taken, self.arms = self.arms, {version: ArmCounters() for version in self.versions}
+        return taken
+
+
+class Route:
+    """The way of one request: who answers, why, and where that is counted."""
+
+    __slots__ = ("_counts", "_group", "_shadow", "reason", "scorer")
+
+    def __init__(self, scorer: VersionScorer, choice: Choice, counts: Counts, shadow: Shadowing | None) -> None:
+        self.scorer = scorer
+        self.reason = choice.reason
+        self._group = choice.group
+        self._counts = counts
+        self._shadow = shadow
+
+    async def score(self, values: Values, deadline_at: float) -> Score:
+        """Score one row, see `VersionScorer.score`; the shadow may get a copy."""
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        try:
+            score = await self.scorer.score(values, deadline_at)
+        except OWED:
+            self._arm.count_error(self.reason, self._group)
+            raise
+        self._arm.count_answer(self.reason, self._group, loop.time() - started_s, score.probability)
+        if self._shadow is not None:
+            self._shadow.offer_row(values, score, self.scorer)
+        return score
+
+    async def score_table(
+        self,
+        tables: TableScorer,
+        batch: pa.RecordBatch,
+        deadline_at: float,
+        known: tuple[RowError, ...] = (),
+        extras: Sequence[Extra] = (),
+    ) -> TableScores:
+        """Score a table as a whole, see `TableScorer.score`; the shadow may get a copy."""
+        try:
+            scores = await tables.score(self.scorer, batch, deadline_at, known, extras)
+        except OWED:
+            self._arm.count_error(self.reason, self._group)
+            raise
+        self._arm.count_table(self.reason, self._group)
+        if self._shadow is not None:
+            self._shadow.offer_table(batch, scores, self.scorer)
+        return scores
+
+    @property
+    def _arm(self) -> ArmCounters:
+        return self._counts.arms[self.scorer.version]
