@@ -1,4 +1,7 @@
-"""Requests made from the OpenAPI document: no 5xx, and nothing that the document does not say."""
+"""Requests made from the OpenAPI document: no 5xx, and nothing that the document does not say.
+
+The registry of this service has one version, the one that is served, so no request can start a rollout.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
+
+from serve_app.adapters.registry import DirectoryRegistry
 
 pytestmark = pytest.mark.cluster
 SCHEMATHESIS = Path(sys.executable).with_name("st")
@@ -14,6 +20,7 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 
 
 def test_the_service_answers_as_documented(service, tmp_path):
+    assert DirectoryRegistry(service.home / "registry").versions("purchase") == [1]
     done = subprocess.run(
         [
             *(str(SCHEMATHESIS), "run", f"{service.url}/openapi.json", "--checks", CHECKS, "--max-examples", "60"),
@@ -31,3 +38,4 @@ def test_the_service_answers_as_documented(service, tmp_path):
     assert done.returncode == 0, done.stdout[-6000:]
     assert "/predict_purchase" in done.stdout or "passed" in done.stdout
     assert service.is_answering()
+    assert httpx.get(f"{service.url}/v1/rollouts").json() == {"rollouts": []}

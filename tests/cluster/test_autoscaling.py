@@ -20,7 +20,8 @@ CASES = [("encoder", "Encoder", "CatBoostModel"), ("model", "CatBoostModel", "En
 
 
 def route_to(service, name: str) -> None:
-    SplitFile(service.home / "state" / "split.json").write({"revision": name, "model": name, "stable": 1})
+    """Name another served model; the control app leaves a model alone that it has no split of."""
+    SplitFile(service.home / "state" / "split.json").write({"revision": 1, "model": name, "stable": 1})
     wait_for_model(service, name)
 
 
