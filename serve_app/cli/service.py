@@ -126,6 +126,7 @@ def status(as_json: JsonOption = False) -> None:
     else:
         serving = f"serving {ready['model']} v{ready['version']}" if ready else "NOT READY"
         out.print(f"{serving} on {_url(spec)} · jobs at {spec.job_address} · Ray at {spec.address}")
+        out.print(f"metrics at {spec.metrics_url}")
         for app_name, deployments in apps.items():
             for deployment, d in deployments.items():
                 out.print(f"  {app_name:20} {deployment:14} {d['status']:10} replicas {d['replicas']}", markup=False)
@@ -299,7 +300,12 @@ def _url(spec: ClusterSpec) -> str:
 
 
 def _endpoints(spec: ClusterSpec) -> dict[str, Any]:
-    return {"url": _url(spec), "job_address": spec.job_address, "ray_address": spec.address}
+    return {
+        "url": _url(spec),
+        "job_address": spec.job_address,
+        "ray_address": spec.address,
+        "metrics_url": spec.metrics_url,
+    }
 
 
 @contextlib.contextmanager

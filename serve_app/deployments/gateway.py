@@ -20,6 +20,7 @@ from serve_app.adapters.split_file import SplitFile
 from serve_app.core.errors import GoldenMismatchError
 from serve_app.deployments.bind_node import bind_to_node_address
 from serve_app.deployments.handles import EncoderHandle, ModelHandle, version_app
+from serve_app.deployments.meters import HttpMeter
 from serve_app.deployments.parcels import sweep
 from serve_app.http.app import create_app
 from serve_app.http.asgi import ASGIApp
@@ -78,7 +79,7 @@ class Gateway:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the ASGI application; Ray calls this after the constructor."""
-        return create_app(self._scoring, self._access_log, timeout_s=self._config.request_timeout_s)
+        return create_app(self._scoring, self._access_log, timeout_s=self._config.request_timeout_s, meter=HttpMeter())
 
     async def _follow_split(self) -> None:
         failure = ""

@@ -54,6 +54,12 @@ def version_app(name: str, version: int) -> str:
     return f"{name}-v{version}"
 
 
+def parse_version_app(app: str) -> tuple[str, int]:
+    """Return model and version of an application's name, see `version_app`."""
+    name, _, version = app.rpartition("-v")
+    return name, int(version)
+
+
 def translate(exc: BaseException) -> ScorecatError:
     """Return the scorecat error an exception of a handle call means."""
     cause = exc.cause if isinstance(exc, RayTaskError) else exc

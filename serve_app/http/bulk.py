@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from serve_app.core.errors import BadRequestError, DeadlineExceededError
 from serve_app.core.outputs import Extra
-from serve_app.http.asgi import LONGEST_TIMEOUT_S, read_body, read_timeout_s
+from serve_app.http.asgi import LONGEST_TIMEOUT_S, Meter, read_body, read_timeout_s
 from serve_app.http.columns import ParsedTable
 from serve_app.http.parsing_process import ParsingProcess
 from serve_app.service.scoring import Scoring, VersionScorer
@@ -33,13 +33,15 @@ class Bulk:
     scoring : Scoring
     timeout_s : float
         Deadline of requests that name none, seconds.
+    meter : Meter
     """
 
-    def __init__(self, scoring: Scoring, timeout_s: float) -> None:
+    def __init__(self, scoring: Scoring, timeout_s: float, meter: Meter) -> None:
         self.scoring = scoring
         self._tables = TableScorer()
         self._process = ParsingProcess()
         self._timeout_s = timeout_s
+        self.meter = meter
 
     def deadline_at(self, request: Request) -> float:
         """Return the request's deadline in event-loop time."""

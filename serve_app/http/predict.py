@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import orjson
 from pydantic_core import from_json
 
-from serve_app.core.encoding import FROM_DEFAULT, SOURCE_NAMES
+from serve_app.core.encoding import FROM_DEFAULT, SOURCE_NAMES, UNSEEN
 from serve_app.core.errors import (
     BadRequestError,
     DeadlineExceededError,
@@ -28,13 +28,15 @@ from serve_app.http.asgi import (
     AccessLog,
     Exchange,
     Headers,
+    Meter,
     Receive,
     Scope,
     Send,
     read_body,
     read_timeout_s,
 )
-from serve_app.http.schemas import PurchaseRequest, parse_row
+from serve_app.http.row_body import parse_row
+from serve_app.http.schemas import PurchaseRequest
 from serve_app.service.scoring import Score, Scoring, Values, VersionScorer
 
 MAX_ROW_BYTES: Final = 256 * 1024
@@ -53,16 +55,18 @@ class PredictPurchase:
     access_log : AccessLog
     timeout_s : float
         Deadline of requests that name none, seconds.
+    meter : Meter
     """
 
-    def __init__(self, scoring: Scoring, access_log: AccessLog, timeout_s: float) -> None:
+    def __init__(self, scoring: Scoring, access_log: AccessLog, timeout_s: float, meter: Meter) -> None:
         self._scoring = scoring
         self._access_log = access_log
         self._timeout_s = timeout_s
+        self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every outcome is an answer."""
-        exchange = Exchange.open(scope, receive, send, self._access_log)
+        exchange = Exchange.open(scope, receive, send, self._access_log, self._meter)
         try:
             await self._answer(exchange)
         except ScorecatError as error:
@@ -105,12 +109,14 @@ class PredictPurchase:
         await exchange.answer(200, orjson.dumps(answer), headers)
 
     def _describe(self, score: Score, prediction_id: str, row: dict[str, Any], body: bytes) -> dict[str, Any]:
-        features = {}
+        features: dict[str, dict[str, Any]] = {}
         for spec, source, value in zip(self._scoring.live.manifest.features, score.sources, score.values, strict=True):
             shown: float | str | None = value
             if spec.kind == "categorical":
                 shown = spec.fill if row[spec.name] is None else row[spec.name]
             features[spec.name] = {"value": shown, "source": SOURCE_NAMES[source]}
+            if source == UNSEEN:
+                features[spec.name]["unseen"] = True
         return {
             "prediction_id": prediction_id,
             "model": self._scoring.model_name,
