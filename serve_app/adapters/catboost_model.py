@@ -16,6 +16,7 @@ from catboost import CatBoost, CatBoostClassifier, CatBoostError, Pool, to_class
 from numpy.typing import NDArray
 
 from serve_app.adapters.catboost_facts import read_facts
+from serve_app.adapters.catboost_files import save_catboost
 from serve_app.adapters.catboost_trees import build_shap_tables, read_json
 from serve_app.core.errors import BadRequestError, InvalidDataError, InvariantError, PackageError
 from serve_app.core.features import FeatureSpec
@@ -191,7 +192,7 @@ class CatBoostScorer:
 
     def save(self, path: Path) -> None:
         """Write the model as a native ``.cbm`` file."""
-        self.model.save_model(str(path), format="cbm")
+        save_catboost(self.model, path, "cbm")
 
     def _predict(
         self, matrix: NDArray[np.float32], strings: pa.RecordBatch | None, prediction: str

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from catboost import CatBoost
 
+from serve_app.adapters.catboost_files import save_catboost
 from serve_app.core.shap_tables import MAX_DEPTH, ObliviousTree, ShapTables
 
 Players = dict[int, tuple[int, ...]]
@@ -20,7 +21,7 @@ def read_json(model: CatBoost) -> dict[str, Any]:
     """Return the model in CatBoost's JSON form."""
     with tempfile.TemporaryDirectory(prefix="scorecat-model-") as folder:
         path = Path(folder) / "model.json"
-        model.save_model(str(path), format="json")
+        save_catboost(model, path, "json")
         content: dict[str, Any] = json.loads(path.read_bytes())
     return content
 

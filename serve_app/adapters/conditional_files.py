@@ -86,7 +86,8 @@ class DirectoryFiles:
                     os.fsync(file.fileno())
                 staged.replace(target)
         except OSError as exc:
-            staged.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # on a disk that cannot be written there is nothing to remove
+                staged.unlink(missing_ok=True)
             raise BadRequestError(f"cannot write {target}: {exc.strerror or exc}; nothing was changed") from exc
 
 

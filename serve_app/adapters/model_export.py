@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from catboost import to_classifier, to_regressor
 from sklearn.preprocessing import LabelEncoder
 
+from serve_app.adapters.catboost_files import save_catboost
 from serve_app.adapters.catboost_model import CatBoostScorer, load_catboost
 from serve_app.adapters.package_dir import MODEL, load_parts
 from serve_app.core.errors import BadRequestError
@@ -39,7 +41,7 @@ def export_model(package: Path, target: Path, version: int) -> list[str]:
         if target.suffix == ".cbm":
             shutil.copyfile(package / MODEL, staged)
         elif target.suffix == ".json":
-            load_catboost(package / MODEL).save_model(str(staged), format="json")
+            save_catboost(load_catboost(package / MODEL), staged, "json")
         elif target.suffix in {".pkl", ".joblib", ".pickle"}:
             document = to_document(parts, CatBoostScorer.load(package / MODEL, parts.manifest), version)
             joblib.dump(document, staged)
@@ -50,7 +52,8 @@ def export_model(package: Path, target: Path, version: int) -> list[str]:
     except OSError as exc:
         raise BadRequestError(f"{target} cannot be written: {exc.strerror or exc}") from exc
     finally:
-        staged.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a disk that cannot be written there is nothing to remove
+            staged.unlink(missing_ok=True)
     return keys
 
 

@@ -167,6 +167,7 @@ def _try_model(model: Path, path: Path, limits: Limits) -> dict[str, str]:
         found = {}
     if ended or "error" in found or "protections" not in found:
         reason = found.get("error") or (f"loading it {ended}" if ended else "loading it gave no answer")
+        reason = reason.removeprefix(f"{model} is not a readable CatBoost model: ")
         raise InvalidDataError(f"{path} is no usable CatBoost model: {reason}")
     return dict(found["protections"])
 

@@ -7,6 +7,7 @@ a lock on ``aliases.lock`` and an atomic rename: a reader sees the old or the ne
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import time
 import uuid
@@ -79,6 +80,7 @@ class DirectoryRegistry:
             return self._claim_number(name, staging, versions)
         except OSError as exc:
             reason = exc.args[0][0][2] if isinstance(exc, shutil.Error) else exc.strerror or exc
+            reason = re.sub(r"^\[Errno \d+\] ([^:]+): .*", r"\1", str(reason))  # the paths are our own, and long
             raise BadRequestError(f"cannot publish into {self.root}: {reason}") from exc
         finally:
             shutil.rmtree(staging, ignore_errors=True)

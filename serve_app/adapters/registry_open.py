@@ -15,7 +15,7 @@ SCHEMES: Final = ("s3", "gs")
 def open_registry(root: str | Path, *, cache: Path | None = None, by: str | None = None) -> Registry:
     """Return the registry of a root: a directory, ``s3://bucket/prefix`` or ``gs://bucket/prefix``.
 
-    Nothing is read and no network is used yet.
+    Nothing of it is read and no network is used yet.
 
     Parameters
     ----------
@@ -28,10 +28,12 @@ def open_registry(root: str | Path, *, cache: Path | None = None, by: str | None
     Raises
     ------
     BadRequestError
-        The root is of no known form, or the client library of its store is not installed.
+        The root is of no known form, or a file, or the client library of its store is not installed.
     """
     scheme, found, rest = str(root).partition("://")
     if not found:
+        if Path(root).exists() and not Path(root).is_dir():
+            raise BadRequestError(f"{root} is a file, and a registry is a directory (SCORECAT_REGISTRY)")
         return DirectoryRegistry(Path(root), by)
     if scheme not in SCHEMES or not rest.partition("/")[0]:
         raise BadRequestError(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import signal
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import typer
 
@@ -40,7 +44,8 @@ def main() -> None:
     A conflict is a failure: nothing was wrong with what was asked, somebody else was first.
     """
     try:
-        app(standalone_mode=True)
+        with _ended_gently():
+            app(standalone_mode=True)
     except ScorecatError as error:
         _report(error)
         is_wrong_use = isinstance(error, BadRequestError) and not isinstance(error, ConflictError)
@@ -51,6 +56,34 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        _report(BadRequestError(f"cannot write{where}: {error.strerror}. Nothing was registered or changed"))
+        sys.exit(1)
+
+
+_REFUSED: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+"""What the system says when files cannot be written, which no mistake of ours causes."""
+
+
+@contextlib.contextmanager
+def _ended_gently() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does, so that nothing half done stays behind."""
+
+    def interrupt(number: int, _: Any) -> None:
+        raise KeyboardInterrupt(f"signal {number}")
+
+    # What is ignored (by nohup, say) stays ignored.
+    chosen = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    for number in chosen:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in chosen:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _report(error: ScorecatError) -> None:

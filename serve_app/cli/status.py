@@ -34,6 +34,7 @@ def status(as_json: JsonOption = False) -> None:
     else:
         serving = f"serving {ready['model']} v{ready['version']}" if ready else "NOT READY"
         out.print(f"{serving} on {url_of(spec)} · jobs at {spec.job_address} · Ray at {spec.address}")
+        out.print(f"metrics at {spec.metrics_url}")
         for model in models:
             out.print(f"  {model['name']}: {describe_shares(model)}", markup=False)
         for app_name, deployments in apps.items():
@@ -74,7 +75,12 @@ def url_of(spec: ClusterSpec) -> str:
 
 def describe_endpoints(spec: ClusterSpec) -> dict[str, Any]:
     """Return the addresses of a cluster."""
-    return {"url": url_of(spec), "job_address": spec.job_address, "ray_address": spec.address}
+    return {
+        "url": url_of(spec),
+        "job_address": spec.job_address,
+        "ray_address": spec.address,
+        "metrics_url": spec.metrics_url,
+    }
 
 
 def probe(spec: ClusterSpec) -> dict[str, Any] | None:

@@ -24,15 +24,15 @@ class CategoryValues:
         Position of each row's class in the vocabulary; 0 for rejected rows.
     missing : ndarray of bool, shape (n,), or None
         Rows whose value was null; None when none was.
-    unseen : ndarray of bool, shape (n,)
-        Rows to reject because the vocabulary does not list their class.
+    unseen : ndarray of bool, shape (n,), or None
+        Rows whose class the vocabulary does not list; None when there is none.
     labels : arrow array of string, n values
         The labels as they came; empty when the column was not there.
     """
 
     codes: NDArray[np.floating]
     missing: NDArray[np.bool_] | None
-    unseen: NDArray[np.bool_]
+    unseen: NDArray[np.bool_] | None
     labels: pa.Array
 
 
@@ -72,20 +72,20 @@ class CategoryEncoder:
 
     def encode(self, column: pa.Array | None, n_rows: int) -> CategoryValues:
         """Encode one column; None counts as all null."""
-        nobody = np.zeros(n_rows, dtype=bool)
         if column is None:
             codes = np.full(n_rows, self._null_code, dtype=np.float32)
-            return CategoryValues(codes, np.ones(n_rows, dtype=bool), nobody, pa.nulls(n_rows, pa.string()))
+            return CategoryValues(codes, np.ones(n_rows, dtype=bool), None, pa.nulls(n_rows, pa.string()))
         labels = _as_strings(self.spec.name, column)
         found = pc.index_in(labels, value_set=self._classes)
-        codes = pc.fill_null(found, int(self._unseen_code)).to_numpy(zero_copy_only=False)
         missing = find_nulls(labels)
+        unseen = None
+        unlisted = find_nulls(found)
+        if unlisted is not None and found.null_count > labels.null_count:
+            unseen = unlisted if missing is None else unlisted & ~missing
+        codes = pc.fill_null(found, max(int(self._unseen_code), 0)).to_numpy(zero_copy_only=False)
         if missing is not None:
             codes = np.where(missing, np.float32(self._null_code), codes)
-        if self._unseen_code < 0:
-            nobody = codes < 0
-            codes = np.where(nobody, np.float32(0), codes)
-        return CategoryValues(codes, missing, nobody, labels)
+        return CategoryValues(codes, missing, unseen, labels)
 
     def strings(self, labels: pa.Array, rows: NDArray[np.int64]) -> pa.Array:
         """Return the strings the model takes for the accepted rows, in memory of their own."""

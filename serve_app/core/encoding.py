@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from serve_app.core.categories import CategoryEncoder, CategoryValues, find_nulls
 from serve_app.core.errors import InvalidDataError, InvariantError
 from serve_app.core.features import FeatureSpec
+from serve_app.core.row_errors import RowError, list_unreadable
 
 FROM_REQUEST: Final = 0
 """Source code: the value came with the row."""
@@ -25,28 +26,11 @@ FROM_STATE: Final = 1
 """Source code: the value was looked up in the state."""
 FROM_DEFAULT: Final = 2
 """Source code: the declared default was used."""
+UNSEEN: Final = 3
+"""Source code: the value came with the row, and is a category that the vocabulary does not list."""
 MAX_EXACT: Final = 2**24
 """Whole numbers below it are exact in float32."""
-SOURCE_NAMES: Final = ("request", "state", "default")
-
-
-@dataclass(frozen=True, slots=True)
-class RowError:
-    """Why one row was not scored.
-
-    Attributes
-    ----------
-    row : int
-        Index of the row in the batch that was encoded.
-    feature : str
-        The first feature that broke a rule.
-    detail : str
-        The rule, and the value that broke it.
-    """
-
-    row: int
-    feature: str
-    detail: str
+SOURCE_NAMES: Final = ("request", "state", "default", "request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +114,10 @@ class FeatureEncoder:
         ----------
         batch : RecordBatch
             Columns are found by feature name; a column that is not there counts as all null; other
-            columns are ignored. Numeric columns may have any number or boolean type, categorical
-            ones any string or integer type (dictionary-encoded too).
+            columns are ignored. Numeric columns may have any number type, and be boolean where the
+            feature takes that (`FeatureSpec.takes_booleans`); categorical ones may have any string
+            or integer type (dictionary-encoded too). What the reader of the rows could not read is
+            said in the column `UNREADABLE`, see `serve_app.core.row_errors`.
 
         Raises
         ------
@@ -147,7 +133,7 @@ class FeatureEncoder:
         matrix = np.empty((n_rows, n_features), dtype=np.float32, order="F")
         sources = np.zeros((n_rows, n_features), dtype=np.uint8, order="F")
         present = {name: i for i, name in enumerate(batch.schema.names)}
-        errors: dict[int, RowError] = {}
+        errors = list_unreadable(batch)
         labels: dict[str, pa.Array] = {}
         for j, spec in enumerate(self.features):
             column = batch.column(present[spec.name]) if spec.name in present else None
@@ -155,8 +141,8 @@ class FeatureEncoder:
                 values = self._categories[spec.name].encode(column, n_rows)
                 matrix[:, j] = values.codes
                 labels[spec.name] = values.labels
-                self._mark_unseen(spec, values, errors)
                 _mark_missing(spec, values.missing, sources[:, j], errors)
+                self._mark_unseen(spec, values, sources[:, j], errors)
             else:
                 self._fill_numeric(spec, column, matrix[:, j], sources[:, j], errors)
         for j, spec in enumerate(self.features):
@@ -181,10 +167,16 @@ class FeatureEncoder:
         arrays = [self._categories[name].strings(labels[name], rows) for name in self._string_names]
         return pa.RecordBatch.from_arrays(arrays, self._string_names)
 
-    def _mark_unseen(self, spec: FeatureSpec, values: CategoryValues, errors: dict[int, RowError]) -> None:
-        for row in np.flatnonzero(values.unseen).tolist():
-            detail = self._categories[spec.name].describe_unseen(values.labels[row].as_py())
-            errors.setdefault(row, RowError(row, spec.name, detail))
+    def _mark_unseen(
+        self, spec: FeatureSpec, values: CategoryValues, sources: NDArray[np.uint8], errors: dict[int, RowError]
+    ) -> None:
+        if values.unseen is None:
+            return
+        np.putmask(sources, values.unseen, UNSEEN)
+        if spec.on_unseen == "reject":
+            for row in np.flatnonzero(values.unseen).tolist():
+                detail = self._categories[spec.name].describe_unseen(values.labels[row].as_py())
+                errors.setdefault(row, RowError(row, spec.name, detail, "unseen"))
 
     def _fill_numeric(
         self,
@@ -198,7 +190,7 @@ class FeatureEncoder:
             missing: NDArray[np.bool_] | None = np.ones(len(out), dtype=bool)
             out[:] = np.nan
         else:
-            values = _as_floats(spec.name, column)
+            values = _as_floats(spec, column)
             missing = find_nulls(column)
             with np.errstate(over="ignore", invalid="ignore"):
                 out[:] = values
@@ -235,13 +227,24 @@ class FeatureEncoder:
         if not bad.any():
             return
         for row in np.flatnonzero(bad).tolist():
-            errors.setdefault(row, RowError(row, spec.name, f"{describe_rule(spec)}, got {values[row]:g}"))
+            errors.setdefault(row, RowError(row, spec.name, f"{describe_rule(spec)}, got {values[row]:g}", "range"))
+
+
+def holds_numbers(spec: FeatureSpec, kind: pa.DataType) -> bool:
+    """Return whether a column of this type can be a numeric feature."""
+    if pa.types.is_boolean(kind):
+        return spec.takes_booleans
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
+    )
 
 
 def describe_rule(spec: FeatureSpec) -> str:
     """Return the rule for a feature's values in words, for example ``must be a whole number from 0 to 23``."""
     if spec.kind == "categorical":
         return "must be a string"
+    if spec.takes_booleans and spec.integer:
+        return "must be 0, 1, true or false"
     noun = "a whole number" if spec.integer else "a finite number"
     if spec.above is not None:
         return f"must be {noun} above {spec.above:g}"
@@ -252,6 +255,11 @@ def describe_rule(spec: FeatureSpec) -> str:
     return f"must be {noun}"
 
 
+def describe_required(spec: FeatureSpec) -> str:
+    """Return what is said when a value without which no row can be scored is not there."""
+    return f"is required and {describe_rule(spec)}"
+
+
 def _mark_missing(
     spec: FeatureSpec, missing: NDArray[np.bool_] | None, sources: NDArray[np.uint8], errors: dict[int, RowError]
 ) -> None:
@@ -259,18 +267,16 @@ def _mark_missing(
         return
     if spec.on_null == "reject":
         for row in np.flatnonzero(missing).tolist():
-            errors.setdefault(row, RowError(row, spec.name, f"is required and {describe_rule(spec)}, got null"))
+            errors.setdefault(row, RowError(row, spec.name, f"{describe_required(spec)}, got null", "null"))
     np.multiply(missing.view(np.uint8), FROM_DEFAULT, out=sources)  # a masked assignment takes ten times as long
 
 
-def _as_floats(name: str, column: pa.Array) -> NDArray[np.float64]:
+def _as_floats(spec: FeatureSpec, column: pa.Array) -> NDArray[np.float64]:
     kind = column.type
+    if not holds_numbers(spec, kind):
+        raise InvalidDataError(f"column {spec.name} must hold numbers, not {kind}")
     if pa.types.is_boolean(kind):
         column = column.cast(pa.uint8())
-    elif not (
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
-    ):
-        raise InvalidDataError(f"column {name} must hold numbers, not {kind}")
     floats = column if kind == pa.float64() else column.cast(pa.float64(), safe=False)
     data = floats.buffers()[1]
     if data is None:

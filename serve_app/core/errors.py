@@ -60,7 +60,7 @@ class ScorecatError(Exception):
     def __str__(self) -> str:
         if not self.errors:
             return self.detail
-        return self.detail + ": " + "; ".join(f"{e.pointer or '(all)'}: {e.detail}" for e in self.errors)
+        return self.detail.rstrip(".") + ": " + "; ".join(f"{e.pointer or '(all)'}: {e.detail}" for e in self.errors)
 
 
 class BadRequestError(ScorecatError):

@@ -91,6 +91,16 @@ class FeatureSpec:
         """Whether CatBoost gets this feature's strings as they are."""
         return self.form == "native_string"
 
+    @property
+    def takes_booleans(self) -> bool:
+        """Whether true and false are numbers here: for a feature of 0 and 1, or of which nothing is declared.
+
+        A price that is ``true`` is a mistake; whether a customer has a discount is not.
+        """
+        bounds = (self.minimum, self.maximum, self.above)
+        is_flag = self.integer and bounds == (0, 1, None)
+        return self.kind == "numeric" and (is_flag or (bounds == (None, None, None) and not self.integer))
+
     def to_json(self) -> dict[str, Any]:
         """Return the spec as a JSON object without the fields that hold their default."""
         defaults = {f.name: f.default for f in dataclasses.fields(self)}

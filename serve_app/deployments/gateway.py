@@ -21,6 +21,7 @@ from serve_app.core.errors import GoldenMismatchError
 from serve_app.deployments.bind_node import bind_to_node_address
 from serve_app.deployments.control_handle import ControlHandle
 from serve_app.deployments.handles import EncoderHandle, ModelHandle, version_app
+from serve_app.deployments.meters import HttpMeter
 from serve_app.deployments.parcels import sweep
 from serve_app.deployments.reporting import report_counts
 from serve_app.http.app import create_app
@@ -85,7 +86,11 @@ class Gateway:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the ASGI application; Ray calls this after the constructor."""
         return create_app(
-            self._traffic, self._access_log, timeout_s=self._config.request_timeout_s, rollouts=self._rollouts
+            self._traffic,
+            self._access_log,
+            timeout_s=self._config.request_timeout_s,
+            rollouts=self._rollouts,
+            meter=HttpMeter(),
         )
 
     async def _connect(self, name: str, version: int) -> VersionScorer:

@@ -61,6 +61,8 @@ class ClusterSpec:
         CPUs Ray may schedule.
     profile : str
         Profile the applications were started in.
+    node_metrics_port : int
+        Where Ray shows the metrics of all its processes; 0 in records of a cluster that older code started.
     """
 
     token: str
@@ -75,11 +77,17 @@ class ClusterSpec:
     fallback_port: int
     num_cpus: int
     profile: str = "laptop"
+    node_metrics_port: int = 0
 
     @property
     def address(self) -> str:
         """Ray address of the cluster."""
         return f"{LOOPBACK}:{self.gcs_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where the metrics of this machine are, in Prometheus' format."""
+        return f"http://{LOOPBACK}:{self.node_metrics_port}/metrics"
 
     @property
     def job_address(self) -> str:
@@ -90,11 +98,11 @@ class ClusterSpec:
 def plan_cluster(home: Path, host: str, http_port: int, num_cpus: int) -> ClusterSpec:
     """Choose free ports and a short folder for the cluster of a state folder."""
     token = hashlib.sha256(f"{os.getuid()} {home}".encode()).hexdigest()[:12]
-    gcs_port, client_port, metrics_port, stats_port, fallback_port, other = _free_ports(6)
+    gcs_port, client_port, metrics_port, stats_port, fallback_port, node_metrics_port, other = _free_ports(7)
     dashboard_port = DASHBOARD_PORT if _is_free(LOOPBACK, DASHBOARD_PORT) else other
     ports = (gcs_port, dashboard_port, client_port, metrics_port, stats_port, fallback_port)
     run_dir = Path("/tmp") / f"scorecat-{token}"  # noqa: S108 - sockets need a short path; mode 700
-    return ClusterSpec(token, run_dir, host, http_port, *ports, num_cpus)
+    return ClusterSpec(token, run_dir, host, http_port, *ports, num_cpus, node_metrics_port=node_metrics_port)
 
 
 def parcels_dir(spec: ClusterSpec) -> Path:
@@ -213,6 +221,7 @@ def start_cluster(spec: ClusterSpec, environment: dict[str, str], log_path: Path
         *("--node-ip-address", LOOPBACK, "--port", str(spec.gcs_port)),
         *("--dashboard-host", LOOPBACK, "--dashboard-port", str(spec.dashboard_port)),
         *("--ray-client-server-port", str(spec.client_port)),
+        *("--metrics-export-port", str(spec.node_metrics_port)),
         *("--num-cpus", str(spec.num_cpus), "--object-store-memory", str(OBJECT_STORE_BYTES)),
         *("--temp-dir", str(spec.run_dir / "ray"), "--log-style", "record"),
     ]

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import load_package, load_parts
-from serve_app.core.encoding import EncodedBatch, FeatureEncoder, ModelRows, RowError
+from serve_app.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
 from serve_app.core.outputs import Extra
+from serve_app.core.row_errors import RowError
 from serve_app.deployments.bind_node import bind_to_node_address
+from serve_app.deployments.meters import create_input_meter
 from serve_app.deployments.parcels import PackedBatch, Parcel, pack, unpack
 from serve_app.service.packaging import prove_encoder, prove_model
 
@@ -47,6 +49,7 @@ class Encoder:
         self._encoder = FeatureEncoder(parts.manifest.features, parts.vocabularies)
         prove_encoder(parts, self._encoder)
         self._model = model
+        self._meter = create_input_meter(parts.manifest.feature_names)
 
     async def encode(self, packed: PackedBatch) -> EncodedBatch:
         """Encode a batch, see `FeatureEncoder.encode`."""
@@ -65,8 +68,11 @@ class Encoder:
     async def _run(self, packed: PackedBatch) -> EncodedBatch:
         batch = packed.unpack()
         if batch.num_rows <= INLINE_ENCODE_ROWS:
-            return self._encoder.encode(batch)
-        return await asyncio.to_thread(self._encoder.encode, batch)
+            encoded = self._encoder.encode(batch)
+        else:
+            encoded = await asyncio.to_thread(self._encoder.encode, batch)
+        self._meter.note(encoded)
+        return encoded
 
 
 class CatBoostModel:

@@ -15,7 +15,7 @@ from serve_app import __version__
 from serve_app.core.errors import FieldError, InvalidRowError, InvariantError, ScorecatError
 from serve_app.http import mlflow, oip
 from serve_app.http import rollouts as rollout_routes
-from serve_app.http.asgi import AccessLog, ASGIApp, Exchange, Receive, Scope, Send
+from serve_app.http.asgi import AccessLog, ASGIApp, Exchange, Meter, Receive, Scope, Send
 from serve_app.http.bulk import Bulk
 from serve_app.http.parameters import PIN, REQUEST_ID, TIMEOUT, describe_parameter
 from serve_app.http.predict import PredictPurchase
@@ -44,7 +44,12 @@ RFC 9457 problem details that name the field and the rule. `503` and `429` carry
 
 
 def create_app(
-    traffic: Traffic, access_log: AccessLog, *, timeout_s: float, rollouts: Rollouts | None = None
+    traffic: Traffic,
+    access_log: AccessLog,
+    *,
+    timeout_s: float,
+    rollouts: Rollouts | None = None,
+    meter: Meter | None = None,
 ) -> ASGIApp:
     """Return the ASGI application of the Gateway.
 
@@ -58,27 +63,30 @@ def create_app(
         Deadline of requests that name none.
     rollouts : Rollouts or None
         The control app; without it the routes of rollouts answer 503.
+    meter : Meter, optional
     """
-    predict = PredictPurchase(traffic, access_log, timeout_s)
+    meter = meter or Meter()
+    predict = PredictPurchase(traffic, access_log, timeout_s, meter)
     # its documentation page loads nothing from elsewhere
     api = FastAPIOffline(title="scorecat", version=__version__, description=_DESCRIPTION, redirect_slashes=False)
     _document_predict(api)
     _add_probes(api, traffic)
-    bulk = Bulk(traffic, timeout_s)
+    bulk = Bulk(traffic, timeout_s, meter)
     api.include_router(mlflow.create_router(bulk))
     api.include_router(oip.create_router(bulk))
     api.include_router(rollout_routes.create_router(traffic, rollouts))
-    _add_errors(api)
-    return _Front(api, predict, access_log)
+    _add_errors(api, meter)
+    return _Front(api, predict, access_log, meter)
 
 
 class _Front:
     """Sends the hot route past FastAPI, and gives every other answer its log line."""
 
-    def __init__(self, api: FastAPI, predict: PredictPurchase, access_log: AccessLog) -> None:
+    def __init__(self, api: FastAPI, predict: PredictPurchase, access_log: AccessLog, meter: Meter) -> None:
         self.api = api
         self._predict = predict
         self._access_log = access_log
+        self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,7 +97,7 @@ class _Front:
             await self._call_api(scope, receive, send)
 
     async def _call_api(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange.open(scope, receive, send, self._access_log)
+        exchange = Exchange.open(scope, receive, send, self._access_log, self._meter)
         scope["state"] = {**scope.get("state", {}), "request_id": exchange.request_id}
         status = 500
 
@@ -159,12 +167,16 @@ def _add_probes(api: FastAPI, traffic: Traffic) -> None:
         return Readiness(status="ok", model=traffic.model_name, version=traffic.live.version)
 
 
-def _add_errors(api: FastAPI) -> None:
+def _add_errors(api: FastAPI, meter: Meter) -> None:
+    def respond(error: ScorecatError, request: Request) -> Response:
+        meter.count_problem(_route(request), error.code)
+        return _problem_response(error, request)
+
     async def on_known(request: Request, exc: Exception) -> Response:
         error = exc if isinstance(exc, ScorecatError) else InvariantError("unexpected")
         if isinstance(error, InvariantError):
             logger.error("request %s failed", request.state.request_id, exc_info=exc)
-        return _problem_response(error, request)
+        return respond(error, request)
 
     async def on_http(request: Request, exc: Exception) -> Response:
         status = exc.status_code if isinstance(exc, HTTPException) else 500
@@ -173,6 +185,7 @@ def _add_errors(api: FastAPI) -> None:
             405: f"{request.method} is not allowed on {request.url.path}; /docs lists what is",
         }.get(status, str(getattr(exc, "detail", "")))
         code = {404: "not-found", 405: "method-not-allowed"}.get(status, "bad-request")
+        meter.count_problem(_route(request), code)
         members = problem_members(status, code, detail, request.state.request_id)
         headers = dict(getattr(exc, "headers", None) or {})
         _add_protocol_error(members, request)
@@ -181,7 +194,7 @@ def _add_errors(api: FastAPI) -> None:
     async def on_invalid(request: Request, exc: Exception) -> Response:
         errors = exc.errors() if isinstance(exc, RequestValidationError) else []
         fields = tuple(FieldError("/" + "/".join(map(str, e["loc"])), e["msg"]) for e in errors)
-        return _problem_response(InvalidRowError("the request is not as documented", fields), request)
+        return respond(InvalidRowError("the request is not as documented", fields), request)
 
     api.add_exception_handler(ScorecatError, on_known)
     api.add_exception_handler(HTTPException, on_http)
@@ -194,6 +207,11 @@ def _problem_response(error: ScorecatError, request: Request) -> Response:
     _add_protocol_error(members, request)
     headers = {name.decode(): value.decode() for name, value in extra}
     return Response(dump_problem(members), status, headers, media_type=CONTENT_TYPE.decode())
+
+
+def _route(request: Request) -> str:
+    """Return the route as it is documented, which has few values, unlike a request's path."""
+    return str(getattr(request.scope.get("route"), "path_format", "other"))
 
 
 def _add_protocol_error(members: dict[str, Any], request: Request) -> None:

@@ -40,6 +40,16 @@ class AccessLog(Protocol):
         ...
 
 
+class Meter:
+    """Counts what the routes refuse and ignore; must never block or raise. This one keeps nothing."""
+
+    def count_problem(self, route: str, code: str) -> None:
+        """Count an answer with a problem: by the route as it is documented, and the error's code."""
+
+    def count_ignored_columns(self, route: str, n: int) -> None:
+        """Count columns of a table that are no feature."""
+
+
 @dataclass(slots=True)
 class Exchange:
     """One request on its way to an answer: what was asked, and the means to answer once.
@@ -65,15 +75,16 @@ class Exchange:
     headers: dict[bytes, bytes]
     started_s: float
     access_log: AccessLog
+    meter: Meter
     version: int | None = None
 
     @classmethod
-    def open(cls, scope: Scope, receive: Receive, send: Send, access_log: AccessLog) -> Exchange:
+    def open(cls, scope: Scope, receive: Receive, send: Send, access_log: AccessLog, meter: Meter) -> Exchange:
         """Start an exchange for an HTTP scope."""
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
-        return cls(scope, receive, send, request_id, headers, time.perf_counter(), access_log)
+        return cls(scope, receive, send, request_id, headers, time.perf_counter(), access_log, meter)
 
     async def answer(self, status: int, body: bytes, extra: Headers, content_type: bytes = JSON) -> None:
         """Send a whole answer and log it."""
@@ -87,7 +98,8 @@ class Exchange:
         self.log(status)
 
     async def answer_error(self, error: ScorecatError) -> None:
-        """Send an error as problem details."""
+        """Send an error as problem details, and count it."""
+        self.meter.count_problem(self.scope["path"], error.code)
         status, members, extra = describe_problem(error, self.request_id)
         if self.version is not None:
             extra = [*extra, (b"x-model-version", str(self.version).encode())]

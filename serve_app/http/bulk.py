@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from serve_app.core.errors import BadRequestError, DeadlineExceededError
 from serve_app.core.outputs import Extra
-from serve_app.http.asgi import LONGEST_TIMEOUT_S, read_body, read_routing, read_timeout_s
+from serve_app.http.asgi import LONGEST_TIMEOUT_S, Meter, read_body, read_routing, read_timeout_s
 from serve_app.http.columns import ParsedTable
 from serve_app.http.parsing_process import ParsingProcess
 from serve_app.service.route import Route
@@ -34,13 +34,15 @@ class Bulk:
     traffic : Traffic
     timeout_s : float
         Deadline of requests that name none, seconds.
+    meter : Meter
     """
 
-    def __init__(self, traffic: Traffic, timeout_s: float) -> None:
+    def __init__(self, traffic: Traffic, timeout_s: float, meter: Meter) -> None:
         self.traffic = traffic
         self._tables = TableScorer()
         self._process = ParsingProcess()
         self._timeout_s = timeout_s
+        self.meter = meter
 
     def choose(self, request: Request) -> Route:
         """Choose the version that answers the whole request: by ``X-User-Id``, else at random."""

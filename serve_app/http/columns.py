@@ -11,9 +11,11 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve_app.core.encoding import RowError, describe_rule
+from serve_app.core.encoding import describe_required, describe_rule, holds_numbers
 from serve_app.core.errors import FieldError, InvalidDataError, InvalidRowError, PayloadTooLargeError
 from serve_app.core.features import FeatureSpec, arrow_schema
+from serve_app.core.row_errors import RowError, add_unreadable
+from serve_app.http.row_body import show_value
 from serve_app.http.schemas import MAX_ID_LENGTH
 
 MAX_ROWS: Final = 100_000
@@ -27,13 +29,17 @@ class ParsedTable:
     Attributes
     ----------
     batch : RecordBatch
-        Columns by feature name; columns of no feature are gone.
+        Columns by feature name; columns of no feature are gone. The column `UNREADABLE` has `errors`
+        for the encoder.
     errors : tuple of RowError
         Rows with a value that is of no use; the batch has null there.
+    n_ignored : int
+        Columns of no feature that were there.
     """
 
     batch: pa.RecordBatch
     errors: tuple[RowError, ...] = ()
+    n_ignored: int = 0
 
 
 def check_shape(n_rows: int, n_columns: int) -> None:
@@ -53,7 +59,7 @@ def table_from_lists(columns: Mapping[str, Sequence[Any]], features: Sequence[Fe
         if spec.name in columns:
             arrays.append(convert_values(spec, field.type, columns[spec.name], errors))
             fields.append(field)
-    return finish_table(arrays, fields, features, n_rows, errors)
+    return finish_table(arrays, fields, features, n_rows, errors, len(columns) - len(arrays))
 
 
 def table_from_arrow(table: pa.Table, features: Sequence[FeatureSpec]) -> ParsedTable:
@@ -63,7 +69,7 @@ def table_from_arrow(table: pa.Table, features: Sequence[FeatureSpec]) -> Parsed
     check_types(table.schema, features)
     columns = [_one_chunk(table.column(name)) for name in names]
     fields = [pa.field(name, column.type) for name, column in zip(names, columns, strict=True)]
-    return finish_table(columns, fields, features, table.num_rows, {})
+    return finish_table(columns, fields, features, table.num_rows, {}, table.num_columns - len(names))
 
 
 def refuse_doubles(given: Sequence[str], features: Sequence[FeatureSpec]) -> list[str]:
@@ -90,14 +96,11 @@ def check_types(schema: pa.Schema, features: Sequence[FeatureSpec]) -> None:
         for at in schema.get_all_field_indices(spec.name):
             kind = schema.field(at).type
             plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-            is_number = pa.types.is_integer(plain) or pa.types.is_null(plain)
             if spec.kind == "numeric":
-                fits = is_number or any(
-                    test(plain) for test in (pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
-                )
-                fits = fits and plain is kind
+                fits = plain is kind and holds_numbers(spec, kind)
             else:
-                fits = is_number or pa.types.is_string(plain) or pa.types.is_large_string(plain)
+                is_text = pa.types.is_string(plain) or pa.types.is_large_string(plain)
+                fits = is_text or pa.types.is_integer(plain) or pa.types.is_null(plain)
             if not fits:
                 wanted = "numbers" if spec.kind == "numeric" else "strings (utf8, large_utf8, or a dictionary of them)"
                 raise InvalidDataError(f"column {spec.name} must hold {wanted}, not {str(kind)[:80]}")
@@ -109,6 +112,7 @@ def finish_table(
     features: Sequence[FeatureSpec],
     n_rows: int,
     errors: dict[int, RowError],
+    n_ignored: int = 0,
 ) -> ParsedTable:
     """Check what all formats have in common: required columns, and strings of a sane length.
 
@@ -122,14 +126,16 @@ def finish_table(
     if missing and n_rows:
         raise InvalidRowError(
             f"the table lacks required columns: {', '.join(s.name for s in missing)}",
-            tuple(FieldError(f"/{s.name}", f"is required and {describe_rule(s)}") for s in missing),
+            tuple(FieldError(f"/{s.name}", describe_required(s)) for s in missing),
         )
     for field, array in zip(fields, arrays, strict=True):
         _check_strings(field.name, array)
     plain = [_decode(array) for array in arrays]
     if not arrays:
-        return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=["_"]))
-    return ParsedTable(pa.RecordBatch.from_arrays(plain, names=[f.name for f in fields]), tuple(errors.values()))
+        return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=["_"]), n_ignored=n_ignored)
+    found = tuple(errors.values())
+    batch = pa.RecordBatch.from_arrays(plain, names=[f.name for f in fields])
+    return ParsedTable(add_unreadable(batch, found), found, n_ignored)
 
 
 def _decode(array: pa.Array) -> pa.Array:
@@ -156,23 +162,24 @@ def convert_values(
     spec: FeatureSpec, kind: pa.DataType, values: Sequence[Any], errors: dict[int, RowError]
 ) -> pa.Array:
     """Return values as a column, by one call when all fit, one by one when some do not."""
-    try:
-        return pa.array(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
-        pass
     numeric = spec.kind == "numeric"
+    takes_all = not numeric or spec.takes_booleans
+    if takes_all or bool not in set(map(type, values)):  # which Arrow would take for 0 and 1
+        try:
+            return pa.array(values, kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
+            pass
     kept: list[Any] = []
     for row, value in enumerate(values):
-        found = _number(value) if numeric else _label(value)
+        found = _number(value, spec) if numeric else _label(value)
         if found is None and value is not None:
-            rule = describe_rule(spec)
-            errors.setdefault(row, RowError(row, spec.name, f"{rule}, got {_shorten(value)}"))
+            errors.setdefault(row, RowError(row, spec.name, f"{describe_rule(spec)}, got {show_value(value)}", "type"))
         kept.append(found)
     return pa.array(kept, kind)
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, (int, float)):
+def _number(value: Any, spec: FeatureSpec) -> float | None:
+    if isinstance(value, (int, float)) and (spec.takes_booleans or not isinstance(value, bool)):
         try:
             return float(value)
         except OverflowError:
@@ -184,8 +191,3 @@ def _label(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
     return str(value).encode(errors="replace").decode()
-
-
-def _shorten(value: Any, limit: int = 40) -> str:
-    text = type(value).__name__ if isinstance(value, (list, dict)) else repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -97,6 +97,8 @@ def create_router(bulk: Bulk) -> APIRouter:
             inline_bytes=inline_bytes(parser is parse_arrow),
             apart=parser is parse_json and len(body) > MIN_BYTES,
         )
+        if parsed.n_ignored:
+            bulk.meter.count_ignored_columns("/invocations", parsed.n_ignored)
         scores = await bulk.score(route, parsed, deadline_at, ("raw",) if output == "raw" else ())
         refuse_if_all_rejected(scores)
         n_bytes = scores.predictions.nbytes

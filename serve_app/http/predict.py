@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import orjson
 from pydantic_core import from_json
 
-from serve_app.core.encoding import FROM_DEFAULT, SOURCE_NAMES
+from serve_app.core.encoding import FROM_DEFAULT, SOURCE_NAMES, UNSEEN
 from serve_app.core.errors import (
     BadRequestError,
     DeadlineExceededError,
@@ -28,6 +28,7 @@ from serve_app.http.asgi import (
     AccessLog,
     Exchange,
     Headers,
+    Meter,
     Receive,
     Scope,
     Send,
@@ -35,7 +36,8 @@ from serve_app.http.asgi import (
     read_pin,
     read_timeout_s,
 )
-from serve_app.http.schemas import PurchaseRequest, parse_row
+from serve_app.http.row_body import parse_row
+from serve_app.http.schemas import PurchaseRequest
 from serve_app.service.route import Route
 from serve_app.service.scoring import Score, Values, VersionScorer
 from serve_app.service.traffic import Traffic
@@ -56,16 +58,18 @@ class PredictPurchase:
     access_log : AccessLog
     timeout_s : float
         Deadline of requests that name none, seconds.
+    meter : Meter
     """
 
-    def __init__(self, traffic: Traffic, access_log: AccessLog, timeout_s: float) -> None:
+    def __init__(self, traffic: Traffic, access_log: AccessLog, timeout_s: float, meter: Meter) -> None:
         self._traffic = traffic
         self._access_log = access_log
         self._timeout_s = timeout_s
+        self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every outcome is an answer."""
-        exchange = Exchange.open(scope, receive, send, self._access_log)
+        exchange = Exchange.open(scope, receive, send, self._access_log, self._meter)
         try:
             await self._answer(exchange)
         except ScorecatError as error:
@@ -111,12 +115,14 @@ class PredictPurchase:
 
 def _describe(route: Route, score: Score, row: dict[str, Any], body: bytes) -> dict[str, Any]:
     manifest = route.scorer.manifest
-    features = {}
+    features: dict[str, dict[str, Any]] = {}
     for spec, source, value in zip(manifest.features, score.sources, score.values, strict=True):
         shown: float | str | None = value
         if spec.kind == "categorical":
             shown = spec.fill if row[spec.name] is None else row[spec.name]
         features[spec.name] = {"value": shown, "source": SOURCE_NAMES[source]}
+        if source == UNSEEN:
+            features[spec.name]["unseen"] = True
     return {
         "model": manifest.name,
         "version": score.version,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyError
 from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES
 
 MAX_ID_LENGTH: Final = 512
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)] | Annotated[int, Field(ge=0, lt=2**63)]
 """Ids are compared as strings; numbers are taken as they are written."""
-Label = Annotated[str, Field(max_length=MAX_ID_LENGTH)] | None
+Label = (
+    Annotated[str, Field(max_length=MAX_ID_LENGTH)]
+    | Annotated[int, Field(ge=-(2**63), lt=2**64), AfterValidator(str)]
+    | None
+)
+"""A whole number stands for its text."""
+Whole = Annotated[float, Field(multiple_of=1, allow_inf_nan=False)]
+"""A whole number, written ``5`` or ``5.0``: JSON knows no difference."""
 
 EXAMPLE_REQUEST: Final[dict[str, Any]] = {
     "user_id": "541312140",
@@ -56,9 +61,9 @@ class _PurchaseRow(BaseModel):
     category_code: Label = Field(None, description="Dotted category path; null or absent means `other`.")
     brand: Label = Field(None, description="Brand; null or absent means `unknown`.")
     price: float = Field(gt=0, allow_inf_nan=False, description="Price of the product, above 0.")
-    hour: int = Field(ge=0, le=23, description="Hour of day, UTC.")
-    day_of_week: int = Field(ge=0, le=6, description="Day of week, Monday is 0.")
-    is_weekend: bool | Annotated[int, Field(ge=0, le=1)] = Field(description="1 (or true) on Saturday and Sunday.")
+    hour: Whole = Field(ge=0, le=23, description="Hour of day, UTC.")
+    day_of_week: Whole = Field(ge=0, le=6, description="Day of week, Monday is 0.")
+    is_weekend: bool | Annotated[Whole, Field(ge=0, le=1)] = Field(description="1 (or true) on Saturday and Sunday.")
     event_time: Annotated[AwareDatetime | None, BeforeValidator(_spell_zone)] = Field(
         None, strict=False, description="When the row happened, ISO 8601; ` UTC` at the end is understood."
     )
@@ -99,6 +104,9 @@ class FeatureValue(BaseModel):
 
     value: float | str | None = Field(description="The value; the class's name for categories.")
     source: Literal["request", "state", "default"]
+    unseen: bool = Field(
+        default=False, description="True for a category that the model was not trained on; else absent."
+    )
 
 
 class ExplainedFeature(BaseModel):
@@ -242,60 +250,3 @@ class InferResponse(BaseModel):
     model_version: str
     id: str | None = None
     outputs: list[Tensor]
-
-
-def parse_row(body: bytes) -> dict[str, Any]:
-    """Parse and validate the body of ``POST /predict_purchase``.
-
-    Raises
-    ------
-    MalformedBodyError
-        Not JSON, or not an object.
-    InvalidRowError
-        A member is missing, has another type or breaks a bound; each is named.
-    """
-    try:
-        row: dict[str, Any] = PurchaseRequest.__pydantic_validator__.validate_json(body).__dict__
-    except ValidationError as exc:
-        raise _explain(exc) from exc
-    return row
-
-
-def _explain(exc: ValidationError) -> InvalidRowError | MalformedBodyError:
-    found: dict[str, str] = {}
-    for error in exc.errors(include_url=False, include_context=True):
-        if error["type"] == "json_invalid":
-            return MalformedBodyError(f"the body is not valid JSON: {error['ctx']['error']}")
-        if error["type"] == "model_type":
-            return MalformedBodyError("the body must be one JSON object")
-        if not error["loc"]:
-            found.setdefault("", error["msg"])
-            continue
-        name = str(error["loc"][0])
-        shown = "" if error["type"] == "missing" else f", got {_shorten(error['input'])}"
-        found.setdefault(f"/{name}", f"{_RULES.get(name, error['msg'])}{shown}")
-    errors = tuple(FieldError(pointer, detail) for pointer, detail in found.items())
-    return InvalidRowError("the row cannot be scored", errors)
-
-
-_RULES: Final = {
-    "user_id": "must be a string of 1 to 512 characters, a whole number, or null",
-    "session_id": "is required: a string of 1 to 512 characters or a whole number",
-    "product_id": "is required: a string of 1 to 512 characters or a whole number",
-    "category_code": "must be a string of at most 512 characters, or null",
-    "brand": "must be a string of at most 512 characters, or null",
-    "price": "is required: a finite number above 0",
-    "hour": "is required: a whole number from 0 to 23",
-    "day_of_week": "is required: a whole number from 0 (Monday) to 6",
-    "is_weekend": "is required: 0, 1, true or false",
-    "event_time": "must be an ISO 8601 time with a zone, for example 2019-10-01T12:00:00Z",
-    "event_id": "must be a string of 1 to 512 characters or a whole number",
-    "category_id": "must be a string of 1 to 512 characters or a whole number",
-    "conversion_rate": "must be a finite number from 0 to 1",
-    **{name: "must be a finite number of at least 0" for name in HISTORY_NAMES if name != "conversion_rate"},
-}
-
-
-def _shorten(value: Any, limit: int = 40) -> str:
-    text = value.isoformat() if isinstance(value, datetime) else repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."

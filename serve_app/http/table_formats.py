@@ -6,6 +6,7 @@ a thread for large bodies. `dump_*` are their counterparts for answers.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
@@ -18,11 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from serve_app.core.encoding import RowError
 from serve_app.core.errors import BadRequestError, MalformedBodyError, PayloadTooLargeError, UnsupportedMediaError
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.core.outputs import name_prediction
 from serve_app.core.recommendation import BANDS
+from serve_app.core.row_errors import RowError
 from serve_app.http.columns import (
     MAX_ROWS,
     ParsedTable,
@@ -90,7 +91,8 @@ def _parse_records(data: Any, features: Features, key: str) -> ParsedTable:
         raise MalformedBodyError(f"{key}/{row} must be an object like the rows before it")
     present: set[str] = set().union(*data)
     columns = {s.name: _pick(data, s.name) for s in features if s.name in present}
-    return table_from_lists(columns, features, len(data))
+    table = table_from_lists(columns, features, len(data))
+    return dataclasses.replace(table, n_ignored=len(present) - len(columns))
 
 
 def _pick(records: list[dict[str, Any]], name: str) -> list[Any]:
@@ -119,7 +121,7 @@ def _turn(rows: list[Any], columns: list[str], where: str) -> dict[str, Sequence
 
 
 def parse_csv(body: bytes, features: Features) -> ParsedTable:
-    """Parse CSV with a header line; an empty field is null."""
+    """Parse CSV with a header line; an empty field is null, and nothing else is: the text ``null`` is a text."""
     types = {f.name: f.type for f in arrow_schema(tuple(features))}
     try:
         try:
@@ -132,7 +134,8 @@ def parse_csv(body: bytes, features: Features) -> ParsedTable:
     columns = {name: table.column(name).to_pylist() for name in table.column_names if name in types}
     numeric = {s.name for s in features if s.kind == "numeric"}
     lists = {name: [_cell(v) for v in values] if name in numeric else values for name, values in columns.items()}
-    return table_from_lists(lists, features, table.num_rows)
+    parsed = table_from_lists(lists, features, table.num_rows)
+    return dataclasses.replace(parsed, n_ignored=table.num_columns - len(columns))
 
 
 def _read_csv(body: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
@@ -140,14 +143,16 @@ def _read_csv(body: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
     table = pacsv.read_csv(
         io.BytesIO(body),
         read_options=pacsv.ReadOptions(use_threads=False, block_size=max(len(body), 1) + 1),
-        convert_options=pacsv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=["", "null"]),
+        convert_options=pacsv.ConvertOptions(
+            column_types=types, strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]
+        ),
     )
     check_shape(table.num_rows, table.num_columns)
     return table
 
 
-def _cell(text: str | None) -> float | str | None:
-    if text is None:
+def _cell(text: str | None) -> float | bool | str | None:
+    if not text:  # of numbers a quoted empty field is as empty as one without quotes
         return None
     if text in _BOOLEANS:
         return _BOOLEANS[text]
@@ -157,7 +162,7 @@ def _cell(text: str | None) -> float | str | None:
         return text
 
 
-_BOOLEANS: Final = {"True": 1.0, "true": 1.0, "False": 0.0, "false": 0.0}
+_BOOLEANS: Final = {"True": True, "true": True, "False": False, "false": False}
 """As pandas and JSON write them."""
 
 
@@ -187,6 +192,7 @@ def parse_parquet(body: bytes, features: Features) -> ParsedTable:
         names = [name for name in schema.names if name in wanted]
         # Strings stay dictionaries until their length is known: one long one may stand in every row.
         strings = [name for name in names if wanted[name] == "categorical"]
+        n_ignored = len(schema.names) - len(names)
         table = pq.read_table(
             io.BytesIO(body),
             columns=names,
@@ -197,7 +203,7 @@ def parse_parquet(body: bytes, features: Features) -> ParsedTable:
         )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
         raise MalformedBodyError(f"the body is not a whole Parquet file: {exc}") from exc
-    return table_from_arrow(table, features)
+    return dataclasses.replace(table_from_arrow(table, features), n_ignored=n_ignored)
 
 
 PARSERS: Final[dict[str, Callable[[bytes, Features], ParsedTable]]] = {

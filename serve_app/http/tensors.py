@@ -144,6 +144,9 @@ def _check_tensor(tensor: dict[str, Any], specs: dict[str, FeatureSpec]) -> tupl
         wanted = "BYTES" if specs[name].kind == "categorical" else "a number, FP64 for example"
         fields = (FieldError(f"/inputs/{name}/datatype", f"must be {wanted}"),)
         raise InvalidDataError(f"input {name} cannot have the datatype {datatype}", fields)
+    if datatype == "BOOL" and not specs[name].takes_booleans:
+        fields = (FieldError(f"/inputs/{name}/datatype", "must be a number, FP64 for example"),)
+        raise InvalidDataError(f"input {name} cannot have the datatype BOOL", fields)
     sizes = shape if isinstance(shape, list) else []
     whole = all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in sizes)
     if not (whole and (len(sizes) == 1 or (len(sizes) == 2 and sizes[1] == 1))):  # noqa: PLR2004 - [n] or [n, 1]

@@ -7,6 +7,7 @@ from typing import Any
 
 from serve_app.core.features import FeatureSpec
 from serve_app.core.manifest import Manifest
+from serve_app.service.importing import NO_REFERENCE, REFERENCE_SOURCE
 
 _FORMS = {"code": "code", "native_code": "native category, as a code", "native_string": "native category, as text"}
 
@@ -64,7 +65,7 @@ def _describe(spec: FeatureSpec) -> dict[str, Any]:
 
 def _find_missing(manifest: Manifest, document: Mapping[str, Any], used: Mapping[str, Any]) -> list[dict[str, str]]:
     missing = []
-    if used["reference"] == "absent":
+    if used[REFERENCE_SOURCE] == NO_REFERENCE:
         missing.append({
             "what": "training statistics: without them drift cannot be measured",
             "how": "import again with --sample FILE, rows as the model was trained on",

@@ -27,6 +27,10 @@ from serve_app.service.ports import Model
 
 N_SAMPLE_GOLDEN: Final = 96
 MAX_SAMPLE_CLASSES: Final = 1000
+REFERENCE_SOURCE: Final = "reference"
+"""Member of a manifest's `training` in which an import says what the reference profile was made from."""
+NO_REFERENCE: Final = "absent"
+"""Its value when there was no sample, and so there is no profile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,10 @@ def build_import(
     designed = design_rows(plan.features, plan.vocabularies, named_borders, MIN_GOLDEN_ROWS)
     if sample is None:
         golden, reference = designed, PROFILE_SCHEMA.empty_table()
-        used: dict[str, Any] = {"golden_rows": "the model's own split points and classes", "reference": "absent"}
+        used: dict[str, Any] = {
+            "golden_rows": "the model's own split points and classes",
+            REFERENCE_SOURCE: NO_REFERENCE,
+        }
     else:
         golden, reference, used = _use_sample(encoder, model, sample, designed, plan, facts)
     metadata = {key: document.get(key) for key in ("metadata", "metrics", "extra_keys", "sklearn_version")}
@@ -131,7 +138,7 @@ def _use_sample(
     golden = pa.concat_batches([_take(sample.rows, plan.features, picked), designed])
     used = {
         "golden_rows": f"{len(picked)} of {sample.name}, the rest from the model's own split points and classes",
-        "reference": f"{len(encoded.rows)} rows of {sample.name}",
+        REFERENCE_SOURCE: f"{len(encoded.rows)} rows of {sample.name}",
         "sample": {
             "n_rows": sample.rows.num_rows,
             "n_rejected": len(encoded.errors),

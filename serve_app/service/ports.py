@@ -13,9 +13,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve_app.core.alias_log import AliasMove
-from serve_app.core.encoding import EncodedBatch, RowError
+from serve_app.core.encoding import EncodedBatch
 from serve_app.core.manifest import Manifest
 from serve_app.core.outputs import Extra
+from serve_app.core.row_errors import RowError
 
 CHAMPION: Final = "champion"
 """The alias of the version that is served."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +22,9 @@ from serve_app.core.manifest import Manifest
 from serve_app.core.metrics import rank_rows
 from serve_app.core.target import TEST
 from serve_app.service.assessment import Slice
+from serve_app.service.importing import NO_REFERENCE, REFERENCE_SOURCE
 from serve_app.service.ports import Package
 from serve_app.service.training_rows import TrainingRows
-
-REFERENCE_SOURCE: Final = "reference"
-"""Member of a manifest's `training` in which an import says what the reference profile was made from;
-``synthetic`` means from no real rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +182,10 @@ def report_drift(test: Slice, parent: Parent, scores: ParentScores) -> dict[str,
     least. A parent that does not know that number of its reference counts rows.
     """
     reference, manifest = parent.package.reference, parent.manifest
+    if manifest.training.get(REFERENCE_SOURCE) == NO_REFERENCE:
+        return {"skipped": "the parent was imported without training statistics; import it again with --sample FILE"}
     if reference.num_rows == 0 or (pc.sum(reference.column("count")).as_py() or 0) == 0:
         return {"skipped": "the parent has no reference profile"}
-    if str(manifest.training.get(REFERENCE_SOURCE)) == "synthetic":
-        return {"skipped": "the parent's reference profile was not made from real rows"}
     n_reference = manifest.metrics.get("reference", {}).get("n_effective_rows") or _n_profiled(reference)
     n_new = effective_rows(test.user[scores.encoded.rows])
     drifts = measure_drift(

@@ -10,9 +10,9 @@ from typing import Final
 import pyarrow as pa
 
 from serve_app.core.counters import ArmCounters
-from serve_app.core.encoding import RowError
 from serve_app.core.errors import DeadlineExceededError, InvalidRowError, InvariantError, ReplicaLostError
 from serve_app.core.outputs import Extra
+from serve_app.core.row_errors import RowError
 from serve_app.core.split import Choice
 from serve_app.service.scoring import Score, Values, VersionScorer
 from serve_app.service.shadowing import Shadowing

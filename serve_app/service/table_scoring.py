@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve_app.core.encoding import RowError
 from serve_app.core.errors import DeadlineExceededError, OverloadedError, PayloadTooLargeError
 from serve_app.core.manifest import Manifest
 from serve_app.core.outputs import MAX_EXPLAINED_ROWS, Extra, choose_labels
 from serve_app.core.recommendation import BANDS
+from serve_app.core.row_errors import RowError
 from serve_app.service.scoring import VersionScorer
 
 SLICE_ROWS: Final = 16_384

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serve_app.core.encoding import FROM_DEFAULT, FROM_REQUEST, EncodedBatch, FeatureEncoder, describe_rule
+from serve_app.core.encoding import FROM_DEFAULT, FROM_REQUEST, UNSEEN, EncodedBatch, FeatureEncoder, describe_rule
 from serve_app.core.errors import InvalidDataError, InvariantError
 from serve_app.core.features import PURCHASE_FEATURES, UNKNOWN_CLASS, FeatureSpec, arrow_schema
 from tests.testing_kit import VOCABULARIES, random_rows
@@ -102,7 +102,7 @@ def join(parts: list[EncodedBatch], offsets: list[int]) -> EncodedBatch:
         np.concatenate([p.matrix for p in parts]),
         np.concatenate([p.rows + at for p, at in zip(parts, offsets, strict=True)]),
         np.concatenate([p.sources for p in parts]),
-        tuple(type(e)(e.row + at, e.feature, e.detail) for p, at in zip(parts, offsets, strict=True) for e in p.errors),
+        tuple(dataclasses.replace(e, row=e.row + at) for p, at in zip(parts, offsets, strict=True) for e in p.errors),
         pa.concat_batches([p.strings for p in parts]) if parts[0].strings is not None else None,
     )
 
@@ -232,7 +232,7 @@ def test_each_null_follows_its_rule(case):
                 continue
             assert encoded.errors == ()
             assert set(encoded.sources[:, j]) == {FROM_DEFAULT}
-            assert set(np.delete(encoded.sources, j, axis=1).ravel()) == {FROM_REQUEST}
+            assert set(np.delete(encoded.sources, j, axis=1).ravel()) <= {FROM_REQUEST, UNSEEN}
             found = encoded.matrix[:, j]
             if spec.on_null == "nan":
                 assert np.isnan(found).all()
@@ -261,7 +261,7 @@ NUMBER_ARRAYS = {
 
 @pytest.mark.parametrize("kind", NUMBER_ARRAYS)
 def test_every_number_type_gives_the_same_matrix(case, kind):
-    name = {"price": "is_weekend", "size": "n_legs"}[case.positive]
+    name = {"price": "is_weekend", "size": "delta" if kind == "bool" else "n_legs"}[case.positive]
     batch = case.rows(6, null_share=0.0)
     expected = case.encoder.encode(replace(batch, name, pa.array([float(v) for v in WHOLE])))
     assert_same(case.encoder.encode(replace(batch, name, NUMBER_ARRAYS[kind])), expected)
@@ -269,7 +269,8 @@ def test_every_number_type_gives_the_same_matrix(case, kind):
 
 @pytest.mark.parametrize("kind", ["int32", "float32", "bool", "decimal128(9, 2)"])
 def test_nulls_of_every_number_type_follow_the_null_rule(case, kind):
-    name = {"price": "conversion_rate", "size": "weight"}[case.positive]
+    flags, numbers = {"price": "is_weekend", "size": "delta"}, {"price": "conversion_rate", "size": "weight"}
+    name = (flags if kind == "bool" else numbers)[case.positive]
     types = {"int32": pa.int32(), "float32": pa.float32(), "bool": pa.bool_(), "decimal128(9, 2)": pa.decimal128(9, 2)}
     values = {"bool": [True, None, False]}.get(kind, [1, None, 0])
     if kind.startswith("decimal"):
@@ -325,6 +326,7 @@ def test_integer_labels_are_compared_as_strings(kind):
 
 
 WRONG_NUMBERS = [
+    pa.array([True, False]),
     pa.array(["1", "2"]),
     pa.array([b"1", b"2"]),
     pa.array([[1.0], [2.0]]),
@@ -410,7 +412,7 @@ def test_a_slice_encodes_like_a_copy_of_it(case):
 
 
 def test_sliced_booleans_and_dictionaries_encode_like_copies(case):
-    number, label = {"price": ("is_weekend", "brand"), "size": ("n_legs", "species")}[case.positive]
+    number, label = {"price": ("is_weekend", "brand"), "size": ("delta", "species")}[case.positive]
     batch = case.rows(20, null_share=0.0)
     batch = replace(batch, number, pa.array([i % 3 == 0 for i in range(20)]))
     batch = replace(batch, label, batch.column(label).dictionary_encode())

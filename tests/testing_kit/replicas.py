@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from serve_app.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
 from serve_app.core.outputs import Extra
-from serve_app.http.asgi import AccessLog
+from serve_app.http.asgi import AccessLog, Meter
 from serve_app.service.microbatch import BatchLimits
 from serve_app.service.ports import EncodedRows, EncoderPort, Model, ModelPort, Package, SplitSource
 from serve_app.service.scoring import VersionScorer
@@ -109,3 +109,17 @@ async def make_traffic(scorer: VersionScorer) -> Traffic:
     traffic = Traffic(MemorySplit({"model": scorer.manifest.name, "stable": scorer.version, "revision": 1}), connect)
     await traffic.refresh()
     return traffic
+
+
+class MemoryMeter(Meter):
+    """Keeps what was counted: (route, code) and (route, n)."""
+
+    def __init__(self) -> None:
+        self.problems: list[tuple[str, str]] = []
+        self.ignored: list[tuple[str, int]] = []
+
+    def count_problem(self, route: str, code: str) -> None:
+        self.problems.append((route, code))
+
+    def count_ignored_columns(self, route: str, n: int) -> None:
+        self.ignored.append((route, n))

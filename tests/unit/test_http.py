@@ -138,6 +138,7 @@ def test_the_user_id_comes_back_as_it_was_sent(package, user_id):
         {"price": 2**62 + 1},
         {"brand": None, "category_code": None},
         {"brand": "", "category_code": "never.seen"},
+        {"hour": 12.0, "day_of_week": 1.0, "is_weekend": 0.0},
         {"total_events_x": 3, "conversion_rate": 1, "avg_price": 0},
         {"total_price_viewed": 2**62 + 1},
         dict.fromkeys(HISTORY_NAMES),
@@ -203,7 +204,7 @@ def test_detail_says_where_every_feature_came_from(package):
 
 def test_an_empty_brand_is_shown_as_it_was_sent(package):
     answer = exchange(package, body_with(brand=""), path=f"{PATH}?detail=true")
-    assert answer.json()["features"]["brand"] == {"value": "", "source": "request"}
+    assert answer.json()["features"]["brand"] == {"value": "", "source": "request", "unseen": True}
 
 
 @pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e999", "9" * 400, "[" * 150 + "]" * 150, '{"a":{"b":[]}}'])
@@ -238,8 +239,8 @@ def test_a_flag_that_is_no_flag_is_refused(package, query):
         *((body_with(session_id=v), "/session_id") for v in (None, "", 1.5, True, ["a"], {"a": 1}, -1)),
         *((body_with(product_id=v), "/product_id") for v in (None, "", "x" * 513, 2**63, 10**400)),
         *((body_with(user_id=v), "/user_id") for v in ("", "x" * 10_240, 1.0, False, -1, 10**4000)),
-        *((body_with(brand=v), "/brand") for v in (1, True, "x" * 10_240, ["samsung"])),
-        *((body_with(category_code=v), "/category_code") for v in (1, "x" * 513)),
+        *((body_with(brand=v), "/brand") for v in (1.5, True, "x" * 10_240, ["samsung"], 2**64)),
+        *((body_with(category_code=v), "/category_code") for v in (False, "x" * 513)),
         *((body_with(total_events_x=v), "/total_events_x") for v in (-1, "1", 1e300, True, [])),
         *((raw("max_price", v), "/max_price") for v in ("NaN", "Infinity", "-0.5")),
         *((body_with(conversion_rate=v), "/conversion_rate") for v in (1.0001, -0.1)),
@@ -256,7 +257,7 @@ def test_a_bad_row_is_refused_by_the_name_of_its_field(package, body, pointer):
 
 
 def test_every_bad_field_is_named_at_once(package):
-    answer = exchange(package, body_with(price=0, hour=24, brand=1, total_sessions="x"))
+    answer = exchange(package, body_with(price=0, hour=24, brand=1.5, total_sessions="x"))
     assert sorted(e["pointer"] for e in answer.json()["errors"]) == ["/brand", "/hour", "/price", "/total_sessions"]
 
 

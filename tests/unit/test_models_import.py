@@ -302,6 +302,14 @@ def test_verify_finds_any_flipped_byte(home, run, report, tmp_path):
             n_flipped += 1
         (folder / name).write_bytes(data)
     assert n_flipped > 400
+    for name, data in registered.items():
+        for at in (0, len(data) // 2, len(data) - 1):
+            broken = bytearray(data)
+            broken[at] ^= 1 << (at % 8)
+            (folder / name).write_bytes(broken)
+            code, _, said = run("models", "verify", "purchase")
+            assert (code, name in said) == (1, True), said
+        (folder / name).write_bytes(data)
     assert run("models", "verify", "purchase")[0] == 0
 
 

@@ -19,7 +19,7 @@ from serve_app.client import AsyncClient, Clocks
 from serve_app.client.log_rows import CHUNK_ROWS, encode_log
 from serve_app.client.replay import GIVE_UP_AFTER, SCORE_EDGES, Latencies, ReplayReport, read_ahead, replay
 from serve_app.core.errors import InvalidDataError, NotReadyError
-from serve_app.http.schemas import parse_row
+from serve_app.http.row_body import parse_row
 from serve_app.service.synthetic import generate_events
 from tests.testing_kit import run_virtual
 

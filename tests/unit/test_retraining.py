@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -39,6 +40,7 @@ from serve_app.service.synthetic import GeneratedLog
 from serve_app.service.training import slice_rows, train_rows
 from serve_app.service.training_options import DEFAULT_PARAMS, TrainingOptions, TrainingTools
 from serve_app.service.training_rows import collect_rows, encode_rows
+from tests.testing_kit.deployed import train_deployed
 
 pytestmark = pytest.mark.unit
 
@@ -170,9 +172,9 @@ def test_drift_is_reported_the_score_first_and_growing_totals_are_seen(fresh):
         (lambda p: dataclasses.replace(p, reference=PROFILE_SCHEMA.empty_table()), "no reference profile"),
         (
             lambda p: dataclasses.replace(
-                p, manifest=dataclasses.replace(p.manifest, training={"reference": "synthetic"})
+                p, manifest=dataclasses.replace(p.manifest, training={"reference": "absent"})
             ),
-            "not made from real rows",
+            "imported without training statistics; import it again with --sample FILE",
         ),
     ],
 )
@@ -314,6 +316,21 @@ def test_a_worse_candidate_is_kept_out_unless_told_and_one_that_is_not_becomes_t
     assert (code, good["version"], good["parent"]) == (0, 3, 1)
     assert good["metrics"]["comparison"]["outcome"] in {"better", "not worse"}
     assert dict(registry.aliases("purchase").versions) == {"champion": 1, "challenger": 3}
+
+
+def test_beside_an_imported_parent_drift_is_said_to_be_unknown_and_not_measured(shop, tmp_path, monkeypatch, capsys):
+    run, _ = shop
+    joblib.dump(train_deployed(n_trees=3).document, tmp_path / "deployed_model.pkl")
+    monkeypatch.setattr(sys, "argv", ["scorecat", "models", "import", str(tmp_path / "deployed_model.pkl")])
+    with pytest.raises(SystemExit):
+        main()
+    assert "reference profile: absent" in capsys.readouterr().out
+    code, trained = run("--iterations", "20", "--parent", "champion")
+    assert (code, trained["version"], trained["parent"], trained["challenger"]) == (0, 2, 1, 2)
+    assert trained["metrics"]["comparison"]["outcome"] == "better"
+    says = "the parent was imported without training statistics; import it again with --sample FILE"
+    assert trained["metrics"]["drift"] == {"skipped": says}
+    assert f"Not measured: {says}." in Path(trained["page"]).read_text("utf-8")
 
 
 def test_wrong_use_ends_with_2_before_anything_is_read(shop):

@@ -1,0 +1,128 @@
+"""What replicas count, exported by Ray in Prometheus' format; docs/metrics.md lists it for people.
+
+Never a label by user or request: a label's values stay few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from ray import serve
+from ray.serve import metrics
+
+from serve_app.core.encoding import EncodedBatch
+from serve_app.core.input_counts import count_inputs
+from serve_app.deployments.handles import parse_version_app
+from serve_app.http.asgi import Meter
+
+METRICS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "scorecat_encoded_rows_total": ("Rows that came to an Encoder.", ("model", "version")),
+    "scorecat_input_values_total": (
+        "Values that were defaulted, unseen, or made their row be rejected.",
+        ("model", "version", "feature", "kind"),
+    ),
+    "scorecat_problems_total": ("Requests answered with a problem.", ("route", "code")),
+    "scorecat_ignored_columns_total": ("Columns of tables that are no feature.", ("route",)),
+}
+"""Description and labels by name. Ray puts ``ray_`` before the name and adds its own labels."""
+FLUSH_S: Final = 1.0
+"""How long counts of an Encoder are kept before Ray is told."""
+KEPT_ROWS: Final = 16_384
+"""Most rows that are kept before they are counted (about 2 MB)."""
+
+
+class CounterPort(Protocol):
+    """A counter with labels."""
+
+    def inc(self, value: float, tags: dict[str, str]) -> None:
+        """Add to one label set."""
+        ...
+
+
+def create_counter(name: str) -> CounterPort:
+    """Return a counter of `METRICS`; works inside a replica."""
+    description, labels = METRICS[name]
+    counter: CounterPort = metrics.Counter(name, description=description, tag_keys=labels)
+    return counter
+
+
+class InputMeter:
+    """Counts what an Encoder did with the values of its rows.
+
+    Batches are only kept by `note` and counted together: a microsecond a batch, while counting each
+    and telling Ray of it (8 us a label set) would take as long as encoding it.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The model's features, in its order.
+    model : str
+    version : int
+    rows, values : CounterPort
+        ``scorecat_encoded_rows_total`` and ``scorecat_input_values_total``.
+    """
+
+    def __init__(
+        self, names: Sequence[str], model: str, version: int, *, rows: CounterPort, values: CounterPort
+    ) -> None:
+        self._names = names
+        self._tags = {"model": model, "version": str(version)}
+        self._rows = rows
+        self._values = values
+        self._kept: list[EncodedBatch] = []
+        self._n_kept = 0
+        self._n_rows = 0
+        self._counted: Counter[tuple[str, str]] = Counter()
+        self._is_due = False
+
+    def note(self, encoded: EncodedBatch) -> None:
+        """Count a batch; Ray is told of it within `FLUSH_S`. Call it on the event loop."""
+        if not self._is_due:
+            asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+            self._is_due = True
+        self._kept.append(encoded)
+        self._n_kept += len(encoded.rows) + len(encoded.errors)
+        if self._n_kept >= KEPT_ROWS:
+            self._count()
+
+    def flush(self) -> None:
+        """Tell Ray, with one increment for each label set that is above 0."""
+        self._count()
+        if self._n_rows:
+            self._rows.inc(self._n_rows, self._tags)
+        for (feature, kind), n in self._counted.items():
+            self._values.inc(n, {**self._tags, "feature": feature, "kind": kind})
+        self._n_rows, self._counted, self._is_due = 0, Counter(), False
+
+    def _count(self) -> None:
+        found = count_inputs(self._names, self._kept)
+        self._n_rows += found.n_rows
+        self._counted.update(found.values)
+        self._kept, self._n_kept = [], 0
+
+
+def create_input_meter(names: Sequence[str]) -> InputMeter:
+    """Return the meter of the Encoder replica this runs in; its application's name says model and version."""
+    app = serve.get_replica_context().app_name
+    model, version = parse_version_app(app) or (app, 0)
+    rows, values = (create_counter(f"scorecat_{what}_total") for what in ("encoded_rows", "input_values"))
+    return InputMeter(names, model, version, rows=rows, values=values)
+
+
+class HttpMeter(Meter):
+    """Counts what a Gateway refuses and ignores."""
+
+    def __init__(self, create: Callable[[str], CounterPort] = create_counter) -> None:
+        self._problems = create("scorecat_problems_total")
+        self._ignored = create("scorecat_ignored_columns_total")
+
+    def count_problem(self, route: str, code: str) -> None:
+        """Count an answer with a problem."""
+        self._problems.inc(1, {"route": route, "code": code})
+
+    def count_ignored_columns(self, route: str, n: int) -> None:
+        """Count columns of a table that are no feature."""
+        self._ignored.inc(n, {"route": route})

@@ -1,0 +1,81 @@
+"""The body of ``POST /predict_purchase``: one row, and what is said of a bad one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from serve_app.core.encoding import describe_required, describe_rule
+from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyError
+from serve_app.core.features import PURCHASE_FEATURES
+from serve_app.http.schemas import PurchaseRequest
+
+
+def parse_row(body: bytes) -> dict[str, Any]:
+    """Parse and validate the body of ``POST /predict_purchase``.
+
+    Raises
+    ------
+    MalformedBodyError
+        Not JSON, or not an object.
+    InvalidRowError
+        A member is missing, has another type or breaks a bound; each is named.
+    """
+    try:
+        row: dict[str, Any] = PurchaseRequest.__pydantic_validator__.validate_json(body).__dict__
+    except ValidationError as exc:
+        raise _explain(exc) from exc
+    return row
+
+
+def _explain(exc: ValidationError) -> InvalidRowError | MalformedBodyError:
+    found: dict[str, str] = {}
+    for error in exc.errors(include_url=False, include_context=True):
+        if error["type"] == "json_invalid":
+            return MalformedBodyError(f"the body is not valid JSON: {error['ctx']['error']}")
+        if error["type"] == "model_type":
+            return MalformedBodyError("the body must be one JSON object")
+        if not error["loc"]:
+            found.setdefault("", error["msg"])
+            continue
+        name = str(error["loc"][0])
+        if error["type"] == "missing" or (error["input"] is None and name in _REQUIRED):
+            rule = _REQUIRED.get(name, error["msg"])
+        else:
+            rule = _RULES.get(name, error["msg"])
+        shown = "" if error["type"] == "missing" else f", got {show_value(error['input'])}"
+        found.setdefault(f"/{name}", f"{rule}{shown}")
+    errors = tuple(FieldError(pointer, detail) for pointer, detail in found.items())
+    return InvalidRowError("the row cannot be scored", errors)
+
+
+_ID: Final = "must be a string of 1 to 512 characters or a whole number"
+_LABEL: Final = "must be a string of at most 512 characters, a whole number, or null"
+_RULES: Final = {
+    "user_id": f"{_ID}, or null",
+    **dict.fromkeys(("session_id", "product_id", "event_id", "category_id"), _ID),
+    **{f.name: _LABEL if f.kind == "categorical" else describe_rule(f) for f in PURCHASE_FEATURES},
+    "event_time": "must be an ISO 8601 time with a zone, for example 2019-10-01T12:00:00Z",
+}
+_REQUIRED: Final = {
+    "user_id": f"is required and {_ID}, or null",
+    **dict.fromkeys(("session_id", "product_id"), f"is required and {_ID}"),
+    **{f.name: describe_required(f) for f in PURCHASE_FEATURES if f.on_null == "reject"},
+}
+
+
+_JSON_WORDS: Final = {None: "null", True: "true", False: "false"}
+
+
+def show_value(value: Any, limit: int = 40) -> str:
+    """Return a bad value as JSON writes it, cut to a sane length; of lists and objects only that they are."""
+    if value is None or isinstance(value, bool):
+        return _JSON_WORDS[value]
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "an object"
+    text = (
+        value.isoformat() if isinstance(value, datetime) else f"{value:g}" if isinstance(value, float) else repr(value)
+    )
+    return text if len(text) <= limit else text[: limit - 3] + "..."

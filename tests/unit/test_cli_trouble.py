@@ -1,0 +1,156 @@
+"""Commands that are stopped half way, or find a disk that cannot be written: told in a line, nothing left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+
+from serve_app.adapters.catboost_model import train_classifier
+from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.adapters.registry_open import open_registry
+from serve_app.cli import main, models_import
+from serve_app.core.errors import BadRequestError, FieldError, InvalidDataError
+from tests.testing_kit.deployed import train_deployed
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a command; return exit code and stderr."""
+    monkeypatch.setenv("SCORECAT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def call(*words) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["scorecat", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    return call
+
+
+@pytest.fixture
+def deployed(tmp_path) -> Path:
+    path = tmp_path / "deployed_model.pkl"
+    joblib.dump(train_deployed(n_trees=3).document, path)
+    return path
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may have more than 1,000 bytes, as on a disk that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.glob("scorecat-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_stopped_import_leaves_nothing_behind(run, deployed, tmp_path, monkeypatch, number):
+    build = models_import._build
+
+    def stopped(*arguments):
+        assert left_in(tmp_path)
+        os.kill(os.getpid(), number)
+        return build(*arguments)
+
+    monkeypatch.setattr(models_import, "_build", stopped)
+    code, said = run("models", "import", deployed)
+    assert code == 130
+    assert "Traceback" not in said
+    assert left_in(tmp_path) == []
+    assert DirectoryRegistry(tmp_path / "home" / "registry").names() == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_signals_that_are_ignored_stay_ignored(run, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run("models", "list")[0] == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_model_that_does_not_fit_on_the_disk_is_told_with_the_reason(tmp_path):
+    rows = np.random.default_rng(0).random((200, 2)).astype(np.float32)
+    target = (rows[:, 0] > 0.5).astype(np.int8)
+    scorer = train_classifier((rows, target), (rows, target), ("a", "b"), iterations=20, train_dir=str(tmp_path))
+    with pytest.raises(BadRequestError, match=r"cannot write the model to .*/m\.cbm: File too large"):
+        scorer.save(tmp_path / "m.cbm")
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_command_that_finds_the_disk_full_says_so(run, tmp_path):
+    code, said = run("data", "generate", tmp_path / "events.csv", "--events", "500")
+    assert code == 2
+    assert "File too large" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_what_the_system_refuses_to_write_is_a_failure_in_a_line(run, deployed, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number), "/somewhere/file")
+
+    monkeypatch.setattr(models_import, "_build", refuse)
+    code, said = run("models", "import", deployed)
+    assert code == 1
+    assert f"cannot write /somewhere/file: {os.strerror(number)}" in said.replace("\n", " ")
+
+
+def test_a_mistake_of_ours_is_not_taken_for_a_full_disk(deployed, monkeypatch, tmp_path):
+    def fail(*_):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setenv("SCORECAT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(models_import, "_build", fail)
+    monkeypatch.setattr(sys, "argv", ["scorecat", "models", "import", str(deployed)])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        main()
+
+
+def test_an_alias_on_a_disk_that_cannot_be_written_is_not_moved(run, deployed, tmp_path, monkeypatch):
+    assert run("models", "import", deployed)[0] == 0
+
+    def refuse(self, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        patch.setattr(Path, "unlink", refuse)
+        code, said = run("models", "alias", "purchase@1", "challenger")
+    assert code == 2
+    assert "Read-only file system; nothing was changed" in said.replace("\n", " ")
+    assert dict(DirectoryRegistry(tmp_path / "home" / "registry").aliases("purchase").versions) == {"champion": 1}
+
+
+def test_a_file_is_no_registry(run, deployed, tmp_path, monkeypatch):
+    with pytest.raises(BadRequestError, match="is a file"):
+        open_registry(deployed)
+    monkeypatch.setenv("SCORECAT_REGISTRY", str(deployed))
+    for words in (("models", "list"), ("models", "import", deployed)):
+        code, said = run(*words)
+        assert code == 2
+        assert "a registry is a directory (SCORECAT_REGISTRY)" in said.replace("\n", " ")
+
+
+def test_fields_follow_a_sentence_without_two_marks_between():
+    error = InvalidDataError("the schema cannot be used.", (FieldError("/features/0/kind", "must be text"),))
+    assert str(error) == "the schema cannot be used: /features/0/kind: must be text"

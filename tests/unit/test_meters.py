@@ -1,0 +1,182 @@
+"""What replicas count: many batches at once, one increment a label set, nothing kept too long."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from ray.serve import metrics as ray_metrics
+
+from serve_app.core.encoding import FeatureEncoder
+from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
+from serve_app.core.input_counts import KINDS, InputCounts, count_inputs
+from serve_app.core.row_errors import RowError, add_unreadable, list_unreadable
+from serve_app.deployments.handles import parse_version_app, version_app
+from serve_app.deployments.meters import FLUSH_S, KEPT_ROWS, METRICS, HttpMeter, InputMeter, create_counter
+from tests.testing_kit import VOCABULARIES, random_rows, run_virtual
+
+pytestmark = pytest.mark.unit
+
+ENCODER = FeatureEncoder(PURCHASE_FEATURES, VOCABULARIES)
+
+
+class MemoryCounter:
+    """Keeps increments by label set, and how many there were."""
+
+    def __init__(self) -> None:
+        self.n_calls = 0
+        self.values: dict[tuple[tuple[str, str], ...], float] = {}
+
+    def inc(self, value: float, tags: dict[str, str]) -> None:
+        assert value > 0
+        self.n_calls += 1
+        key = tuple(sorted(tags.items()))
+        self.values[key] = self.values.get(key, 0) + value
+
+
+def make_meter() -> tuple[InputMeter, MemoryCounter, MemoryCounter]:
+    rows, values = MemoryCounter(), MemoryCounter()
+    return InputMeter(PURCHASE_NAMES, "purchase", 7, rows=rows, values=values), rows, values
+
+
+def with_bad_rows(n: int, seed: int) -> pa.RecordBatch:
+    """Rows some of which have no price, one of 0, or one that is text."""
+    rows = random_rows(n, seed)
+    price = rows.column("price").to_pylist()
+    unread = []
+    for i in range(0, n, 5):
+        price[i] = [None, 0.0, None][i // 5 % 3]
+        if i // 5 % 3 == 2:
+            unread.append(RowError(i, "price", "must be a number, got 'x'", "type"))
+    at = rows.schema.get_field_index("price")
+    return add_unreadable(rows.set_column(at, "price", pa.array(price, pa.float64())), unread)
+
+
+def count_slowly(batch: pa.RecordBatch) -> dict[tuple[str, str], int]:
+    """The same counts, from the rows themselves."""
+    found: dict[tuple[str, str], int] = {}
+    unread = list_unreadable(batch)
+    for i, row in enumerate(batch.to_pylist()):
+        kinds = []
+        if i in unread:
+            kinds = [("price", "rejected_type")]
+        elif row["price"] is None:
+            kinds = [("price", "rejected_null")]
+        elif row["price"] == 0:
+            kinds = [("price", "rejected_range")]
+        else:
+            for spec in PURCHASE_FEATURES:
+                if row[spec.name] is None:
+                    kinds.append((spec.name, "defaulted"))
+                elif spec.kind == "categorical" and row[spec.name] not in VOCABULARIES[spec.name]:
+                    kinds.append((spec.name, "unseen"))
+        for key in kinds:
+            found[key] = found.get(key, 0) + 1
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 5_000])
+def test_counts_are_those_of_the_rows_whatever_batches_they_come_in(size):
+    whole = with_bad_rows(5_000, seed=1)
+    batches = [ENCODER.encode(whole.slice(at, size)) for at in range(0, 5_000 if size > 1 else 300, size)]
+    counts = count_inputs(PURCHASE_NAMES, batches)
+    expected = count_slowly(whole if size > 1 else whole.slice(0, 300))
+    assert dict(counts.values) == expected
+    assert counts.n_rows == (5_000 if size > 1 else 300)
+    assert {kind for _, kind in counts.values} == set(KINDS) - {"rejected_unseen"}
+
+
+def test_nothing_has_no_counts():
+    assert count_inputs(PURCHASE_NAMES, []) == InputCounts(0, Counter())
+    empty = ENCODER.encode(random_rows(1).slice(0, 0))
+    assert count_inputs(PURCHASE_NAMES, [empty]).n_rows == 0
+    assert not count_inputs(PURCHASE_NAMES, [empty]).values
+
+
+def test_batches_of_a_second_are_told_with_one_increment_a_label_set():
+    async def main() -> None:
+        meter, rows, values = make_meter()
+        batches = [with_bad_rows(10, seed) for seed in range(50)]
+        for batch in batches:
+            meter.note(ENCODER.encode(batch))
+        assert rows.n_calls == values.n_calls == 0
+        await asyncio.sleep(FLUSH_S + 0.001)
+        assert rows.values == {(("model", "purchase"), ("version", "7")): 500}
+        expected: dict[tuple[str, str], int] = {}
+        for batch in batches:
+            for key, n in count_slowly(batch).items():
+                expected[key] = expected.get(key, 0) + n
+        found = {(dict(key)["feature"], dict(key)["kind"]): n for key, n in values.values.items()}
+        assert found == expected
+        assert values.n_calls == len(expected)
+        meter.note(ENCODER.encode(batches[0]))
+        await asyncio.sleep(FLUSH_S + 0.001)
+        assert rows.values == {(("model", "purchase"), ("version", "7")): 510}
+
+    run_virtual(main())
+
+
+def test_many_rows_are_not_kept_until_they_are_told_and_none_counts_twice():
+    async def main() -> None:
+        meter, rows, values = make_meter()
+        part = ENCODER.encode(random_rows(1_024))
+        gone = weakref.ref(part.matrix)
+        n_batches = KEPT_ROWS // 1_024
+        for _ in range(n_batches):
+            meter.note(part)
+        expected = count_inputs(PURCHASE_NAMES, [part]).values
+        del part
+        assert gone() is None
+        await asyncio.sleep(5 * FLUSH_S)
+        assert list(rows.values.values()) == [KEPT_ROWS]
+        found = {(dict(key)["feature"], dict(key)["kind"]): n for key, n in values.values.items()}
+        assert found == {key: n * n_batches for key, n in expected.items()}
+
+    run_virtual(main())
+
+
+def test_the_name_of_an_application_says_model_and_version():
+    for name in ("purchase", "a-v2", "x-v"):
+        assert parse_version_app(version_app(name, 12)) == (name, 12)
+
+
+def test_what_a_gateway_refuses_and_ignores_is_counted_by_route():
+    counters: dict[str, MemoryCounter] = {}
+    meter = HttpMeter(lambda name: counters.setdefault(name, MemoryCounter()))
+    meter.count_problem("/invocations", "invalid-data")
+    meter.count_problem("/invocations", "invalid-data")
+    meter.count_ignored_columns("/invocations", 3)
+    assert {name: counter.values for name, counter in counters.items()} == {
+        "scorecat_problems_total": {(("code", "invalid-data"), ("route", "/invocations")): 2},
+        "scorecat_ignored_columns_total": {(("route", "/invocations"),): 3},
+    }
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_counter_is_one_of_ray_s_with_the_labels_that_are_listed(name, monkeypatch):
+    made = {}
+
+    def remember(name: str, description: str, tag_keys: tuple[str, ...]) -> str:
+        made[name] = (description, tag_keys)
+        return "counter"
+
+    monkeypatch.setattr(ray_metrics, "Counter", remember)
+    assert create_counter(name) == "counter"
+    assert made == {name: METRICS[name]}
+    assert name.endswith("_total")
+
+
+def test_what_a_reader_could_not_read_is_of_the_wrong_type_and_no_null():
+    rows = random_rows(3, null_share=0.0)
+    errors = (RowError(1, "total_sessions", "must be a number, got 'x'", "type"),)
+    assert add_unreadable(rows, ()) is rows
+    encoded = ENCODER.encode(add_unreadable(rows, errors))
+    assert encoded.errors == errors
+    assert encoded.rows.tolist() == [0, 2]
+    assert np.isfinite(encoded.matrix).all()
+    part = ENCODER.encode(add_unreadable(rows, errors).slice(1, 2))
+    assert [e.row for e in part.errors] == [0]
