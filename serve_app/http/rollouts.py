@@ -10,11 +10,13 @@ import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from serve_app.core.errors import (
+    BadRequestError,
     DeadlineExceededError,
     FieldError,
     InvalidDataError,
     MalformedBodyError,
     NotReadyError,
+    PackageError,
     UnsupportedMediaError,
 )
 from serve_app.core.split import Split
@@ -94,7 +96,10 @@ def _add_commands(router: APIRouter, rollouts: Rollouts | None) -> None:
         """
         record = await _read_record(request)
         who, why = _take_reason(record)
-        found = await _need(rollouts).start(parse_start(record), who, why)
+        try:
+            found = await _need(rollouts).start(parse_start(record), who, why)
+        except PackageError as exc:  # of the version that was asked for; what is served is whole
+            raise BadRequestError(f"the version cannot be rolled out: {exc.detail}") from exc
         return _answer(found, 201, {"Location": f"/v1/rollouts/{found['id']}"})
 
     def add(command: Command, summary: str, description: str) -> None:

@@ -133,6 +133,13 @@ def test_an_unknown_version_or_alias_is_not_found_and_the_stable_one_is_refused(
     assert shop.http.get("/v1/rollouts").json() == {"rollouts": []}
 
 
+def test_a_damaged_package_is_named_and_nothing_changes(shop):
+    model = shop.world.registry.locate("purchase", 2) / "model.cbm"
+    model.write_bytes(model.read_bytes()[:-1])
+    assert "model.cbm" in assert_problem(shop.post(body={"version": 2}), 400)["detail"]
+    assert shop.http.get("/v1/rollouts").json() == {"rollouts": []}
+
+
 @pytest.mark.parametrize(
     ("body", "pointers"),
     [
