@@ -87,6 +87,8 @@ class Course:
     state : RolloutState
     counts : Counts
     champion : {"", "moved", "left", "returned"}
+    is_warm : bool
+        Whether Gateways have been told to connect to the versions that are tried, before these get any share.
     """
 
     stored: Rollout
@@ -95,6 +97,7 @@ class Course:
     state: RolloutState
     counts: Counts = field(default_factory=Counts)
     champion: Champion = ""
+    is_warm: bool = False
 
     @property
     def tried(self) -> tuple[int, ...]:
@@ -128,6 +131,7 @@ def parse_course(stored: Rollout) -> Course:
     plan, state = dict(stored.plan), dict(stored.state)
     try:
         terms, counts, champion = plan.pop("terms"), state.pop("counts"), state.pop("champion")
+        is_warm = bool(state.pop("is_warm"))
         return Course(
             stored,
             parse_plan(plan),
@@ -141,6 +145,7 @@ def parse_course(stored: Rollout) -> Course:
             parse_state(state),
             Counts(_parse_arms(counts["total"]), _parse_arms(counts["pending"]), parse_shadow(counts["shadow"])),
             champion,
+            is_warm,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise InvariantError(f"rollout {stored.id} cannot be read: {exc!r}") from exc
@@ -169,6 +174,7 @@ def dump_course(course: Course, split_revision: int, now_s: float) -> Rollout:
                 "shadow": dump_shadow(course.counts.shadow),
             },
             "champion": course.champion,
+            "is_warm": course.is_warm,
         },
         phase=str(state.phase),
         step=state.step,

@@ -13,6 +13,8 @@ COUNT_EVERY_S: Final = 1.0
 """Reports are stored that often at most; more often only when a measurement is due."""
 MAX_REPORTS: Final = 10_000
 """Reports that wait; more are lost, oldest first, which no comparison minds."""
+SILENT_AFTER_S: Final = 5.0
+"""A Gateway reports every second; one that was not heard of for so long is gone."""
 STALE_AFTER_S: Final = 100.0
 """A Gateway that still counts under another split so long after a change does not follow it; no request lives longer
 than 90 s."""
@@ -25,10 +27,21 @@ class ReportInbox:
         self._waiting: deque[Report] = deque(maxlen=MAX_REPORTS)
         self._counted_s = 0.0
         self._stale: Report | None = None
+        self._followed: dict[str, tuple[int, float]] = {}
 
-    def add(self, report: Report) -> None:
+    def add(self, report: Report, now_s: float) -> None:
         """Take in a report; never waits."""
+        revision, _ = self._followed.get(report.gateway, (0, 0.0))
+        self._followed[report.gateway] = (max(revision, report.revision), now_s)
         self._waiting.append(report)
+
+    def explain_waiting(self, revision: int, now_s: float) -> str:
+        """Return which Gateways do not follow a revision of the split yet; empty when all do."""
+        lively = {name: seen for name, (seen, at_s) in list(self._followed.items()) if now_s - at_s <= SILENT_AFTER_S}
+        behind = sorted(name for name, seen in lively.items() if seen < revision)
+        if behind:
+            return f"{', '.join(behind)} of {len(lively)} Gateways do not follow revision {revision} of the split yet"
+        return "" if lively else "no Gateway was heard of"
 
     def clear(self) -> None:
         """Forget everything: it belongs to no rollout."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from serve_app.core.errors import ConflictError, InvariantError, NotReadyError
 from serve_app.core.rollout_state import Phase, can_take_back, canary_share
-from serve_app.core.split import Shadow, Split, canary_arms, dump_split, only_arm, parse_split, share_arms
+from serve_app.core.split import Arm, Shadow, Split, canary_arms, dump_split, only_arm, parse_split, share_arms
 from serve_app.service.rollout_course import COUNTED, Course, parse_course
 from serve_app.service.rollout_ports import RolloutStore, SplitSink
 
@@ -23,8 +23,8 @@ logger = logging.getLogger("scorecat.rollouts")
 def follow_state(course: Course, current: Split, now_s: float, *, pins: bool) -> Split:
     """Return the split of a rollout: `current` itself, or one with the next revision when anything is different.
 
-    A new one begins to hold `SWITCH_S` from now, so that all Gateways have read it and switch together. Nothing
-    changes before the version is ready. A canary that has everything leaves the stable version an empty range, so
+    A new one begins to hold `SWITCH_S` from now, so that all Gateways have read it and switch together. No
+    share changes before the version is ready. A canary that has everything leaves the stable version an empty range, so
     that Gateways stay connected to it and it can be taken back at once.
     """
     wanted = dataclasses.replace(
@@ -41,7 +41,7 @@ def follow_state(course: Course, current: Split, now_s: float, *, pins: bool) ->
 def _build(course: Course, current: Split, now_s: float) -> Split:
     state, terms, model = course.state, course.terms, current.model
     if state.phase in _UNCHANGED:
-        return current
+        return _warm(course, current) if course.is_warm else current
     if course.stored.kind == "shadow":
         shadow = Shadow(state.canary, terms.share) if state.phase in COUNTED else None
         return Split(model, state.stable, only_arm(state.stable), shadow=shadow)
@@ -54,6 +54,13 @@ def _build(course: Course, current: Split, now_s: float) -> Split:
         return Split(model, state.canary, canary_arms(state.stable, state.canary, 1.0))
     only = state.canary if state.phase is Phase.SUCCEEDED else state.stable
     return Split(model, only, only_arm(only))
+
+
+def _warm(course: Course, current: Split) -> Split:
+    """Return the split with an empty range for every version that is tried: Gateways connect to it before it counts."""
+    served = {arm.version for arm in current.arms}
+    tried = tuple(Arm(version, 0, 0) for version in course.tried if version not in served)
+    return dataclasses.replace(current, arms=(*tried, *current.arms))
 
 
 def read_split(store: RolloutStore, model: str) -> Split:

@@ -166,7 +166,7 @@ class RolloutControl:
 
     def report(self, report: Report) -> None:
         """Take in what a Gateway counted; quick, and never in the way of a decision."""
-        self._inbox.add(report)
+        self._inbox.add(report, self._clock())
 
     def tick(self) -> None:
         """Heal the split that Gateways see, count what they reported, decide, and move the split."""
@@ -229,6 +229,12 @@ class RolloutControl:
         reports = self._inbox.take(course, split, now_s, is_due=due)
         counted = add_reports(course, reports, split.shares) if reports else course
         found = self._keeper.find(course.stored.id, course.tried, now_s)
+        if course.state.phase is Phase.DEPLOYING and found.is_ready and course.stored.kind != "shadow":
+            if not course.is_warm:
+                self._save(dataclasses.replace(course, is_warm=True), split, now_s, None)
+                return
+            waiting = self._inbox.explain_waiting(split.revision, now_s)
+            found = dataclasses.replace(found, is_ready=not waiting, unready=waiting)
         missing = self._inbox.explain_missing() if due else None
         seen = Observations((), found.is_ready, found.failures, missing, found.unready)
         after, decision = decide_course(counted, split, seen, now_s)
@@ -236,7 +242,7 @@ class RolloutControl:
             evidence = collect_evidence(course, decision, seen)
             change = make_change(course, decision.state, now_s, CONTROLLER, decision.why, evidence)
             self._save(after, split, now_s, change)
-        elif reports or due:
+        elif due or any(report.arms or report.shadow for report in reports):
             self._save(after, split, now_s, None)
 
     def _begin_anew(self, course: Course, split: Split, now_s: float) -> Course:

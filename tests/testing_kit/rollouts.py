@@ -156,7 +156,7 @@ class RolloutWorld:
         """Report one second of traffic, dealt by the split that Gateways see."""
         split = self.split
         arms = {}
-        for version, share in split.shares.items():
+        for version, share in split.shares.items() if rate else ():
             n = round(rate * share)
             self._owed[version] = self._owed.get(version, 0.0) + n * self.error_shares.get(version, 0.0)
             n_errors = min(n, int(self._owed[version]))
@@ -170,8 +170,7 @@ class RolloutWorld:
             self.control.reconcile()
             self.control.tick()
             self.clock.now_s += 0.5
-            if rate:
-                self.report(rate)
+            self.report(rate)
             self.control.tick()
             self.clock.now_s += 0.5
 

@@ -52,6 +52,36 @@ def test_users_of_the_canary_stay_with_it_while_it_grows(world):
     assert 0 < len(seen[0]) < len(seen[-1]) == 500
 
 
+def test_a_canary_gets_no_share_before_every_gateway_is_connected_to_it(world):
+    world.start(plan=SLOW_PLAN)
+    for _ in range(20):
+        world.control.report(Report("gateway-2", 1, {}))  # does not manage to connect
+        world.run(1)
+    assert world.split.arms == (Arm(2, 0, 0), Arm(1, 0, 10_000))
+    assert world.control.describe(1)["phase"] == "deploying"
+    world.control.report(Report("gateway-2", world.split.revision, {}))
+    world.run(1)
+    assert world.split.shares == {2: 0.1, 1: 0.9}
+
+
+def test_a_gateway_that_is_gone_is_not_waited_for(world):
+    world.start(plan=SLOW_PLAN)
+    world.control.report(Report("gateway-2", 1, {}))
+    world.run(8)
+    assert world.control.describe(1)["phase"] == "progressing"
+
+
+def test_a_version_that_gateways_cannot_reach_fails_and_no_share_was_moved(world):
+    world.start(plan=SLOW_PLAN)
+    for _ in range(70):
+        world.control.report(Report("gateway-2", 1, {}))
+        world.run(1)
+    described = world.control.describe(1)
+    assert described["phase"] == "failed"
+    assert "gateway-2 of 2 Gateways do not follow revision 2 of the split yet" in described["why"]
+    assert world.split.arms == only_arm(1)
+
+
 def test_all_gateways_are_told_when_to_switch(world):
     world.start(plan=SLOW_PLAN)
     moved_s = None
