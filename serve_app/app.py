@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from ray import serve
 from ray.serve import Application
 
 from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
 from serve_app.adapters.split_file import SplitFile
-from serve_app.core.errors import ScorecatError
+from serve_app.core.errors import InvariantError, ScorecatError
 from serve_app.core.split import Split
-from serve_app.deployments.apps import await_apps, run_apps
+from serve_app.deployments.apps import await_apps, read_states, run_apps
 from serve_app.deployments.control_handle import CONTROL_APP, CONTROLLER
 from serve_app.deployments.controller import ControllerConfig, RolloutController
 from serve_app.deployments.gateway import Gateway, GatewayConfig
@@ -20,10 +22,13 @@ from serve_app.deployments.handles import version_app
 from serve_app.deployments.options import OPTIONS, DeploymentOptions, Profile
 from serve_app.deployments.replicas import CatBoostModel, Encoder
 from serve_app.service.ports import Registry
+from serve_app.service.rollout_ports import AppState
 from serve_app.service.rollouts import begin_split
 from serve_app.settings import Settings
 
 GATEWAY_APP = "gateway"
+OTHERS_TIMEOUT_S: Final = 10.0
+"""How long `up` waits for versions other than the stable one, once that one answers."""
 
 
 def split_path(settings: Settings) -> Path:
@@ -141,8 +146,9 @@ def start_apps(settings: Settings, profile: Profile, registry: Registry, split: 
     apps[CONTROL_APP] = build_control_app(settings, profile)
     apps[GATEWAY_APP] = build_gateway_app(settings, profile)
     run_apps(apps, prefixes={GATEWAY_APP: "/"})
-    states = await_apps([needed, CONTROL_APP, GATEWAY_APP])
-    late = {
-        app: f"{s.status} {s.detail}".rstrip() for app, s in states.items() if app in apps and s.status != "running"
-    }
-    return missing | late
+    await_apps([needed, CONTROL_APP, GATEWAY_APP])
+    with contextlib.suppress(InvariantError):  # what does not come up is for the control app to look after
+        await_apps(list(apps), OTHERS_TIMEOUT_S)
+    states = read_states()
+    late = {app: state for app in apps if (state := states.get(app, AppState("starting"))).status != "running"}
+    return missing | {app: f"{state.status} {state.detail}".rstrip() for app, state in late.items()}

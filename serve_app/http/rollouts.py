@@ -19,7 +19,7 @@ from serve_app.core.errors import (
     PackageError,
     UnsupportedMediaError,
 )
-from serve_app.core.split import Split
+from serve_app.core.split import Arm, Split
 from serve_app.http.asgi import read_body
 from serve_app.http.problems import document_problems
 from serve_app.http.rollout_schemas import (
@@ -139,7 +139,7 @@ _COMMANDS: Final[Mapping[Command, tuple[str, str]]] = {
 def describe_split(split: Split) -> dict[str, Any]:
     """Return the served model of a split, see `ServedModel`."""
     versions = [
-        _describe_version(arm.version, "stable" if arm.version == split.stable else "canary", share=arm.share)
+        _describe_version(arm.version, _name_role(arm, split.stable), share=arm.share)
         for arm in sorted(split.arms, key=lambda arm: arm.version)
     ]
     if split.shadow is not None:
@@ -151,6 +151,12 @@ def describe_split(split: Split) -> dict[str, Any]:
         "pins": split.pins,
         "versions": versions,
     }
+
+
+def _name_role(arm: Arm, stable: int) -> str:
+    if arm.version == stable:
+        return "stable"
+    return "canary" if arm.share else "standby"
 
 
 def _describe_version(version: int, role: str, share: float = 0.0, copied_share: float = 0.0) -> dict[str, Any]:

@@ -229,6 +229,13 @@ def test_the_served_model_is_listed_with_the_share_of_each_version(shop):
     ]
 
 
+def test_a_version_that_is_kept_to_be_taken_back_stands_by(shop):
+    number = shop.start()["id"]
+    shop.world.run_until(number, "succeeded")
+    versions = describe_split(shop.world.split)["versions"]
+    assert [(v["version"], v["role"], v["share"]) for v in versions] == [(1, "standby", 0.0), (2, "stable", 1.0)]
+
+
 def test_models_are_listed_from_the_split_that_a_gateway_follows(package):
     from tests.testing_kit import make_scorer, make_traffic
 
