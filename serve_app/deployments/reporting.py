@@ -21,7 +21,7 @@ async def report_counts(
 ) -> None:
     """Report for ever what was counted since the last time, once at most: what does not arrive is lost.
 
-    Nothing is sent while one version has everything and nothing is copied: there is nothing to compare.
+    Of a version that has everything no counts are sent: there is nothing to compare it with.
     """
     failure = ""
     while True:
@@ -37,17 +37,13 @@ async def report_counts(
 
 
 def take_reports(traffic: Traffic, gateway: str) -> list[Report]:
-    """Take the counts of every revision; the shadow's go with the newest."""
+    """Take the counts of every revision, those of the one in force even when there are none: it says who follows it."""
     try:
-        split = traffic.split
+        revision = traffic.split.revision
     except ScorecatError:
         return []
-    counts, shadow = dict(traffic.take_counts()), traffic.take_shadow()
-    if shadow is not None:
-        counts.setdefault(split.revision, {})
-    newest = max(counts, default=0)
+    counts, shadow = {revision: {}, **dict(traffic.take_counts())}, traffic.take_shadow()
     return [
-        Report(gateway, revision, arms, shadow if revision == newest else None)
-        for revision, arms in counts.items()
-        if len(arms) > 1 or shadow is not None
+        Report(gateway, each, arms if len(arms) > 1 else {}, shadow if each == revision else None)
+        for each, arms in counts.items()
     ]

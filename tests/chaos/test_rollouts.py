@@ -1,0 +1,165 @@
+"""Rollouts in profile production under constant load: nobody is refused, nobody bounces, whatever dies."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.core.features import PURCHASE_FEATURES
+from tests.chaos.conftest import start
+from tests.service_process import ServiceProcess, wait_for
+from tests.testing_kit import make_package
+from tests.user_load import UserLoad
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+
+PLAN = """
+steps: [20, 50, 100]
+interval_s: 3
+initial_delay_s: 1
+bake_time_s: 3
+rollback_window_s: 4
+metrics:
+  errors: {max_added_share: 0.1, interval_s: 1}
+  latency: {max_ratio: 20, interval_s: 1, dry_run: true}
+"""
+SLOW_PLAN = PLAN.replace("interval_s: 3", "interval_s: 600", 1)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory, package_dir) -> Iterator[ServiceProcess]:
+    """Versions 1, 2 and 3 are equal; version 4 refuses every hour after noon."""
+    process = start(tmp_path_factory.mktemp("rollouts"), package_dir, "production")
+    registry = DirectoryRegistry(process.home / "registry")
+    for _ in range(2):
+        registry.publish("purchase", package_dir)
+    strict = [dataclasses.replace(f, maximum=11) if f.name == "hour" else f for f in PURCHASE_FEATURES]
+    make_package(process.home / "strict", features=strict)
+    registry.publish("purchase", process.home / "strict")
+    yield process
+    process.down()
+
+
+@pytest.fixture
+def load(service) -> Iterator[UserLoad]:
+    load = UserLoad(service.url)
+    load.start()
+    time.sleep(2)
+    yield load
+    load.stop()
+
+
+def rollout(service: ServiceProcess, *arguments: str) -> dict:
+    return json.loads(service.run("rollout", *arguments, "--json").stdout)
+
+
+def begin(service: ServiceProcess, version: int, plan: str, tmp_path: Path) -> int:
+    (tmp_path / "plan.yaml").write_text(plan)
+    return rollout(service, "start", str(version), "--plan", str(tmp_path / "plan.yaml"))["id"]
+
+
+def phase(service: ServiceProcess, rollout_id: int) -> str:
+    return httpx.get(f"{service.url}/v1/rollouts/{rollout_id}", timeout=10).json().get("phase", "")
+
+
+def await_phase(service: ServiceProcess, rollout_id: int, *phases: str, timeout_s: float = 120) -> None:
+    wait_for(lambda: phase(service, rollout_id) in phases, timeout_s, f"rollout {rollout_id} to be {phases}")
+
+
+def kill(service: ServiceProcess, app: str, deployment: str) -> None:
+    os.kill(service.deployments()[app][deployment][0], signal.SIGKILL)
+
+
+def champion(service: ServiceProcess) -> int:
+    return DirectoryRegistry(service.home / "registry").resolve("purchase", "champion")
+
+
+def test_a_good_canary_takes_over_by_itself_whatever_dies_and_nobody_notices(service, load, tmp_path):
+    number = begin(service, 2, PLAN.replace("[20, 50, 100]", "[20, 40, 60, 100]"), tmp_path)
+    await_phase(service, number, "progressing")
+    kill(service, "control", "RolloutController")
+    time.sleep(3)
+    kill(service, "purchase-v2", "CatBoostModel")
+    await_phase(service, number, "succeeded", timeout_s=240)
+    wait_for(lambda: champion(service) == 2, 30, "the alias to move")
+    wait_for(lambda: "purchase-v1" not in service.deployments(), 150, "the old version to be removed")
+    time.sleep(2)
+    load.stop()
+    assert set(load.statuses) == {200}, load.problems
+    assert set(load.paths()) <= {"1>2", "2"}, load.paths()
+    assert set(load.versions(time.time() - 4)) <= {"2"}
+    story = rollout(service, "history", str(number))
+    assert "succeeded" in [change["to"] for change in story["changes"]]
+
+
+def test_pausing_resuming_and_promoting_bother_nobody(service, load, tmp_path):
+    before = champion(service)
+    number = begin(service, 3, SLOW_PLAN, tmp_path)
+    await_phase(service, number, "progressing")
+    for command, expected in (("pause", "paused"), ("resume", "progressing"), ("promote", "promoting")):
+        time.sleep(2)
+        assert rollout(service, command, str(number), "--why", "a test")["phase"] == expected
+    await_phase(service, number, "succeeded")
+    wait_for(lambda: champion(service) == 3, 30, "the alias to move")
+    load.stop()
+    assert set(load.statuses) == {200}, load.problems
+    assert set(load.paths()) <= {f"{before}>3", "3"}, load.paths()
+
+
+def test_after_an_abort_no_canary_answers_within_a_second_and_nobody_is_refused(service, load, tmp_path):
+    stable = champion(service)
+    canary = 1 if stable != 1 else 2
+    number = begin(service, canary, SLOW_PLAN, tmp_path)
+    await_phase(service, number, "progressing")
+    wait_for(lambda: load.versions(time.time() - 2)[str(canary)] > 20, 30, "the canary to answer")
+    asked_at = time.time()
+    httpx.post(f"{service.url}/v1/rollouts/{number}/abort", json={"why": "a test"}, timeout=10).raise_for_status()
+    time.sleep(4)
+    load.stop()
+    last_at = max(s.answered_at for answers in load.seen.values() for s in answers if s.version == str(canary))
+    assert last_at - asked_at < 1.0
+    assert set(load.statuses) == {200}, load.problems
+    assert set(load.paths()) <= {f"{stable}", f"{stable}>{canary}>{stable}"}, load.paths()
+    assert champion(service) == stable
+
+
+def test_a_canary_that_errs_is_rolled_back_by_itself_with_its_evidence(service, load, tmp_path):
+    stable = champion(service)
+    number = begin(service, 4, PLAN.replace("latency: {max_ratio: 20, interval_s: 1, dry_run: true}", ""), tmp_path)
+    await_phase(service, number, "rolled_back")
+    rolled_back_at = time.time()
+    time.sleep(3)
+    load.stop()
+    found = rollout(service, "status", str(number))
+    assert "errors" in found["why"]
+    assert set(load.versions(rolled_back_at + 1.0)) == {str(stable)}
+    assert set(load.statuses) == {200, 422}
+    assert champion(service) == stable
+    assert service.is_answering()
+
+
+def test_a_shadow_reports_its_differences_and_answers_nobody(service, load):
+    stable = champion(service)
+    found = json.loads(service.run("shadow", "start", "4", "--share", "0.5", "--json").stdout)
+    await_phase(service, found["id"], "progressing")
+    wait_for(
+        lambda: httpx.get(f"{service.url}/v1/rollouts/{found['id']}").json()["shadow"].get("n_compared", 0) > 100,
+        60,
+        "the shadow to be compared",
+    )
+    service.run("shadow", "stop")
+    load.stop()
+    assert set(load.statuses) == {200}, load.problems
+    assert set(load.paths()) == {str(stable)}
+    summary = httpx.get(f"{service.url}/v1/rollouts/{found['id']}").json()["shadow"]
+    assert summary["n_failed"] > 0  # it refuses every hour after noon
+    assert summary["quantiles"]["p99"] > 0
