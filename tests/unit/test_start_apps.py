@@ -6,7 +6,8 @@ import pytest
 
 from serve_app import app as app_module
 from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.app import open_split, start_apps
+from serve_app.app import start_apps
+from serve_app.cli.service import open_split
 from serve_app.core.errors import InvariantError, NotFoundError
 from serve_app.core.split import Shadow, Split, canary_arms, only_arm
 from serve_app.deployments.apps import await_apps
