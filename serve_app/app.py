@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from ray import serve
 from ray.serve import Application
 
-from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
-from serve_app.adapters.split_file import SplitFile
-from serve_app.core.errors import ScorecatError
+from serve_app.core.errors import InvariantError, ScorecatError
 from serve_app.core.split import Split
-from serve_app.deployments.apps import await_apps, run_apps
+from serve_app.deployments.apps import await_apps, read_states, run_apps
 from serve_app.deployments.control_handle import CONTROL_APP, CONTROLLER
 from serve_app.deployments.controller import ControllerConfig, RolloutController
 from serve_app.deployments.gateway import Gateway, GatewayConfig
@@ -20,25 +20,12 @@ from serve_app.deployments.handles import version_app
 from serve_app.deployments.options import OPTIONS, DeploymentOptions, Profile
 from serve_app.deployments.replicas import CatBoostModel, Encoder
 from serve_app.service.ports import Registry
-from serve_app.service.rollouts import begin_split
+from serve_app.service.rollout_ports import AppState
 from serve_app.settings import Settings
 
 GATEWAY_APP = "gateway"
-
-
-def split_path(settings: Settings) -> Path:
-    """Return where the split record of this machine is."""
-    return settings.home / "state" / "split.json"
-
-
-def database_path(settings: Settings) -> Path:
-    """Return the file of this machine's rollouts."""
-    return settings.home / "state" / "rollouts.db"
-
-
-def log_dir(settings: Settings) -> Path:
-    """Return the folder of this machine's logs."""
-    return settings.home / "logs"
+OTHERS_TIMEOUT_S: Final = 10.0
+"""How long `up` waits for versions other than the stable one, once that one answers."""
 
 
 def build_version_app(
@@ -80,8 +67,8 @@ def build_gateway_app(
     config = GatewayConfig(
         registry_root=str(settings.registry_root),
         package_cache=str(settings.package_cache),
-        split_path=str(split_path(settings)),
-        log_dir=str(log_dir(settings)),
+        split_path=str(settings.split_path),
+        log_dir=str(settings.log_dir),
         request_timeout_s=settings.request_timeout_s,
     )
     chosen = {**OPTIONS[profile], **(options or {})}
@@ -95,24 +82,15 @@ def build_control_app(settings: Settings, profile: Profile) -> Application:
     config = ControllerConfig(
         registry_root=str(settings.registry_root),
         package_cache=str(settings.package_cache),
-        database=str(database_path(settings)),
-        split_path=str(split_path(settings)),
-        log_dir=str(log_dir(settings)),
+        database=str(settings.database),
+        split_path=str(settings.split_path),
+        log_dir=str(settings.log_dir),
         user=settings.user,
         pins=settings.pins,
     )
     controller = serve.deployment(RolloutController, name=CONTROLLER).options(**OPTIONS[profile][CONTROLLER].to_ray())
     bound: Application = controller.bind(config, partial(build_version_app, profile=profile))
     return bound
-
-
-def open_split(settings: Settings, name: str, version: int) -> Split:
-    """Return the split to begin with, written where Gateways read it: see `begin_split`."""
-    store = SqlRolloutStore(build_engine(database_path(settings)))
-    try:
-        return begin_split(store, SplitFile(split_path(settings)), name, version, pins=settings.pins)
-    finally:
-        store.close()
 
 
 def start_apps(settings: Settings, profile: Profile, registry: Registry, split: Split) -> dict[str, str]:
@@ -141,8 +119,9 @@ def start_apps(settings: Settings, profile: Profile, registry: Registry, split: 
     apps[CONTROL_APP] = build_control_app(settings, profile)
     apps[GATEWAY_APP] = build_gateway_app(settings, profile)
     run_apps(apps, prefixes={GATEWAY_APP: "/"})
-    states = await_apps([needed, CONTROL_APP, GATEWAY_APP])
-    late = {
-        app: f"{s.status} {s.detail}".rstrip() for app, s in states.items() if app in apps and s.status != "running"
-    }
-    return missing | late
+    await_apps([needed, CONTROL_APP, GATEWAY_APP])
+    with contextlib.suppress(InvariantError):  # what does not come up is for the control app to look after
+        await_apps(list(apps), OTHERS_TIMEOUT_S)
+    states = read_states()
+    late = {app: state for app in apps if (state := states.get(app, AppState("starting"))).status != "running"}
+    return missing | {app: f"{state.status} {state.detail}".rstrip() for app, state in late.items()}

@@ -52,6 +52,21 @@ class Settings(BaseModel):
         """Folder that versions of a remote registry are fetched to."""
         return self.home / "cache" / "packages"
 
+    @property
+    def database(self) -> Path:
+        """File of this machine's rollouts."""
+        return self.home / "state" / "rollouts.db"
+
+    @property
+    def split_path(self) -> Path:
+        """The split record that Gateways read."""
+        return self.home / "state" / "split.json"
+
+    @property
+    def log_dir(self) -> Path:
+        """Folder of this machine's logs."""
+        return self.home / "logs"
+
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings; paths become absolute.

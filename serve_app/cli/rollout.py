@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from serve_app.adapters.plan_file import load_rollout
 from serve_app.adapters.registry_aliases import name_mover
 from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.rollout_view import is_over, print_brief, print_history, print_list, print_rollout, watch
@@ -53,6 +52,8 @@ def start(
 
     The version is deployed and proved first; nothing changes for anybody before that.
     """
+    from serve_app.adapters.plan_file import load_rollout
+
     given: dict[str, Any] = {"version": version, "shares": _parse_shares(share_of or []), "allow": allow}
     given = {name: value for name, value in given.items() if value}
     body = load_rollout(plan, given) if plan else given

@@ -21,6 +21,7 @@ from serve_app.cli.registry import open_settings_registry
 from serve_app.cli.status import describe_endpoints, probe, url_of
 from serve_app.cli.train import train_demo
 from serve_app.core.errors import BadRequestError, InvariantError
+from serve_app.core.split import Split
 from serve_app.deployments.local_cluster import (
     SPEC_FILE,
     ClusterSpec,
@@ -76,18 +77,23 @@ def up(
             registry.move_alias(name, CHAMPION, 1)  # publishing was cut short before the alias was set
         version = registry.resolve(name, wanted)
         load_parts(registry.locate(name, version))  # a torn package is refused before anything starts
-        spec, version = _start(settings, registry, name, version)
+        split = open_split(settings, name, version)
+        if split.stable != version:
+            load_parts(registry.locate(name, split.stable))
+        spec = _start(settings, registry, split)
         result = {
             **describe_endpoints(spec),
             "model": name,
-            "version": version,
+            "version": split.stable,
             "profile": settings.profile,
             "ready_in_s": round(time.monotonic() - started, 1),
         }
     if as_json:
         print_json(result)
         return
-    err.print(f"ready in {result['ready_in_s']} s: {name} v{version} on {url_of(spec)} (docs at {url_of(spec)}/docs)")
+    err.print(
+        f"ready in {result['ready_in_s']} s: {name} v{split.stable} on {url_of(spec)} (docs at {url_of(spec)}/docs)"
+    )
     out.print(f"curl -s {url_of(spec)}/predict_purchase -H 'Content-Type: application/json' \\\n  -d '{_EXAMPLE}'")
 
 
@@ -108,15 +114,29 @@ def down(as_json: JsonOption = False) -> None:
         err.print(f"stopped {stopped} processes" if stopped else "nothing was running")
 
 
-def _start(settings: Settings, registry: Registry, name: str, version: int) -> tuple[ClusterSpec, int]:
-    """Start cluster and applications, and return the stable version; whatever goes wrong, nothing is left running."""
+def open_split(settings: Settings, name: str, version: int) -> Split:
+    """Return the split to begin with, written where Gateways read it: see `begin_split`."""
+    from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
+    from serve_app.adapters.split_file import SplitFile
+    from serve_app.service.rollouts import begin_split
+
+    store = SqlRolloutStore(build_engine(settings.database))
+    try:
+        return begin_split(store, SplitFile(settings.split_path), name, version, pins=settings.pins)
+    finally:
+        store.close()
+
+
+def _start(settings: Settings, registry: Registry, split: Split) -> ClusterSpec:
+    """Start cluster and applications; whatever goes wrong, nothing is left running."""
     spec = _start_ray(settings)
     try:
         os.environ.update(cluster_environment(spec))  # before Ray is imported: it reads them at import
-        return spec, _deploy(settings, spec, registry, name, version)
+        _deploy(settings, spec, registry, split)
     except BaseException:
         _forget(settings, spec)
         raise
+    return spec
 
 
 def _start_ray(settings: Settings) -> ClusterSpec:
@@ -126,7 +146,7 @@ def _start_ray(settings: Settings) -> ClusterSpec:
         save_spec(settings.home, spec)
         try:
             with err.status("starting Ray"):
-                start_cluster(spec, cluster_environment(spec), settings.home / "logs" / "ray.log")
+                start_cluster(spec, cluster_environment(spec), settings.log_dir / "ray.log")
         except BaseException as exc:
             _forget(settings, spec)
             if is_last or not isinstance(exc, InvariantError):
@@ -149,18 +169,16 @@ def _forget(settings: Settings, spec: ClusterSpec) -> None:
     (settings.home / SPEC_FILE).unlink(missing_ok=True)
 
 
-def _deploy(settings: Settings, spec: ClusterSpec, registry: Registry, name: str, version: int) -> int:
-    """Start the applications and return the stable version."""
+def _deploy(settings: Settings, spec: ClusterSpec, registry: Registry, split: Split) -> None:
     import ray
     from ray import serve
 
-    from serve_app.app import open_split, start_apps
+    from serve_app.app import start_apps
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     chosen: Profile = settings.profile
-    split = open_split(settings, name, version)
     try:
-        with err.status(f"starting {name} {' and '.join(f'v{v}' for v in split.versions)} and the gateway"):
+        with err.status(f"starting {split.model} {' and '.join(f'v{v}' for v in split.versions)} and the gateway"):
             ray.init(address=spec.address, log_to_driver=False, logging_level="ERROR")
             serve.start(http_options={"host": spec.host, "port": spec.http_port})
             late = start_apps(settings, chosen, registry, split)
@@ -171,7 +189,6 @@ def _deploy(settings: Settings, spec: ClusterSpec, registry: Registry, name: str
         ray.shutdown()  # a driver whose cluster is stopped under it ends the whole process
     for app, why in late.items():
         err.print(f"{app} is not up, the control app goes on with it: {why}", markup=False)
-    return split.stable
 
 
 def _await_ready(spec: ClusterSpec) -> None:

@@ -145,7 +145,9 @@ class ServedVersion(BaseModel):
     """One version of a model that is served."""
 
     version: int
-    role: Literal["stable", "canary", "shadow"] = Field(description="canary: every other version with an arm.")
+    role: Literal["stable", "canary", "standby", "shadow"] = Field(
+        description="canary: another version with a share; standby: one without, kept to be taken back."
+    )
     share: float = Field(ge=0, le=1, description="Of the users; 0 for a shadow.")
     copied_share: float = Field(0.0, ge=0, le=1, description="Share of the requests that a shadow gets a copy of.")
 

@@ -10,14 +10,16 @@ import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from serve_app.core.errors import (
+    BadRequestError,
     DeadlineExceededError,
     FieldError,
     InvalidDataError,
     MalformedBodyError,
     NotReadyError,
+    PackageError,
     UnsupportedMediaError,
 )
-from serve_app.core.split import Split
+from serve_app.core.split import Arm, Split
 from serve_app.http.asgi import read_body
 from serve_app.http.problems import document_problems
 from serve_app.http.rollout_schemas import (
@@ -94,7 +96,10 @@ def _add_commands(router: APIRouter, rollouts: Rollouts | None) -> None:
         """
         record = await _read_record(request)
         who, why = _take_reason(record)
-        found = await _need(rollouts).start(parse_start(record), who, why)
+        try:
+            found = await _need(rollouts).start(parse_start(record), who, why)
+        except PackageError as exc:  # of the version that was asked for; what is served is whole
+            raise BadRequestError(f"the version cannot be rolled out: {exc.detail}") from exc
         return _answer(found, 201, {"Location": f"/v1/rollouts/{found['id']}"})
 
     def add(command: Command, summary: str, description: str) -> None:
@@ -134,7 +139,7 @@ _COMMANDS: Final[Mapping[Command, tuple[str, str]]] = {
 def describe_split(split: Split) -> dict[str, Any]:
     """Return the served model of a split, see `ServedModel`."""
     versions = [
-        _describe_version(arm.version, "stable" if arm.version == split.stable else "canary", share=arm.share)
+        _describe_version(arm.version, _name_role(arm, split.stable), share=arm.share)
         for arm in sorted(split.arms, key=lambda arm: arm.version)
     ]
     if split.shadow is not None:
@@ -146,6 +151,12 @@ def describe_split(split: Split) -> dict[str, Any]:
         "pins": split.pins,
         "versions": versions,
     }
+
+
+def _name_role(arm: Arm, stable: int) -> str:
+    if arm.version == stable:
+        return "stable"
+    return "canary" if arm.share else "standby"
 
 
 def _describe_version(version: int, role: str, share: float = 0.0, copied_share: float = 0.0) -> dict[str, Any]:

@@ -46,7 +46,12 @@ def test_production_loses_at_most_what_was_in_flight_on_the_killed_replica(produ
     assert set(load.statuses) <= {0, 200, 503}, load.statuses
     assert load.statuses[0] + load.statuses[503] <= N_CLIENTS
     wait_for(
-        lambda: all(len(pids) >= 2 for app in production.deployments().values() for pids in app.values()),
+        lambda: all(
+            len(pids) >= 2
+            for name, app in production.deployments().items()
+            if name != "control"  # one, always: versions answer without it
+            for pids in app.values()
+        ),
         60,
         "every deployment to have two replicas again",
     )
@@ -79,3 +84,15 @@ def test_a_full_log_disk_never_costs_an_answer(production):
         aside.rename(log_dir)
     assert httpx.get(f"{production.url}/readyz").status_code == 200
     assert production.is_answering()
+
+
+def test_scores_do_not_need_the_controller(laptop):
+    (pid,) = laptop.deployments()["control"]["RolloutController"]
+    load = Load(laptop.url, N_CLIENTS)
+    load.start()
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: laptop.deployments()["control"]["RolloutController"] not in ([], [pid]), 60, "another controller")
+    load.stop()
+    assert set(load.statuses) == {200}, load.statuses
+    wait_for(lambda: httpx.get(f"{laptop.url}/v1/rollouts").status_code == 200, 30, "the routes of rollouts")
+    assert laptop.is_answering()

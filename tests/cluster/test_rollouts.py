@@ -191,8 +191,8 @@ def test_an_unverified_version_is_refused_and_nothing_changes(shop):
         answer = httpx.post(f"{shop.url}/v1/rollouts", json={"version": 5}, timeout=60)
     finally:
         model.write_bytes(whole)
-    assert answer.status_code in {400, 500}
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.status_code == 400
+    assert "model.cbm" in answer.json()["detail"]
     assert shares_of(shop) == {1: 1.0}
     assert "purchase-v5" not in shop.deployments()
 
@@ -204,9 +204,10 @@ def test_the_death_of_the_controller_in_the_middle_changes_nothing_but_the_time(
         (pid,) = shop.deployments()["control"]["RolloutController"]
         os.kill(pid, signal.SIGKILL)
         answer = httpx.get(f"{shop.url}/v1/rollouts/{number}", timeout=30)
-        assert answer.status_code in {200, 503}
+        assert answer.elapsed.total_seconds() < 7
         assert answer.status_code == 200 or int(answer.headers["retry-after"]) >= 1
         found = wait_for_phase(shop, number, "succeeded", 120)
+        assert shop.deployments()["control"]["RolloutController"] != [pid]
     assert set(users.statuses) == {200}
     assert sum(arm["requests"] for arm in found["arms"]) > 0
     abort(shop, number)

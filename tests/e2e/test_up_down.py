@@ -42,7 +42,8 @@ def test_status_names_versions_and_replicas(fresh):
     status = json.loads(fresh.run("status", "--json").stdout)
     assert status["ready"] is True
     assert status["apps"]["purchase-v1"]["CatBoostModel"] == {"status": "HEALTHY", "replicas": 1, "target": 1}
-    assert set(status["apps"]) == {"purchase-v1", "gateway"}
+    assert set(status["apps"]) == {"purchase-v1", "control", "gateway"}
+    assert [(v["version"], v["role"], v["share"]) for v in status["models"][0]["versions"]] == [(1, "stable", 1.0)]
 
 
 def test_predict_prints_the_service_s_answer(fresh):

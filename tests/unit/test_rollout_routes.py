@@ -133,6 +133,13 @@ def test_an_unknown_version_or_alias_is_not_found_and_the_stable_one_is_refused(
     assert shop.http.get("/v1/rollouts").json() == {"rollouts": []}
 
 
+def test_a_damaged_package_is_named_and_nothing_changes(shop):
+    model = shop.world.registry.locate("purchase", 2) / "model.cbm"
+    model.write_bytes(model.read_bytes()[:-1])
+    assert "model.cbm" in assert_problem(shop.post(body={"version": 2}), 400)["detail"]
+    assert shop.http.get("/v1/rollouts").json() == {"rollouts": []}
+
+
 @pytest.mark.parametrize(
     ("body", "pointers"),
     [
@@ -220,6 +227,13 @@ def test_the_served_model_is_listed_with_the_share_of_each_version(shop):
         {"version": 1, "role": "stable", "share": 0.9, "copied_share": 0.0},
         {"version": 2, "role": "canary", "share": 0.1, "copied_share": 0.0},
     ]
+
+
+def test_a_version_that_is_kept_to_be_taken_back_stands_by(shop):
+    number = shop.start()["id"]
+    shop.world.run_until(number, "succeeded")
+    versions = describe_split(shop.world.split)["versions"]
+    assert [(v["version"], v["role"], v["share"]) for v in versions] == [(1, "standby", 0.0), (2, "stable", 1.0)]
 
 
 def test_models_are_listed_from_the_split_that_a_gateway_follows(package):
