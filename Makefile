@@ -36,7 +36,7 @@ test: $(STAMP) ## the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(STAMP) ## unit, property and contract tests (under a minute)
-	@$(BIN)/python -m pytest tests/unit tests/property tests/contract $(ARGS)
+	@$(BIN)/python -m tests.fast $(ARGS)
 
 check: $(STAMP) ## lint, format, types, layers
 	@$(BIN)/ruff check .

@@ -12,6 +12,19 @@ from serve_app.service.ports import Package
 from tests.testing_kit import make_package
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--share", default="1/1", help="Run only the ith of n shares of the test files, as i/n.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep every nth file: files stay whole, because what a module's tests share is made once."""
+    i, n = map(int, config.getoption("--share").split("/"))
+    files = sorted({item.path for item in items})
+    chosen = set(files[i - 1 :: n])
+    config.hook.pytest_deselected(items=[item for item in items if item.path not in chosen])
+    items[:] = [item for item in items if item.path in chosen]
+
+
 @pytest.fixture(scope="session")
 def package_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real package on disk; read it, do not change it."""

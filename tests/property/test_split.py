@@ -40,7 +40,7 @@ def versions_of(arms, salt=b"salt", users=USERS):
     return [split.choose(user, None, 0.0).version for user in users]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(GROWING, SALT)
 def test_a_growing_canary_only_adds_users(shares, salt):
     had: set[str] = set()
@@ -51,7 +51,7 @@ def test_a_growing_canary_only_adds_users(shares, salt):
         had = has
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=5), GROWING, SALT)
 def test_a_growing_canary_moves_nobody_between_two_other_versions(weights, shares, salt):
     others = share_arms([(k + 1, w / sum(weights)) for k, w in enumerate(weights)])

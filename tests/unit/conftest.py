@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from serve_app.service import assessment
 from tests.testing_kit.rollouts import RolloutWorld
 
 
@@ -16,3 +17,15 @@ def world(tmp_path: Path, package_dir: Path) -> Iterator[RolloutWorld]:
     world = RolloutWorld(tmp_path, package_dir)
     yield world
     world.store.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_rounds_for_slices() -> Iterator[None]:
+    """Intervals of a slice of the test rows from 20 rounds in place of 100.
+
+    There are some thirty slices, no test is about how exact their intervals are, and most of the time of
+    training a small model goes into them. `tests/unit/test_metrics.py` is about the intervals themselves.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assessment, "SLICE_ROUNDS", 20)
+        yield

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,11 +17,14 @@ import joblib
 import numpy as np
 import pytest
 
+from serve_app.adapters import model_file
 from serve_app.adapters.catboost_model import train_classifier
+from serve_app.adapters.model_trial import try_model
 from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.adapters.registry_open import open_registry
 from serve_app.cli import main, models_import
 from serve_app.core.errors import BadRequestError, FieldError, InvalidDataError
+from tests.service_process import SCORECAT
 from tests.testing_kit.deployed import train_deployed
 
 pytestmark = pytest.mark.unit
@@ -40,20 +45,33 @@ def run(tmp_path, monkeypatch, capsys):
     return call
 
 
-@pytest.fixture
-def deployed(tmp_path) -> Path:
-    path = tmp_path / "deployed_model.pkl"
+@pytest.fixture(autouse=True)
+def try_here(monkeypatch):
+    """Try models in this process: half a second saved for each import."""
+
+    def try_model_here(model, path, limits):
+        try_model(model)
+        return {"resource limits": "in force"}
+
+    monkeypatch.setattr(model_file, "_try_model", try_model_here)
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("notebook") / "deployed_model.pkl"
     joblib.dump(train_deployed(n_trees=3).document, path)
     return path
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """No file may have more than 1,000 bytes, as on a disk that is nearly full."""
+    """No file may have more than 1,000 bytes, as on a disk that is nearly full; nothing else may be written here."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def left_in(folder: Path) -> list[str]:
@@ -87,21 +105,25 @@ def test_signals_that_are_ignored_stay_ignored(run, monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.usefixtures("small_files")
 def test_a_model_that_does_not_fit_on_the_disk_is_told_with_the_reason(tmp_path):
     rows = np.random.default_rng(0).random((200, 2)).astype(np.float32)
     target = (rows[:, 0] > 0.5).astype(np.int8)
     scorer = train_classifier((rows, target), (rows, target), ("a", "b"), iterations=20, train_dir=str(tmp_path))
-    with pytest.raises(BadRequestError, match=r"cannot write the model to .*/m\.cbm: File too large"):
+    with small_files(), pytest.raises(BadRequestError, match=r"cannot write the model to .*/m\.cbm: File too large"):
         scorer.save(tmp_path / "m.cbm")
 
 
-@pytest.mark.usefixtures("small_files")
-def test_a_command_that_finds_the_disk_full_says_so(run, tmp_path):
-    code, said = run("data", "generate", tmp_path / "events.csv", "--events", "500")
-    assert code == 2
-    assert "File too large" in said
-    assert "Traceback" not in said
+def test_a_command_that_finds_the_disk_full_says_so(tmp_path):
+    done = subprocess.run(
+        [SCORECAT, "data", "generate", str(tmp_path / "events.csv"), "--events", "500"],
+        check=False,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000)),
+    )
+    assert done.returncode == 2
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])

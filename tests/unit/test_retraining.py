@@ -272,19 +272,25 @@ def test_rows_the_parent_rejects_are_left_out_and_counted(rows, parent, later_sl
     assert comparison["n_rows"] + comparison["n_rejected_by_parent"] == len(later_slice.target)
 
 
+@pytest.fixture(scope="module")
+def log_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("log") / "events.parquet"
+    with EventWriter(path) as writer:
+        for batch in GeneratedLog(30_000, 0).batches():
+            writer.write(batch)
+    return path
+
+
 @pytest.fixture
-def shop(events, tmp_path, monkeypatch, capsys):
+def shop(log_file, tmp_path, monkeypatch, capsys):
     """The command, with a home of its own and a log."""
     monkeypatch.setenv("SCORECAT_HOME", str(tmp_path / "home"))
     monkeypatch.setitem(
         DEFAULT_PARAMS, "thread_count", 1
     )  # threads that wait for one another are slow on a busy machine
-    with EventWriter(tmp_path / "events.parquet") as writer:
-        for batch in events.to_batches():
-            writer.write(batch)
 
     def run(*options):
-        arguments = [str(tmp_path / "events.parquet"), "--learning-rate", "0.15", "--depth", "4", *options, "--json"]
+        arguments = [str(log_file), "--learning-rate", "0.15", "--depth", "4", *options, "--json"]
         monkeypatch.setattr(sys, "argv", ["scorecat", "train", *arguments])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
