@@ -220,11 +220,13 @@ class RedisStateStore:
     def _prepare(self, check: bytes) -> None:
         expected = {b"schema": str(SCHEMA_VERSION).encode(), b"secret": check}
         name = self._key(b"meta", b"")
-        with self._client.pipeline(transaction=True) as pipeline:
-            for field, value in expected.items():
-                pipeline.hsetnx(name, field, value)
-            pipeline.hgetall(name)
-            found = pipeline.execute()[-1]
+        found = self._client.hgetall(name)
+        if not found:  # a full server cannot be written, and can be read all the same
+            with self._client.pipeline(transaction=True) as pipeline:
+                for field, value in expected.items():
+                    pipeline.hsetnx(name, field, value)
+                pipeline.hgetall(name)
+                found = pipeline.execute()[-1]
         if found[b"schema"] != expected[b"schema"]:
             raise InvariantError(
                 f"the state in Redis has schema {found[b'schema'].decode()}; this scorecat reads {SCHEMA_VERSION}"

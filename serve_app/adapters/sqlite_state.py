@@ -123,7 +123,10 @@ class SqliteStateStore:
         return Erased(n_sessions, n_events)
 
     def forget(self, before_s: int, limit: int = 500) -> int:
-        """Remove at most `limit` sessions whose latest event is before a time, and return how many were."""
+        """Remove at most `limit` sessions whose latest event is before a time, and return how many were.
+
+        The step that finds fewer empties the write-ahead log, so that nothing removed stays on the disk.
+        """
         with self._connections.transaction("write") as connection:
             old = connection.execute(
                 "SELECT key, user, state FROM sessions WHERE last_s < ? ORDER BY last_s LIMIT ?", (before_s, limit)
@@ -138,6 +141,8 @@ class SqliteStateStore:
                 "UPDATE users SET state = ? WHERE key = ?", ((dump_user(state), user) for user, state in users.items())
             )
             connection.executemany("DELETE FROM users WHERE key = ?", gone)
+        if len(old) < limit:  # the last step
+            self._connections.empty_log()
         return len(old)
 
     def close(self) -> None:

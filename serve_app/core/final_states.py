@@ -24,8 +24,9 @@ _AT = {name: k for k, name in enumerate(ACCUMULATOR_NAMES)}
 
 @dataclass(frozen=True, slots=True)
 class _Members:
-    """Distinct members of every session, session after session: those of session ``s`` are
-    ``members[start[s]:start[s + 1]]``, in the order they came, `DISTINCT_LIMIT` at most.
+    """Distinct members of every session, `DISTINCT_LIMIT` at most, session after session.
+
+    Those of session ``s`` are ``members[start[s]:start[s + 1]]``, in the order they came.
     """
 
     members: _INT
@@ -66,10 +67,10 @@ class FinalStates:
             no others too.
         """
         by_user = group_rows(self.owner)
-        ends = np.flatnonzero(np.append(by_user.start[1:] != by_user.start[:-1], True)) + 1
-        rows, first = by_user.rows.tolist(), 0
-        for end in ends.tolist():
-            codes, first = rows[first:end], end
+        rows = by_user.rows.tolist()
+        starts = np.flatnonzero(by_user.start == np.arange(len(rows))).tolist()
+        for first, end in zip(starts, [*starts[1:], len(rows)][: len(starts)], strict=True):
+            codes = rows[first:end]
             code = int(self.owner[codes[0]])
             user = UserState(*self.users[code].tolist())
             sessions = [(session, self._session(session)) for session in codes]
@@ -108,9 +109,7 @@ def final_states(events: EventColumns, product_numbers: _INT, category_numbers: 
     """
     accumulators = accumulate_history(events)
     n_sessions, n_users = _count(events.session), _count(events.user)
-    last_of_session, last_of_user = (
-        _last_rows(codes, n) for codes, n in ((events.session, n_sessions), (events.user, n_users))
-    )
+    last_of_session, last_of_user = _last_rows(events.session, n_sessions), _last_rows(events.user, n_users)
     owner = events.user[last_of_session]
     first_s = np.full(n_sessions, np.iinfo(np.int64).max)
     np.minimum.at(first_s, events.session, events.time_s)

@@ -77,11 +77,13 @@ def load_log(
     for partition in read_partitions(source, spill, report.summary, memory_rows=memory_rows):
         numbers = {name: _numbers(partition.table, name, pseudonyms) for name in ("product_id", "category_id")}
         chunk: list[StoredUser] = []
+        n_sessions = 0
         for user in _stored_users(partition, numbers, pseudonyms, before_s):
             chunk.append(user)
-            if sum(len(u.sessions) for u in chunk) >= CHUNK_SESSIONS:
+            n_sessions += len(user.sessions)
+            if n_sessions >= CHUNK_SESSIONS:
                 _store_chunk(store, chunk, report)
-                chunk = []
+                chunk, n_sessions = [], 0
         _store_chunk(store, chunk, report)
         _note_categories(partition, numbers, categories)
     store.load_categories({product: category for product, (_, _, category) in categories.items()})
