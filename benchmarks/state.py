@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.say import say
 from serve_app.adapters.event_spill import EventSpill
+from serve_app.adapters.redis_state import RedisStateStore
 from serve_app.adapters.sqlite_state import SqliteStateStore
 from serve_app.core.history import accumulate_history, features_from_accumulators
 from serve_app.core.live_state import NO_USER, HistoryEvent, add_event
@@ -26,6 +27,7 @@ from serve_app.service.event_partitions import LogSummary, read_partitions
 from serve_app.service.live_history import LiveHistory, ScoredRow, ShopEvent
 from serve_app.service.synthetic import GeneratedLog
 from serve_app.service.warm_start import load_log
+from tests.testing_kit.redis_server import running_redis
 
 NAMES = Pseudonyms(bytes(32))
 BATCHES = (1, 100, 1000)
@@ -95,9 +97,8 @@ def measure_store(name, store, n_events, events):
     start = time.perf_counter()
     with EventSpill() as spill:
         load_log(GeneratedLog(n_events, seed=7), spill, store, Pseudonyms(b"users of their own"))
-    print(
-        f"| {name}: load a log of {n_events:,} events at once | {n_events / (time.perf_counter() - start):,.0f} events/s |"
-    )
+    rate = n_events / (time.perf_counter() - start)
+    print(f"| {name}: load a log of {n_events:,} events at once | {rate:,.0f} events/s |")
     left = events
     for size in reversed(BATCHES):
         rate, left = measure_record(history, left, size)
@@ -123,9 +124,6 @@ def main():
         if shutil.which("redis-server") is None:
             say("redis-server is not on the PATH: Redis is left out")
             return
-        from serve_app.adapters.redis_state import RedisStateStore
-        from tests.testing_kit.redis_server import running_redis
-
         server = stack.enter_context(running_redis(folder))
         measure_store("Redis", RedisStateStore(server.url, NAMES.check), n_events, events)
 
