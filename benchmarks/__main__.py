@@ -9,9 +9,9 @@ import os
 import platform
 import sys
 
-from benchmarks import features, generate, online
+from benchmarks import features, generate, online, state
 
-OFFLINE = {"generator": generate.main, "features of a whole log": features.main}
+OFFLINE = {"generator": generate.main, "features of a whole log": features.main, "live history": state.main}
 
 
 def main():

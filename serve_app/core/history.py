@@ -44,7 +44,9 @@ _INT = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class EventColumns:
-    """The events of some users, all of their events, sorted by (event_time, position in the log).
+    """The events of some users, all of their events, in the order they arrived.
+
+    A log has no order of arrival; it is sorted by (event_time, position in the log) first.
 
     Attributes
     ----------
@@ -53,7 +55,7 @@ class EventColumns:
     category : ndarray of int64, shape (n,)
         Dense code of the category id, -1 for null.
     time_s : ndarray of int64, shape (n,)
-        Seconds since 1970 UTC, ascending.
+        Seconds since 1970 UTC; ascending in a log, in any order online, where events come late.
     price_cents : ndarray of int64, shape (n,)
         Price in hundredths, not negative.
     is_purchase : ndarray of bool, shape (n,)
@@ -167,9 +169,23 @@ def _accumulate_sessions(events: EventColumns, sessions: Groups) -> _INT:
     # (first place, cents) never looks back into another session.
     bits = max(int(cents.max()), 1).bit_length()
     out[4] = np.maximum.accumulate(start << bits | cents) & ((1 << bits) - 1)
-    time_s = events.time_s[rows]
-    out[5] = time_s - time_s[start]
+    out[5] = _running_span(events.time_s[rows], start)
     return out
+
+
+def _running_span(time_s: _INT, start: _INT) -> _INT:
+    """Return, for each place, the latest minus the earliest time of its group so far."""
+    is_back = np.diff(time_s) < 0
+    if not (is_back & (start[1:] == start[:-1])).any():
+        return time_s - time_s[start]
+    # Ranks and not times: (first place, rank) fits into 63 bits whatever the times are.
+    times, rank = np.unique(time_s, return_inverse=True)
+    bits, top = len(times).bit_length(), len(times) - 1
+    latest, earliest = (
+        np.maximum.accumulate(start << bits | value) & ((1 << bits) - 1) for value in (rank, top - rank)
+    )
+    span: _INT = times[latest] - times[top - earliest]
+    return span
 
 
 def _running_distinct(session: _INT, item: _INT, sessions: Groups) -> _INT:
@@ -203,7 +219,10 @@ def _increments(values: _INT, start: _INT) -> _INT:
 
 def mean_micros(cents: _INT, count: _INT) -> _INT:
     """Return ``cents / count`` in micro-units of the currency, rounded half to even, exactly."""
-    whole, rest = np.divmod(cents * MICROS_PER_CENT, count)
+    # cents * MICROS_PER_CENT would leave int64 after 90,000 events of the highest price
+    whole_cents, rest_cents = np.divmod(cents, count)
+    whole, rest = np.divmod(rest_cents * MICROS_PER_CENT, count)
+    whole += whole_cents * MICROS_PER_CENT
     twice = 2 * rest
     out: _INT = whole + ((twice > count) | ((twice == count) & (whole % 2 == 1)))
     return out

@@ -1,4 +1,4 @@
-"""Registries on every kind of store, each test on one of its own."""
+"""Registries and states on every kind of store, each test on one of its own."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import pytest
 
 from serve_app.adapters.registry_open import open_registry
 from serve_app.service.ports import Registry
+from tests.contract.state_places import StatePlace
 from tests.testing_kit.object_stores import (
     create_gcs_bucket,
     create_s3_bucket,
     running_gcs,
     running_s3,
 )
+from tests.testing_kit.redis_server import RedisServer, running_redis
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,44 @@ def place(request: pytest.FixtureRequest) -> Place:
 def remote_place(request: pytest.FixtureRequest) -> Place:
     """One place of each kind that is not on this machine."""
     found: Place = request.getfixturevalue(f"{request.param}_place")
+    return found
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory) -> Iterator[RedisServer]:
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def sqlite_place(tmp_path) -> StatePlace:
+    return StatePlace("sqlite", str(tmp_path / "state" / "history.db"))
+
+
+@pytest.fixture
+def redis_place(redis_server) -> StatePlace:
+    client = redis_server.client()
+    client.flushall()
+    client.close()
+    return StatePlace("redis", redis_server.url, redis_server)
+
+
+@pytest.fixture
+def memory_place() -> StatePlace:
+    return StatePlace("memory", "")
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def real_state_place(request: pytest.FixtureRequest) -> StatePlace:
+    """One empty place of states of each kind that processes share."""
+    found: StatePlace = request.getfixturevalue(f"{request.param}_place")
+    return found
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def state_place(request: pytest.FixtureRequest) -> StatePlace:
+    """One empty place of states of each kind, the tests' own fake among them."""
+    found: StatePlace = request.getfixturevalue(f"{request.param}_place")
     return found
 
 

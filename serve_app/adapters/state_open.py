@@ -1,0 +1,40 @@
+"""The one place that knows which store of states a place stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from serve_app.adapters.sqlite_state import SqliteStateStore
+from serve_app.core.errors import BadRequestError
+from serve_app.service.state_ports import StateStore
+
+SCHEMES: Final = ("redis", "rediss", "unix")
+
+
+def open_state_store(place: str | Path, check: bytes) -> StateStore:
+    """Open the store of a place: a SQLite file, or the URL of a Redis server.
+
+    Parameters
+    ----------
+    place : str or Path
+    check : bytes
+        `serve_app.core.pseudonyms.Pseudonyms.check` of the secret in use.
+
+    Raises
+    ------
+    BadRequestError
+        The place is of no known form, or the client library is not installed.
+    NotReadyError, InvariantError
+        The store cannot be used, or holds states of another secret or schema.
+    """
+    scheme, is_url, _ = str(place).partition("://")
+    if not is_url:
+        return SqliteStateStore(Path(place), check)
+    if scheme not in SCHEMES:
+        raise BadRequestError(f"{place} is no place for states: use the path of a file, or redis://host:port/0")
+    try:
+        from serve_app.adapters.redis_state import RedisStateStore  # noqa: PLC0415 an extra that one machine does without
+    except ImportError as exc:
+        raise BadRequestError("redis:// needs a library that is not installed: pip install 'scorecat[redis]'") from exc
+    return RedisStateStore(str(place), check)
