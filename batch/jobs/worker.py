@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import threading
 import time
@@ -11,8 +10,8 @@ import traceback
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
 import pyarrow as pa
-import ray
 
 from batch.jobs.unit import UnitScorer
 from batch.storage.folder import OutputFolder
@@ -84,6 +83,7 @@ class ScoreWorker:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="calls", daemon=True).start()
         self._scorer: UnitScorer | None = None
+        board.greet.remote()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Score the units of a batch of Ray Data, which is one."""
@@ -142,13 +142,9 @@ def _create_scorer(config: WorkerConfig) -> UnitScorer:
 
 
 def _encode(value: dict[str, Any]) -> str:
-    import orjson
-
     return orjson.dumps(value).decode()
 
 
 def _decode(text: str) -> dict[str, Any]:
-    import orjson
-
     found: dict[str, Any] = orjson.loads(text)
     return found

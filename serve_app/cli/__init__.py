@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import typer
 
-from serve_app.cli import aliases, data, models, models_import, predict, replay, rollout, service, train
-from serve_app.cli.console import err, print_json
-from serve_app.core.errors import BadRequestError, ConflictError, ScorecatError
+from serve_app.cli import aliases, data, models, models_import, predict, replay, rollout, score, service, train
+from serve_app.cli.console import err
+from serve_app.cli.exits import exit_code, report_error
+from serve_app.core.errors import ScorecatError
 
 app = typer.Typer(
     name="scorecat",
@@ -24,6 +24,7 @@ app.command("down")(service.down)
 app.command("status")(service.status)
 app.command("predict")(predict.predict)
 app.command("replay")(replay.replay_log)
+app.command("score")(score.score)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 models.app.add_typer(aliases.app)
@@ -34,16 +35,12 @@ app.add_typer(rollout.app, name="rollout")
 
 
 def main() -> None:
-    """Run a command; exit codes: 0 done, 1 failed, 2 wrong use or wrong input, 130 interrupted.
-
-    A conflict is a failure: nothing was wrong with what was asked, somebody else was first.
-    """
+    """Run a command; exit codes: 0 done, 1 failed, 2 wrong use or wrong input, 130 interrupted."""
     try:
         app(standalone_mode=True)
     except ScorecatError as error:
-        _report(error)
-        is_wrong_use = isinstance(error, BadRequestError) and not isinstance(error, ConflictError)
-        sys.exit(2 if is_wrong_use else 1)
+        report_error(error)
+        sys.exit(exit_code(error))
     except KeyboardInterrupt:
         err.print("interrupted")
         sys.exit(130)
@@ -51,11 +48,3 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
-
-def _report(error: ScorecatError) -> None:
-    if "--json" in sys.argv:
-        fields: dict[str, Any] = {"error": {"code": error.code, "detail": error.detail}}
-        if error.errors:
-            fields["error"]["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in error.errors]
-        print_json(fields)
-    err.print(f"error: {error}", style="red", markup=False)
