@@ -7,6 +7,7 @@ Runs as a Ray job (``ray job submit -- python -m batch.score …``), or by itsel
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -39,7 +40,7 @@ from batch.storage.folder import OutputFolder
 from batch.transforms.progress import Progress as Done
 from batch.transforms.summary import RejectLimit, Tally
 from serve_app.cli.console import JsonOption, err, out
-from serve_app.cli.exits import exit_code, report_error
+from serve_app.cli.exits import exit_code
 from serve_app.cli.registry import open_settings_registry
 from serve_app.core.errors import BadRequestError, InvalidDataError, NotReadyError, ScorecatError
 from serve_app.core.manifest import Manifest
@@ -119,6 +120,8 @@ def connected() -> Any:
             raise NotReadyError(f"nothing runs from {settings.home}: start it with `scorecat up`")
         os.environ.update(cluster_environment(spec))  # before Ray is imported: it reads them at import
         address = spec.address
+    # Ray Data keeps its actors' arguments in the object store, and Ray's core prints a line about that.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray  # noqa: PLC0415 - see above
 
     try:
@@ -179,9 +182,7 @@ def _run(job: Job, source: str, output: str) -> dict[str, Any]:
 
 def _finish(summary: dict[str, Any], folder: OutputFolder, source: str, output: str, as_json: bool) -> None:  # noqa: FBT001
     if as_json:
-        import orjson  # noqa: PLC0415
-
-        sys.stdout.write(orjson.dumps(summary).decode() + "\n")  # one line: the last of a job's log
+        sys.stdout.write(json.dumps(summary) + "\n")  # one line, as errors are
     else:
         rate = summary["rows_read"] / max(summary["seconds"], 1e-9)
         out.print(
@@ -237,11 +238,18 @@ def main() -> None:
     try:
         app()
     except ScorecatError as error:
-        report_error(error)
+        _report(error)
         sys.exit(exit_code(error))
     except _StoppedError:
         err.print("stopped before anything was scored")
         sys.exit(130)
+
+
+def _report(error: ScorecatError) -> None:
+    if "--json" in sys.argv:  # one line, which `scorecat score` finds in the job's log
+        fields = {"code": error.code, "detail": error.detail, "exit_code": exit_code(error)}
+        sys.stdout.write(json.dumps({"error": fields}) + "\n")
+    err.print(f"error: {error}", style="red", markup=False)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -65,6 +64,8 @@ class UnitScorer:
     chunk_rows : int
         Rows after which a part is closed and committed.
     patience_s, retry_s : float
+    in_thread : callable
+        Runs reading and writing beside the event loop, like `asyncio.to_thread`.
     """
 
     manifest: Manifest
@@ -79,6 +80,7 @@ class UnitScorer:
     chunk_rows: int = UNIT_ROWS
     patience_s: float = PATIENCE_S
     retry_s: float = RETRY_S
+    in_thread: Callable[..., Awaitable[Any]] = asyncio.to_thread
 
     async def score(self, unit: Unit, report: Report = lambda _: None) -> list[Commit]:
         """Score what is left of a unit and return all its commits.
@@ -101,22 +103,22 @@ class UnitScorer:
         writer = self._open_chunk(unit, len(commits))
         try:
             while True:
-                rows = await asyncio.to_thread(next, batches, None)
+                rows = await self.in_thread(next, batches, None)
                 if rows is not None:
                     while len(under_way := [t for t in waiting if not t.done()]) >= self.pace.n_calls:
                         await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
                     waiting.append(asyncio.create_task(self._score_batch(rows)))
                 while waiting and (rows is None or waiting[0].done() or len(waiting) > 2 * self.pace.most):
                     scored = await waiting.popleft()
-                    await asyncio.to_thread(self._write, writer, unit, scored)
-                    report(done + writer.counts)
                     if writer.counts.read >= self.chunk_rows:
-                        commits.append(await asyncio.to_thread(writer.commit, is_last=False))
+                        commits.append(await self.in_thread(writer.commit, is_last=False))
                         done += commits[-1].counts
                         writer = self._open_chunk(unit, len(commits))
+                    await self.in_thread(self._write, writer, unit, scored)
+                    report(done + writer.counts)
                 if rows is None:
                     break
-            commits.append(await asyncio.to_thread(writer.commit, is_last=True))
+            commits.append(await self.in_thread(writer.commit, is_last=True))
         finally:
             writer.abandon()
             for task in waiting:
@@ -131,18 +133,19 @@ class UnitScorer:
         if not rows.batch.num_rows:
             return Scored(rows, np.empty(0, np.int64), np.empty(0), None, ())
         features = self.columns.select_features(rows.batch)
-        give_up_at = time.monotonic() + self.patience_s
+        now_s = asyncio.get_running_loop().time
+        give_up_at = now_s() + self.patience_s
         while True:
-            started_at = time.monotonic()
+            started_at = now_s()
             try:
                 scored = await self._call(rows, features)
             except NotReadyError as exc:
                 self.pace.note_refusal()
-                if time.monotonic() >= give_up_at:
+                if now_s() >= give_up_at:
                     raise ReplicaLostError(f"no replica answered for {self.patience_s:g} s: {exc.detail}") from exc
                 await asyncio.sleep(self.retry_s)
             else:
-                self.pace.note_answer(time.monotonic() - started_at, rows.batch.num_rows)
+                self.pace.note_answer(now_s() - started_at, rows.batch.num_rows)
                 return scored
 
     async def _call(self, rows: RowBatch, features: pa.RecordBatch) -> Scored:

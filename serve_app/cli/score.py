@@ -151,7 +151,7 @@ def _finish(client: Any, job_id: str, output: str, as_json: bool) -> None:
         if as_json:
             print_json({"error": error, "job_id": job_id})
         err.print(f"error: {error['detail']}", style="red", markup=False)
-        raise typer.Exit(2 if error.get("is_wrong_use") else 1)
+        raise typer.Exit(error.get("exit_code", 1))
     if summary is None:
         err.print(log[-3000:], markup=False)
         raise typer.Exit(1)
