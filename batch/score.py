@@ -82,8 +82,6 @@ def score(
         _absolute(input), read_mapping(mapping), split_names(keep), split_names(partition_by) or (), explain
     )
     folder = OutputFolder(_absolute(output))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
     started_s = time.monotonic()
     with connected():
         plan, manifest, tally = _plan(wanted, folder, model, resume)
@@ -128,6 +126,8 @@ def connected() -> Any:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as exc:
         raise NotReadyError(f"no cluster answers at {address}: see `scorecat status` ({exc})") from exc
+    for number in (signal.SIGINT, signal.SIGTERM):  # after `ray.init`, which sets its own for SIGTERM
+        signal.signal(number, _stop)
     try:
         yield
     finally:
