@@ -12,9 +12,23 @@ from typing import Any, Final
 
 import typer
 
-from serve_app.cli import aliases, data, models, models_import, predict, replay, rollout, service, shadow, status, train
-from serve_app.cli.console import err, print_json
-from serve_app.core.errors import BadRequestError, ConflictError, ScorecatError
+from serve_app.cli import (
+    aliases,
+    data,
+    models,
+    models_import,
+    predict,
+    replay,
+    rollout,
+    score,
+    service,
+    shadow,
+    status,
+    train,
+)
+from serve_app.cli.console import err
+from serve_app.cli.exits import exit_code, report_error
+from serve_app.core.errors import BadRequestError, ScorecatError
 
 app = typer.Typer(
     name="scorecat",
@@ -28,6 +42,7 @@ app.command("down")(service.down)
 app.command("status")(status.status)
 app.command("predict")(predict.predict)
 app.command("replay")(replay.replay_log)
+app.command("score")(score.score)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 models.app.add_typer(aliases.app)
@@ -39,17 +54,13 @@ app.add_typer(shadow.app, name="shadow")
 
 
 def main() -> None:
-    """Run a command; exit codes: 0 done, 1 failed, 2 wrong use or wrong input, 130 interrupted.
-
-    A conflict is a failure: nothing was wrong with what was asked, somebody else was first.
-    """
+    """Run a command; exit codes: 0 done, 1 failed, 2 wrong use or wrong input, 130 interrupted."""
     try:
         with _ended_gently():
             app(standalone_mode=True)
     except ScorecatError as error:
-        _report(error)
-        is_wrong_use = isinstance(error, BadRequestError) and not isinstance(error, ConflictError)
-        sys.exit(2 if is_wrong_use else 1)
+        report_error(error)
+        sys.exit(exit_code(error))
     except KeyboardInterrupt:
         err.print("interrupted")
         sys.exit(130)
@@ -60,7 +71,7 @@ def main() -> None:
         if error.errno not in _REFUSED:
             raise
         where = f" {error.filename}" if error.filename else ""
-        _report(BadRequestError(f"cannot write{where}: {error.strerror}. Nothing was registered or changed"))
+        report_error(BadRequestError(f"cannot write{where}: {error.strerror}. Nothing was registered or changed"))
         sys.exit(1)
 
 
@@ -84,12 +95,3 @@ def _ended_gently() -> Iterator[None]:
     finally:
         for number in chosen:
             signal.signal(number, signal.SIG_DFL)
-
-
-def _report(error: ScorecatError) -> None:
-    if "--json" in sys.argv:
-        fields: dict[str, Any] = {"error": {"code": error.code, "detail": error.detail}}
-        if error.errors:
-            fields["error"]["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in error.errors]
-        print_json(fields)
-    err.print(f"error: {error}", style="red", markup=False)

@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ from serve_app.deployments.local_cluster import (
 )
 from serve_app.deployments.options import OPTIONS, Profile
 from serve_app.service.ports import CHAMPION, Registry
-from serve_app.settings import Settings, load_settings
+from serve_app.settings import PREFIX, Settings, load_settings
 
 READY_TIMEOUT_S: Final = 60.0
 _EXAMPLE: Final = (
@@ -146,7 +147,8 @@ def _start_ray(settings: Settings) -> ClusterSpec:
         save_spec(settings.home, spec)
         try:
             with err.status("starting Ray"):
-                start_cluster(spec, cluster_environment(spec), settings.log_dir / "ray.log")
+                environment = {**cluster_environment(spec), **_job_environment(settings)}
+                start_cluster(spec, environment, settings.log_dir / "ray.log")
         except BaseException as exc:
             _forget(settings, spec)
             if is_last or not isinstance(exc, InvariantError):
@@ -154,6 +156,17 @@ def _start_ray(settings: Settings) -> ClusterSpec:
         else:
             return spec
     raise InvariantError("Ray did not start")
+
+
+def _job_environment(settings: Settings) -> dict[str, str]:
+    """Return what a job of `ray job submit` inherits: the same state folder, registry and Python as here."""
+    variables = {
+        f"{PREFIX}HOME": str(settings.home),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+    }
+    if settings.registry is not None:
+        variables[f"{PREFIX}REGISTRY"] = str(settings.registry_root)
+    return variables
 
 
 def _interrupt(number: int, _: Any) -> None:

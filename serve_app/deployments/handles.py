@@ -101,11 +101,18 @@ class _Calls:
 
 
 class EncoderHandle:
-    """The Encoder replicas of a version, as an `EncoderPort`."""
+    """The Encoder replicas of a version, as an `EncoderPort`.
 
-    def __init__(self, app: str) -> None:
+    Parameters
+    ----------
+    app : str
+    is_bulk : bool
+        Tables are encoded behind online rows, as batch jobs want it.
+    """
+
+    def __init__(self, app: str, *, is_bulk: bool = False) -> None:
         self._encode = _Calls(app, "Encoder", "encode")
-        self._encode_rows = _Calls(app, "Encoder", "encode_rows")
+        self._encode_rows = _Calls(app, "Encoder", "encode_bulk" if is_bulk else "encode_rows")
 
     async def encode(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedBatch:
         """Encode a batch on one of the replicas."""
@@ -129,11 +136,18 @@ class EncoderHandle:
 
 
 class ModelHandle:
-    """The CatBoostModel replicas of a version, as a `ModelPort`."""
+    """The CatBoostModel replicas of a version, as a `ModelPort`.
 
-    def __init__(self, app: str) -> None:
-        self._predict = _Calls(app, "CatBoostModel", "predict")
-        self._compute = _Calls(app, "CatBoostModel", "compute")
+    Parameters
+    ----------
+    app : str
+    is_bulk : bool
+        Rows are predicted and explained behind online rows, as batch jobs want it.
+    """
+
+    def __init__(self, app: str, *, is_bulk: bool = False) -> None:
+        self._predict = _Calls(app, "CatBoostModel", "predict_bulk" if is_bulk else "predict")
+        self._compute = _Calls(app, "CatBoostModel", "compute_bulk" if is_bulk else "compute")
 
     async def predict(self, rows: Any, *, timeout_s: float) -> NDArray[np.float64]:
         """Predict encoded rows, or rows that an Encoder left in shared memory, on one of the replicas."""

@@ -1,0 +1,142 @@
+"""Write one chunk of a unit: its parts appear when it is committed, not before."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batch.storage.folder import REJECTED, OutputFolder
+from batch.transforms.plan import name_part
+from batch.transforms.results import REJECTED_SCHEMA
+from batch.transforms.summary import Commit, Counts, PartFile
+from serve_app.core.errors import InvalidDataError
+
+GROUP_ROWS: Final = 1 << 18
+"""Rows of a row group of the output."""
+MAX_PARTITIONS: Final = 1_000
+"""Folders that one chunk may fill; more means that the column is an id and no partition."""
+NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
+
+
+class _AbandonedError(BaseException):
+    """Ends an open file without keeping it."""
+
+
+class ChunkWriter:
+    """Collects the results of a chunk.
+
+    Parameters
+    ----------
+    output : OutputFolder
+    unit, number : int
+        Which chunk it is; they name its parts, so writing it again replaces them.
+    partition_by : sequence of str
+        Columns whose values become folders (``column=value``); the chunk is then held in memory.
+    """
+
+    def __init__(self, output: OutputFolder, unit: int, number: int, partition_by: Sequence[str] = ()) -> None:
+        self._output = output
+        self._unit, self._number = unit, number
+        self._name = name_part(unit, number) + ".parquet"
+        self._partition_by = list(partition_by)
+        self._pending: list[pa.RecordBatch] = []
+        self._rejected: list[pa.RecordBatch] = []
+        self._n_pending = 0
+        self._file: Any = None
+        self._writer: pq.ParquetWriter | None = None
+        self.counts = Counts()
+
+    def add(self, scored: pa.RecordBatch, rejected: Sequence[pa.RecordBatch]) -> None:
+        """Take scored and rejected rows."""
+        n_rejected = sum(batch.num_rows for batch in rejected)
+        self.counts += Counts(scored.num_rows + n_rejected, scored.num_rows, n_rejected)
+        self._rejected += rejected
+        self._pending.append(scored)
+        self._n_pending += scored.num_rows
+        if self._n_pending >= GROUP_ROWS and not self._partition_by:
+            self._flush()
+
+    def commit(self, *, is_last: bool) -> Commit:
+        """Let the parts appear, then write the record that they are there."""
+        files = self._commit_partitions() if self._partition_by else self._commit_file()
+        rejected = None
+        if self._rejected:
+            rejected = PartFile(f"{REJECTED}/{self._name}", self.counts.rejected)
+            table = pa.Table.from_batches(self._rejected, REJECTED_SCHEMA).sort_by("row")
+            with self._output.create(rejected.path) as sink:
+                pq.write_table(table, sink)
+        else:
+            self._output.remove(f"{REJECTED}/{self._name}")
+        commit = Commit(self._unit, self._number, self.counts, files, rejected, is_last)
+        self._output.commit(commit)
+        return commit
+
+    def abandon(self) -> None:
+        """Drop what is not committed; nothing of it has appeared."""
+        if self._writer is not None:
+            error = _AbandonedError()
+            with contextlib.suppress(_AbandonedError, OSError):
+                self._writer = None
+                self._file.__exit__(_AbandonedError, error, None)
+
+    def _flush(self) -> None:
+        if not self._n_pending:
+            return
+        table = pa.Table.from_batches(self._pending)
+        if self._writer is None:
+            self._file = self._output.create(self._name)
+            self._writer = _open_writer(self._file.__enter__(), table.schema)
+        self._writer.write_table(table, row_group_size=2 * GROUP_ROWS)
+        self._pending, self._n_pending = [], 0
+
+    def _commit_file(self) -> tuple[PartFile, ...]:
+        self._flush()
+        if self._writer is None:
+            return ()
+        self._writer.close()
+        self._writer = None
+        self._file.__exit__(None, None, None)
+        return (PartFile(self._name, self.counts.scored),)
+
+    def _commit_partitions(self) -> tuple[PartFile, ...]:
+        if not self._n_pending:
+            return ()
+        table = pa.Table.from_batches(self._pending)
+        keys = table.select(self._partition_by)
+        values = keys.group_by(self._partition_by).aggregate([]).to_pylist()
+        if len(values) > MAX_PARTITIONS:
+            raise InvalidDataError(
+                f"--partition-by {','.join(self._partition_by)} would make {len(values)} folders of one unit: "
+                "choose a column of few values"
+            )
+        files = []
+        for value in sorted(values, key=str):
+            mask = None
+            for name in self._partition_by:
+                column = keys.column(name)
+                here = pc.is_null(column) if value[name] is None else pc.equal(column, value[name])
+                here = pc.fill_null(here, False)  # noqa: FBT003 - pyarrow's signature
+                mask = here if mask is None else pc.and_(mask, here)
+            part = table.filter(mask).drop_columns(self._partition_by)
+            folder = "/".join(f"{name}={_name_value(value[name])}" for name in self._partition_by)
+            path = f"{folder}/{self._name}"
+            with self._output.create(path) as sink, _open_writer(sink, part.schema) as writer:
+                writer.write_table(part, row_group_size=2 * GROUP_ROWS)
+            files.append(PartFile(path, part.num_rows))
+        return tuple(files)
+
+
+def _name_value(value: Any) -> str:
+    return NULL_PARTITION if value is None else quote(str(value), safe="")
+
+
+def _open_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    # Scores hardly ever repeat: looking for that costs a fifth of writing them.
+    repeated = [f.name for f in schema if not pa.types.is_floating(f.type) and not pa.types.is_nested(f.type)]
+    return pq.ParquetWriter(sink, schema, use_dictionary=repeated or False)

@@ -1,0 +1,263 @@
+"""Before a job runs: look at the input, fix the version, write the plan, or take up an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pyarrow as pa
+
+from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
+from batch.storage.row_files import FoundFile, find_files, pack_schema, unpack_schema
+from batch.transforms.columns import Columns, choose_columns, parse_mapping
+from batch.transforms.plan import UNIT_ROWS, Unit, plan_units
+from batch.transforms.results import ResultColumns
+from batch.transforms.summary import Tally
+from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
+from serve_app.core.manifest import Manifest
+
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of a job and may not change when it is resumed.
+
+    Attributes
+    ----------
+    input : str
+        File or folder, local or ``s3://…``, ``gs://…``.
+    mapping : dict
+        Content of the mapping file; empty for none.
+    keep : tuple of str or None
+        Input columns that travel to the output; None for all that are no feature, ``*`` for all.
+    partition_by : tuple of str
+        Columns of the output whose values become folders.
+    explain : int
+        Features that explain a row, 0 for none.
+    """
+
+    input: str
+    mapping: dict[str, Any]
+    keep: tuple[str, ...] | None
+    partition_by: tuple[str, ...]
+    explain: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return {
+            "input": self.input,
+            "mapping": self.mapping,
+            "keep": None if self.keep is None else list(self.keep),
+            "partition_by": list(self.partition_by),
+            "explain": self.explain,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A job as it was planned; what ``_job/plan.json`` holds.
+
+    Attributes
+    ----------
+    wanted : Wanted
+    model, version, digest : str, int, str
+        The version that scores, and `Manifest.digest` of its package.
+    columns : Columns
+    schema : Schema
+        Types of the columns that are read.
+    units : list of Unit
+    """
+
+    wanted: Wanted
+    model: str
+    version: int
+    digest: str
+    columns: Columns
+    schema: pa.Schema
+    units: list[Unit]
+
+    def to_json(self, created_at: str) -> dict[str, Any]:
+        """Return the plan as a JSON object."""
+        return {
+            "format": FORMAT,
+            "created_at": created_at,
+            "model": self.model,
+            "version": self.version,
+            "digest": self.digest,
+            **self.wanted.to_json(),
+            "columns": {"features": self.columns.features, "kept": self.columns.kept},
+            "schema": pack_schema(self.schema),
+            "units": [unit.to_json() for unit in self.units],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Plan:
+        """Return the plan `to_json` gave."""
+        keep = value["keep"]
+        wanted = Wanted(
+            value["input"], value["mapping"], None if keep is None else tuple(keep),
+            tuple(value["partition_by"]), value["explain"],
+        )  # fmt: skip
+        columns = Columns(
+            tuple((feature, column) for feature, column in value["columns"]["features"]),
+            tuple(value["columns"]["kept"]),
+        )
+        units = [Unit(**unit) for unit in value["units"]]
+        schema = unpack_schema(value["schema"])
+        return cls(wanted, value["model"], value["version"], value["digest"], columns, schema, units)
+
+
+def make_plan(
+    wanted: Wanted, output: OutputFolder, model: str, version: int, manifest: Manifest, unit_rows: int = UNIT_ROWS
+) -> Plan:
+    """Look at every file of the input and write the plan of a new job.
+
+    Raises
+    ------
+    ConflictError
+        There is something at the output.
+    InvalidDataError, NotFoundError
+        The input is empty, or its columns are not those of the model.
+    BadRequestError
+        The output cannot be written.
+    """
+    if not output.is_empty():
+        what = "a job's output: continue it with --resume" if output.read_json(PLAN) else "files already"
+        raise ConflictError(f"{output.location} holds {what}, or choose another folder")
+    mapping = parse_mapping(wanted.mapping or None, manifest.features)
+    files = find_files(wanted.input, manifest.features, dict(mapping.columns))
+    readable = [found for found in files if found.schema is not None]
+    if not readable:
+        raise InvalidDataError(f"no file of {wanted.input} can be read; {files[0].file.path} {files[0].problem}")
+    results = ResultColumns(manifest, version, wanted.explain)
+
+    def choose(found: FoundFile) -> tuple[Columns, pa.Schema]:
+        schema: pa.Schema = found.schema
+        columns = choose_columns(found.file.path, schema, manifest.features, mapping, wanted.keep, results.schema.names)
+        return columns, pa.schema([schema.field(name).remove_metadata() for name in columns.read])
+
+    columns, schema = choose(readable[0])
+    for found in readable[1:]:
+        _check_same(readable[0].file.path, found.file.path, schema, choose(found)[1])
+    for name in wanted.partition_by:
+        if name not in (*columns.kept, "recommendation", "label", "version"):
+            raise InvalidDataError(f"--partition-by {name}: the output has no such column, see --keep")
+    plan = Plan(
+        wanted, model, version, manifest.digest, columns, schema, plan_units([f.file for f in files], unit_rows)
+    )
+    output.prepare()
+    output.write_json(PLAN, plan.to_json(datetime.now(UTC).isoformat(timespec="seconds")))
+    return plan
+
+
+def take_up(
+    wanted: Wanted, output: OutputFolder, version: int | None, load_manifest: Callable[[str, int], Manifest]
+) -> tuple[Plan, Manifest]:
+    """Read the plan of an earlier job and check that it can go on.
+
+    Parameters
+    ----------
+    wanted : Wanted
+        What is asked now; it must be what was asked then.
+    output : OutputFolder
+    version : int or None
+        The version that is asked for; None for that of the plan.
+    load_manifest : callable
+        ``load_manifest(model, version)``.
+
+    Raises
+    ------
+    NotFoundError
+        No job was begun there.
+    ConflictError
+        The request, the package or a file that is still to be read is another one.
+    """
+    value = output.read_json(PLAN)
+    if value is None:
+        raise NotFoundError(f"{output.location} holds no job that could be resumed: leave --resume out")
+    if value.get("format") != FORMAT:
+        raise ConflictError(f"{output.location} was planned by another release of scorecat: start a new job")
+    plan = Plan.from_json(value)
+    then, now = plan.wanted.to_json(), wanted.to_json()
+    for name in then:
+        if then[name] != now[name]:
+            raise ConflictError(
+                f"{output.location} was begun with {name.replace('_', '-')} {then[name]!r}, now it is {now[name]!r}: "
+                "resume with the same, or start a new job in another folder"
+            )
+    if version is not None and version != plan.version:
+        raise ConflictError(
+            f"{output.location} was begun with version {plan.version}, not {version}: its rows must not mix"
+        )
+    manifest = load_manifest(plan.model, plan.version)
+    if manifest.digest != plan.digest:
+        raise ConflictError(f"the package {plan.model} v{plan.version} is not the one that the job began with")
+    return plan, manifest
+
+
+def check_unchanged(plan: Plan, tally: Tally) -> None:
+    """Raise ConflictError when a file that was begun or is to be read has changed since the plan."""
+    system, _ = open_location(plan.wanted.input)
+    seen: dict[str, tuple[int, int]] = {}
+    for unit in tally.open_units:
+        if unit.path not in seen:
+            info = system.get_file_info(unit.path)
+            seen[unit.path] = (info.size or 0, info.mtime_ns or 0)
+        if unit.n_groups is None and unit.number not in tally.commits:
+            continue  # nothing of it is in the output: it may have been repaired
+        if seen[unit.path] != (unit.n_bytes, unit.modified_ns):
+            raise ConflictError(f"{unit.path} has changed since the job was planned: start a new job in another folder")
+
+
+def _check_same(first_path: str, path: str, first: pa.Schema, schema: pa.Schema) -> None:
+    if first.names != schema.names and set(first.names) != set(schema.names):
+        differs = sorted(set(first.names) ^ set(schema.names))
+        raise InvalidDataError(f"{path} and {first_path} differ in the column {differs[0]}: name those to --keep")
+    for field in first:
+        if schema.field(field.name).type != field.type:
+            raise InvalidDataError(
+                f"{path}: column {field.name} is {schema.field(field.name).type}, in {first_path} it is {field.type}"
+            )
+
+
+def describe(plan: Plan, tally: Tally) -> dict[str, Any]:
+    """Return what ``_SUMMARY.json`` holds of the job and its rows."""
+    return {
+        "model": plan.model,
+        "version": plan.version,
+        **{name: value for name, value in plan.wanted.to_json().items() if value},
+        **tally.to_summary(),
+    }
+
+
+def begin_again(output: OutputFolder, plan: Plan) -> Tally:
+    """Return what is done of a plan, and clear away what was left half done."""
+    output.prepare()
+    output.clean_staging()
+    output.remove(SUMMARY)
+    tally = Tally(plan.units)
+    tally.add(output.commits())
+    return tally
+
+
+def with_workers(wanted: int | None, n_free: float, per_worker: float, n_default: int) -> tuple[int, str]:
+    """Return how many workers to start, and a message when it is not what was asked for.
+
+    Raises
+    ------
+    BadRequestError
+        Not one fits: starting it anyway would wait for ever.
+    """
+    n_wanted = wanted or n_default
+    n_fit = int(n_free / per_worker + 1e-9)
+    if n_fit < 1:
+        raise BadRequestError(
+            f"no CPU is free for a worker ({n_free:g} free, {per_worker:g} needed): wait for other jobs, or start "
+            "the service with more CPUs (SCORECAT_NUM_CPUS)"
+        )
+    if n_fit >= n_wanted:
+        return n_wanted, ""
+    return n_fit, f"{n_fit} workers in place of {n_wanted}: {n_free:g} CPUs are free"

@@ -1,0 +1,252 @@
+"""Drive a job: Ray Data hands the units to workers, results come back as they are done."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+import pyarrow.parquet as pq
+import ray
+import ray.data
+from ray import serve
+from ray.exceptions import RayError
+
+from batch.jobs.board import Board
+from batch.jobs.prepare import Plan, describe, with_workers
+from batch.jobs.worker import ScoreWorker, WorkerConfig
+from batch.storage.folder import SUMMARY, OutputFolder, open_location
+from batch.transforms.progress import Meter, Progress
+from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally
+from serve_app.core.errors import InvalidDataError, InvariantError, NotReadyError, ScorecatError
+from serve_app.core.manifest import Manifest
+
+WORKER_CPUS: Final = 0.25
+"""CPUs Ray reserves for a worker; a share, as for replicas: most of the work is done by those."""
+SPARE_CPUS: Final = 0.4
+"""Left for replicas that the load of the job may call for."""
+START_TIMEOUT_S: Final = 90.0
+"""A first worker is there by then (it takes 3-6 s), or the cluster has no room for one."""
+POLL_S: Final = 0.5
+CHECK_S: Final = 5.0
+"""How often the driver looks whether the version is still deployed."""
+MAX_FAILED: Final = 3
+"""Units given up in a row before the job ends: replicas that are gone do not come back for the next either."""
+PROGRESS: Final = "_job/progress.json"
+
+Show = Callable[[Progress], None]
+
+
+@dataclass
+class Job:
+    """One run of a planned job.
+
+    Attributes
+    ----------
+    plan : Plan
+    tally : Tally
+        What is done already.
+    manifest : Manifest
+    output : OutputFolder
+    app : str
+        Serve application that scores.
+    limit : RejectLimit
+    n_workers : int or None
+        Workers asked for; None for one for each CPU, at most eight.
+    patience_s : float
+        How long a batch is tried while its replicas are lost.
+    show, say : callable
+        Take progress, and messages for people.
+    """
+
+    plan: Plan
+    tally: Tally
+    manifest: Manifest
+    output: OutputFolder
+    app: str
+    limit: RejectLimit
+    n_workers: int | None
+    patience_s: float
+    show: Show
+    say: Callable[[str], None]
+    _live: dict[int, Counts] = field(default_factory=dict)
+    _n_failed: int = 0
+
+    def run(self) -> dict[str, Any]:
+        """Score what is left and return the summary, which is written too, however the job ends.
+
+        Raises
+        ------
+        InvalidDataError
+            More rows were rejected than allowed.
+        NotReadyError
+            No room for a worker, or the version is gone.
+        InvariantError
+            Parts and records do not agree.
+        """
+        check_deployed(self.app)
+        if self.tally.open_units:
+            self._score_open_units()
+        self._check_limit(is_end=True)
+        return self.finish()
+
+    def finish(self) -> dict[str, Any]:
+        """Check the counts against the parts, write ``_SUMMARY.json`` and return it."""
+        summary = describe(self.plan, self.tally)
+        if summary["is_complete"]:
+            check_parts(self.output, self.tally)
+        self.output.write_json(SUMMARY, summary)
+        return summary
+
+    def _score_open_units(self) -> None:
+        n_free = ray.available_resources().get("CPU", 0.0) - SPARE_CPUS
+        n_default = min(8, int(ray.cluster_resources().get("CPU", 1)))
+        n_workers, message = with_workers(self.n_workers, max(n_free, 0.0), WORKER_CPUS, max(1, n_default))
+        if message:
+            self.say(message)
+        units = self.tally.open_units
+        board = ray.remote(num_cpus=0)(Board).remote()
+        outcomes: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
+        config = self._configure_worker()
+        threading.Thread(
+            target=_stream, args=(units, config, board, min(n_workers, len(units)), outcomes), daemon=True
+        ).start()
+        self._follow(board, outcomes)
+
+    def _configure_worker(self) -> WorkerConfig:
+        plan = self.plan
+        return WorkerConfig(
+            self.app, plan.version, self.manifest.dump(), plan.wanted.input, self.output.location, plan.columns,
+            plan.schema.serialize().to_pybytes(), plan.wanted.partition_by, plan.wanted.explain, self.patience_s,
+        )  # fmt: skip
+
+    def _follow(self, board: Any, outcomes: queue.Queue[Any]) -> None:
+        started_s = checked_s = time.monotonic()
+        meter = Meter(_total_rows(self.tally))
+        has_worker = False
+        while True:
+            try:
+                outcome = outcomes.get(timeout=POLL_S)
+            except queue.Empty:
+                outcome = {}
+            if outcome is None:
+                return
+            if isinstance(outcome, BaseException):
+                raise InvariantError(f"Ray Data gave up: {outcome}") from outcome
+            if outcome:
+                self._take(outcome)
+            n_started, self._live = ray.get(board.read.remote())
+            now_s = time.monotonic()
+            has_worker = has_worker or n_started > 0
+            if not has_worker and now_s - started_s > START_TIMEOUT_S:
+                raise NotReadyError(
+                    f"no worker started within {START_TIMEOUT_S:g} s: the cluster has no room for one", 60.0
+                )
+            if now_s - checked_s > CHECK_S:
+                checked_s = now_s
+                check_deployed(self.app)
+            self._check_limit(is_end=False)
+            self._report(meter, now_s)
+
+    def _take(self, outcome: dict[str, Any]) -> None:
+        unit, state = outcome["unit"], outcome["state"]
+        if state == "done":
+            self._n_failed = 0
+            self.tally.add(Commit.from_json(c) for c in outcome["commits"])
+            return
+        self.tally.add(self.output.commits(unit))  # chunks before the trouble are in the output
+        path, reason = self.tally.units[unit].path, outcome["reason"]
+        if state == "set_aside":
+            self.tally.set_aside[unit] = SetAside(unit, path, reason, self.tally.units[unit].n_rows)
+            self.say(f"set aside: {path}: {reason}")
+            return
+        self.tally.failed[unit] = reason
+        self._n_failed += 1
+        self.say(f"unit {unit} ({path}) was given up: {reason}")
+        if state == "fatal":
+            raise InvalidDataError(reason)
+        if self._n_failed >= MAX_FAILED:
+            raise NotReadyError(f"{self._n_failed} units in a row were given up; the last one: {reason}", 60.0)
+
+    def _counts(self) -> Counts:
+        """Rows done, those of units under way included."""
+        total = Counts()
+        for unit in self.tally.units:
+            known = sum((c.counts for c in self.tally.commits.get(unit.number, [])), Counts())
+            live = self._live.get(unit.number, Counts())
+            total += live if live.read > known.read and not self.tally.is_done(unit.number) else known
+        return total
+
+    def _check_limit(self, *, is_end: bool) -> None:
+        counts = self._counts()
+        if self.limit.is_broken(counts, is_end=is_end):
+            raise InvalidDataError(
+                f"{counts.rejected:,} of {counts.read:,} rows were rejected, more than --max-rejected allows "
+                f"({self.limit}); see _rejected in {self.output.location}"
+            )
+
+    def _report(self, meter: Meter, now_s: float) -> None:
+        counts = self._counts()
+        sizes = {unit.number: unit.n_bytes for unit in self.tally.units}
+        done = sum(size for number, size in sizes.items() if self.tally.is_done(number))
+        progress = meter.measure(now_s, counts.read, counts.rejected, done / max(1, sum(sizes.values())))
+        self.show(progress)
+
+
+def check_deployed(app: str) -> None:
+    """Raise NotReadyError unless the application is there and able to answer, or coming back."""
+    applications = serve.status().applications
+    found = applications.get(app)
+    if found is None or found.status in ("DELETING", "DEPLOY_FAILED", "NOT_STARTED"):
+        there = ", ".join(sorted(name for name in applications if "-v" in name)) or "none"
+        raise NotReadyError(
+            f"the version's application {app} is not deployed (deployed: {there}). What is scored stays; "
+            "continue with --resume once it is back",
+            60.0,
+        )
+
+
+def check_parts(output: OutputFolder, tally: Tally) -> None:
+    """Raise InvariantError unless every part that a record names is there and holds its rows."""
+    system, root = open_location(output.location)
+    for commits in tally.commits.values():
+        for commit in commits:
+            for part in [*commit.files, *([commit.rejected_file] if commit.rejected_file else [])]:
+                try:
+                    n_rows = pq.read_metadata(f"{root}/{part.path}", filesystem=system).num_rows
+                except (OSError, ValueError) as exc:
+                    raise InvariantError(f"{part.path} is recorded and cannot be read: {exc}") from exc
+                if n_rows != part.rows:
+                    raise InvariantError(f"{part.path} holds {n_rows} rows, {part.rows} are recorded")
+
+
+def _total_rows(tally: Tally) -> int | None:
+    rows = [unit.n_rows for unit in tally.units]
+    return None if None in rows else sum(n or 0 for n in rows)
+
+
+def _stream(units: list[Any], config: WorkerConfig, board: Any, n_workers: int, outcomes: queue.Queue[Any]) -> None:
+    """Run Ray Data and put what becomes of each unit into `outcomes`, then None, or the error."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    rows = [{"unit": orjson.dumps(unit.to_json()).decode()} for unit in units]
+    try:
+        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            ScoreWorker,
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=n_workers, max_tasks_in_flight_per_actor=2),
+            num_cpus=WORKER_CPUS,
+            fn_constructor_args=(config, board),
+        )
+        for row in dataset.iter_rows():
+            outcomes.put(orjson.loads(row["outcome"]))
+        outcomes.put(None)
+    except (RayError, ScorecatError, RuntimeError, ValueError, OSError) as exc:
+        outcomes.put(exc)

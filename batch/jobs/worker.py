@@ -1,0 +1,154 @@
+"""The actor that Ray Data gives units to: one event loop of its own, on which the handles live."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+import pyarrow as pa
+
+from batch.jobs.unit import UnitScorer
+from batch.storage.folder import OutputFolder
+from batch.storage.row_files import RowFiles
+from batch.transforms.columns import Columns
+from batch.transforms.pace import Pace
+from batch.transforms.plan import Unit
+from batch.transforms.results import ResultColumns
+from batch.transforms.summary import Counts
+from serve_app.core.errors import BadRequestError, InvalidDataError, ScorecatError
+from serve_app.core.manifest import Manifest, parse_manifest
+from serve_app.deployments.handles import EncoderHandle, ModelHandle
+from serve_app.deployments.parcels import FOLDER_VARIABLE
+
+NICENESS: Final = 10
+"""Reading and writing give way to online requests; scoring does so in the replicas."""
+REPORT_S: Final = 0.5
+MOST_CALLS: Final = 4
+UNSHARED_ROWS: Final = 16_384
+"""Rows of one call where arrays travel in the call: a message of gRPC must stay small."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """What a worker is started with.
+
+    Attributes
+    ----------
+    app : str
+        The version's Serve application.
+    version : int
+    manifest : bytes
+        The package's ``manifest.json``.
+    location, output : str
+        Input and output.
+    columns : Columns
+    schema : bytes
+        Arrow schema of the columns that are read.
+    partition_by : tuple of str
+    n_reasons : int
+    patience_s : float
+    """
+
+    app: str
+    version: int
+    manifest: bytes
+    location: str
+    output: str
+    columns: Columns
+    schema: bytes
+    partition_by: tuple[str, ...]
+    n_reasons: int
+    patience_s: float
+
+
+class ScoreWorker:
+    """Scores units; what becomes of one is a row of Ray Data, an error too.
+
+    Parameters
+    ----------
+    config : WorkerConfig
+    board : actor handle
+        Where progress is shown, see `batch.jobs.board.Board`.
+    """
+
+    def __init__(self, config: WorkerConfig, board: Any) -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+        self._config, self._board = config, board
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="calls", daemon=True).start()
+        self._scorer: UnitScorer | None = None
+        board.greet.remote()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Score the units of a batch of Ray Data, which is one."""
+        outcomes = [self._score(Unit(**_decode(text))) for text in batch["unit"]]
+        return {"outcome": [_encode(outcome) for outcome in outcomes]}
+
+    def _score(self, unit: Unit) -> dict[str, Any]:
+        shown_at = 0.0
+
+        def report(counts: Counts) -> None:
+            nonlocal shown_at
+            if time.monotonic() - shown_at >= REPORT_S:
+                shown_at = time.monotonic()
+                self._board.show.remote(unit.number, counts)
+
+        async def run() -> list[dict[str, Any]]:
+            if self._scorer is None:  # handles belong to the loop they are made on
+                self._scorer = _create_scorer(self._config)
+            return [commit.to_json() for commit in await self._scorer.score(unit, report)]
+
+        try:
+            commits = asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+        except Exception as exc:  # noqa: BLE001 - the job says which unit it was
+            state, reason = _judge(exc)
+            return {"unit": unit.number, "state": state, "reason": reason}
+        return {"unit": unit.number, "state": "done", "commits": commits}
+
+
+def _judge(exc: Exception) -> tuple[str, str]:
+    """Return what a failure means for its unit, and the reason in words."""
+    if isinstance(exc, InvalidDataError):
+        return "set_aside", str(exc)
+    if isinstance(exc, BadRequestError):
+        return "fatal", str(exc)
+    if isinstance(exc, ScorecatError):
+        return "failed", str(exc)
+    if isinstance(exc, pa.ArrowException | OSError | EOFError):
+        return "set_aside", f"cannot be read: {exc}"[:1000]
+    return "failed", "".join(traceback.format_exception(exc))[-2000:]
+
+
+def _create_scorer(config: WorkerConfig) -> UnitScorer:
+    manifest: Manifest = parse_manifest(config.manifest)
+    schema = pa.ipc.read_schema(pa.py_buffer(config.schema))
+    files = RowFiles(config.location, config.columns, schema)
+    if not os.environ.get(FOLDER_VARIABLE):
+        files = RowFiles(config.location, config.columns, schema, UNSHARED_ROWS)
+    return UnitScorer(
+        manifest=manifest,
+        columns=config.columns,
+        files=files,
+        output=OutputFolder(config.output),
+        results=ResultColumns(manifest, config.version, config.n_reasons),
+        encoder=EncoderHandle(config.app, is_bulk=True),
+        model=ModelHandle(config.app, is_bulk=True),
+        pace=Pace(MOST_CALLS),
+        partition_by=config.partition_by,
+        patience_s=config.patience_s,
+    )
+
+
+def _encode(value: dict[str, Any]) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _decode(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(text)
+    return found

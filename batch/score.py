@@ -1,0 +1,261 @@
+"""Score a large table with the deployments that answer online: ``python -m batch.score INPUT OUTPUT``.
+
+Runs as a Ray job (``ray job submit -- python -m batch.score …``), or by itself beside the cluster that
+``scorecat up`` started. ``scorecat score`` submits it and follows it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+import yaml
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from batch.jobs.prepare import Plan, Wanted, begin_again, check_unchanged, make_plan, take_up
+from batch.options import (
+    DEFAULT_LIMIT,
+    DEFAULT_PATIENCE_S,
+    ExplainOption,
+    InputArgument,
+    KeepOption,
+    MappingOption,
+    MaxRejectedOption,
+    ModelOption,
+    OutputArgument,
+    PartitionOption,
+    PatienceOption,
+    ResumeOption,
+    WorkersOption,
+    split_names,
+)
+from batch.storage.folder import OutputFolder
+from batch.transforms.progress import Progress as Done
+from batch.transforms.summary import RejectLimit, Tally
+from serve_app.cli.console import JsonOption, err, out
+from serve_app.cli.exits import exit_code
+from serve_app.cli.registry import open_settings_registry
+from serve_app.core.errors import InvalidDataError, NotReadyError, ScorecatError
+from serve_app.core.manifest import Manifest
+from serve_app.deployments.local_cluster import cluster_environment, load_spec
+from serve_app.service.ports import CHAMPION
+from serve_app.settings import load_settings
+
+if TYPE_CHECKING:
+    from batch.jobs.run import Job
+
+IN_JOB: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets it for the entry point of a submitted job."""
+LINE_S: Final = 5.0
+"""Where no terminal is, progress is a line this often."""
+PROGRESS_FILE_S: Final = 1.0
+
+
+class _StoppedError(BaseException):
+    """A signal asked the job to end."""
+
+
+def score(
+    input: InputArgument,  # noqa: A002 - the name people read in --help
+    output: OutputArgument,
+    model: ModelOption = None,
+    mapping: MappingOption = None,
+    keep: KeepOption = None,
+    partition_by: PartitionOption = None,
+    explain: ExplainOption = 0,
+    max_rejected: MaxRejectedOption = DEFAULT_LIMIT,
+    workers: WorkersOption = None,
+    patience_s: PatienceOption = DEFAULT_PATIENCE_S,
+    resume: ResumeOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score every row of INPUT with the running service's deployments, into OUTPUT."""
+    limit = RejectLimit.parse(max_rejected)
+    wanted = Wanted(
+        _absolute(input), read_mapping(mapping), split_names(keep), split_names(partition_by) or (), explain
+    )
+    folder = OutputFolder(_absolute(output))
+    started_s = time.monotonic()
+    with connected():
+        plan, manifest, tally = _plan(wanted, folder, model, resume)
+        err.print(f"{plan.model} v{plan.version}: {len(tally.open_units)} of {len(plan.units)} units to score")
+        with _shown(folder) as show:
+            job = _build_job(plan, tally, manifest, folder, limit, workers, patience_s, show)
+            summary = _run(job, input, output)
+    summary["seconds"] = round(time.monotonic() - started_s, 1)
+    _finish(summary, folder, input, output, as_json)
+
+
+def read_mapping(path: Path | None) -> dict[str, Any]:
+    """Read a mapping file; raises InvalidDataError."""
+    if path is None:
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as exc:
+        raise InvalidDataError(f"--mapping {path} cannot be read: {exc}") from exc
+    if not isinstance(found, dict):
+        raise InvalidDataError(f"--mapping {path} must be a table with `columns` or `defaults`, see docs/batch.md")
+    return found
+
+
+@contextlib.contextmanager
+def connected() -> Any:
+    """Connect to the cluster: that of the job, or the one that `scorecat up` started here."""
+    if IN_JOB in os.environ:
+        address = "auto"
+    else:
+        settings = load_settings()
+        spec = load_spec(settings.home)
+        if spec is None:
+            raise NotReadyError(f"nothing runs from {settings.home}: start it with `scorecat up`")
+        os.environ.update(cluster_environment(spec))  # before Ray is imported: it reads them at import
+        address = spec.address
+    # Ray Data keeps its actors' arguments in the object store, and Ray's core prints a line about that.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import ray  # noqa: PLC0415 - see above
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError) as exc:
+        raise NotReadyError(f"no cluster answers at {address}: see `scorecat status` ({exc})") from exc
+    for number in (signal.SIGINT, signal.SIGTERM):  # after `ray.init`, which sets its own for SIGTERM
+        signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _plan(
+    wanted: Wanted,
+    folder: OutputFolder,
+    model: str | None,
+    resume: bool,
+) -> tuple[Plan, Manifest, Tally]:
+    registry = open_settings_registry()
+    name, _, chosen = (model or load_settings().model).partition("@")
+    if resume:
+        version = registry.resolve(name, chosen) if model and chosen else None
+        plan, manifest = take_up(wanted, folder, version, registry.manifest)
+        tally = begin_again(folder, plan)
+        check_unchanged(plan, tally)
+        return plan, manifest, tally
+    from batch.jobs.run import check_deployed  # noqa: PLC0415 - imports Ray, see `connected`
+    from serve_app.deployments.handles import version_app  # noqa: PLC0415
+
+    version = registry.resolve(name, chosen or CHAMPION)
+    check_deployed(version_app(name, version))
+    manifest = registry.manifest(name, version)
+    plan = make_plan(wanted, folder, name, version, manifest)
+    return plan, manifest, Tally(plan.units)
+
+
+def _build_job(
+    plan: Plan, tally: Tally, manifest: Manifest, folder: OutputFolder, limit: RejectLimit, workers: int | None,
+    patience_s: float, show: Any,
+) -> Job:  # fmt: skip
+    from batch.jobs.run import Job  # noqa: PLC0415 - imports Ray, see `connected`
+    from serve_app.deployments.handles import version_app  # noqa: PLC0415
+
+    app = version_app(plan.model, plan.version)
+    return Job(plan, tally, manifest, folder, app, limit, workers, patience_s, show, err.print)
+
+
+def _run(job: Job, source: str, output: str) -> dict[str, Any]:
+    try:
+        return job.run()
+    except (ScorecatError, _StoppedError) as exc:
+        with contextlib.suppress(ScorecatError, OSError):
+            job.finish()
+        hint = f"what is scored stays; go on with: scorecat score {source} {output} --resume"
+        if isinstance(exc, _StoppedError):
+            err.print(f"stopped: {hint}", markup=False)
+            raise typer.Exit(130) from exc
+        err.print(hint, markup=False)
+        raise
+
+
+def _finish(summary: dict[str, Any], folder: OutputFolder, source: str, output: str, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(summary) + "\n")  # one line, as errors are
+    else:
+        rate = summary["rows_read"] / max(summary["seconds"], 1e-9)
+        out.print(
+            f"read {summary['rows_read']:,} = scored {summary['rows_scored']:,} + rejected "
+            f"{summary['rows_rejected']:,} · {summary['seconds']:g} s · {rate:,.0f} rows/s · {folder.location}",
+            markup=False,
+        )
+    if not summary["is_complete"]:
+        for one in summary["set_aside"]:
+            err.print(f"set aside: {one['path']}: {one['reason']}", markup=False)
+        for one in summary["missing"]:
+            err.print(f"missing: unit {one['unit']} of {one['path']}: {one['reason']}", markup=False)
+        err.print(
+            f"not complete; mend the input or wait, then: scorecat score {source} {output} --resume", markup=False
+        )
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _shown(folder: OutputFolder) -> Any:
+    """Give a function that shows progress: a bar on a terminal, lines elsewhere, and a record for others."""
+    columns = (TextColumn("scoring"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal, auto_refresh=False) as bar:
+        task = bar.add_task("", total=1.0, text="")
+        last = {"line": time.monotonic(), "record": 0.0}
+
+        def show(done: Done) -> None:
+            now_s = time.monotonic()
+            bar.update(task, completed=done.share, text=str(done), refresh=True)
+            if not err.is_terminal and now_s - last["line"] >= LINE_S:
+                last["line"] = now_s
+                err.print(str(done))
+            if now_s - last["record"] >= PROGRESS_FILE_S:
+                last["record"] = now_s
+                with contextlib.suppress(ScorecatError):
+                    folder.write_json("_job/progress.json", done.to_json())
+
+        yield show
+
+
+def _absolute(location: str) -> str:
+    return location if "://" in location else str(Path(location).absolute())
+
+
+def _stop(number: int, _: Any) -> None:
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
+    raise _StoppedError(f"signal {number}")
+
+
+def main() -> None:
+    """Run the command; exit codes as those of ``scorecat``."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(score)
+    try:
+        app()
+    except ScorecatError as error:
+        _report(error)
+        sys.exit(exit_code(error))
+    except _StoppedError:
+        err.print("stopped before anything was scored")
+        sys.exit(130)
+
+
+def _report(error: ScorecatError) -> None:
+    if "--json" in sys.argv:  # one line, which `scorecat score` finds in the job's log
+        fields = {"code": error.code, "detail": error.detail, "exit_code": exit_code(error)}
+        sys.stdout.write(json.dumps({"error": fields}) + "\n")
+    err.print(f"error: {error}", style="red", markup=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The output of a job: parts that appear whole, and the records of what is in them.
+
+::
+
+    <output>/part-000012-0000.parquet      scored rows of a chunk of unit 12
+    <output>/_rejected/part-…              its rejected rows
+    <output>/_job/plan.json                what was asked, the units
+    <output>/_job/commits/000012-0000.json written after the parts: the chunk is done
+    <output>/_SUMMARY.json                 written last
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from batch.transforms.summary import Commit
+from serve_app.core.errors import BadRequestError, InvariantError
+
+PLAN: Final = "_job/plan.json"
+SUMMARY: Final = "_SUMMARY.json"
+COMMITS: Final = "_job/commits"
+STAGING: Final = "_job/staging"
+REJECTED: Final = "_rejected"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+def open_location(location: str) -> tuple[pafs.FileSystem, str]:
+    """Return the file system and path of a local path, ``s3://…`` or ``gs://…``; raises BadRequestError."""
+    if "://" not in location:
+        return pafs.LocalFileSystem(), str(Path(location).absolute())
+    try:
+        system, path = pafs.FileSystem.from_uri(location)
+    except (pa.ArrowException, OSError) as exc:
+        raise BadRequestError(f"{location} cannot be opened: {exc}") from exc
+    return system, path.rstrip("/")
+
+
+class OutputFolder:
+    """Where a job writes.
+
+    Parameters
+    ----------
+    location : str
+        A local path, or ``s3://…``, ``gs://…``. Local files appear by a rename, objects when their
+        upload is complete.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self._system, self.root = open_location(location)
+        self._is_local = isinstance(self._system, pafs.LocalFileSystem)
+
+    def __reduce__(self) -> tuple[type[OutputFolder], tuple[str]]:
+        """Pickle as the location."""
+        return OutputFolder, (self.location,)
+
+    def prepare(self) -> None:
+        """Make the folders; raises BadRequestError when that is not possible."""
+        with _explained(self.location):
+            if self._is_local:
+                for name in (COMMITS, STAGING):
+                    self._system.create_dir(f"{self.root}/{name}", recursive=True)
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing at the location yet."""
+        with _explained(self.location):
+            selector = pafs.FileSelector(self.root, allow_not_found=True)
+            info = self._system.get_file_info(self.root)
+            if info.type == pafs.FileType.File:
+                raise BadRequestError(f"{self.location} is a file; the output is a folder")
+            return not self._system.get_file_info(selector)
+
+    def clean_staging(self) -> None:
+        """Remove what workers that were killed left half written."""
+        if self._is_local:
+            with contextlib.suppress(OSError):
+                self._system.delete_dir_contents(f"{self.root}/{STAGING}", missing_dir_ok=True)
+
+    def read_json(self, name: str) -> Any:
+        """Return the content of a record, None when there is none."""
+        try:
+            with self._system.open_input_stream(f"{self.root}/{name}") as stream:
+                return json.loads(stream.read())
+        except FileNotFoundError:
+            return None
+        except ValueError as exc:
+            raise InvariantError(f"{self.location}/{name} is damaged: {exc}") from exc
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a record; it appears whole or not at all."""
+        with self.create(name) as sink:
+            sink.write(json.dumps(value, indent=1, ensure_ascii=False).encode())
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._system.delete_file(f"{self.root}/{name}")
+
+    @contextlib.contextmanager
+    def create(self, name: str) -> Iterator[Any]:
+        """Give a sink whose content becomes the file `name` when the block ends without error."""
+        final = f"{self.root}/{name}"
+        with _explained(self.location):
+            if not self._is_local:
+                with self._create_remote(final) as sink:
+                    yield sink
+                return
+            staged = f"{self.root}/{STAGING}/{uuid.uuid4().hex}"
+            try:
+                with pa.OSFile(staged, "wb") as sink:
+                    yield sink
+                _sync(staged)
+                Path(final).parent.mkdir(parents=True, exist_ok=True)
+                Path(staged).replace(final)
+            except BaseException:
+                Path(staged).unlink(missing_ok=True)
+                raise
+
+    @contextlib.contextmanager
+    def _create_remote(self, final: str) -> Iterator[Any]:
+        # A stream to an object store completes the object even when it is closed by an error.
+        with tempfile.TemporaryDirectory() as folder:
+            staged = f"{folder}/part"
+            with pa.OSFile(staged, "wb") as sink:
+                yield sink
+            pafs.copy_files(staged, final, pafs.LocalFileSystem(), self._system)
+
+    def commit(self, commit: Commit) -> None:
+        """Record that a chunk is in the output; its files must be there already."""
+        self.write_json(f"{COMMITS}/{commit.unit:06d}-{commit.chunk:04d}.json", commit.to_json())
+
+    def commits(self, unit: int | None = None) -> list[Commit]:
+        """Return the commits of a unit or of all, by unit and chunk."""
+        selector = pafs.FileSelector(f"{self.root}/{COMMITS}", allow_not_found=True)
+        start = "" if unit is None else f"{unit:06d}-"
+        names = sorted(i.base_name for i in self._system.get_file_info(selector) if i.base_name.startswith(start))
+        found = [self.read_json(f"{COMMITS}/{name}") for name in names if name.endswith(".json")]
+        return [Commit.from_json(value) for value in found if value is not None]
+
+
+def is_full(exc: BaseException) -> bool:
+    """Whether an error means that there is no space left."""
+    return isinstance(exc, OSError) and (exc.errno in _FULL or "No space left" in str(exc))
+
+
+@contextlib.contextmanager
+def _explained(location: str) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as exc:
+        raise BadRequestError(f"{location} cannot be written: permission denied") from exc
+    except OSError as exc:
+        if is_full(exc):
+            raise BadRequestError(f"{location}: no space left. Free some, then continue with --resume") from exc
+        raise BadRequestError(f"{location} cannot be written or read: {exc}") from exc
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

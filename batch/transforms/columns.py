@@ -1,0 +1,168 @@
+"""Which column of the input is which feature, and which columns travel to the output."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from serve_app.core.errors import InvalidDataError
+from serve_app.core.features import FeatureSpec
+
+_KEYS: Final = ("columns", "defaults")
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMapping:
+    """What a mapping file says.
+
+    Attributes
+    ----------
+    columns : mapping of str to str
+        Input column by feature, where the names differ.
+    defaults : tuple of str
+        Features that no column carries: every row takes their declared default.
+    """
+
+    columns: Mapping[str, str]
+    defaults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns that are read.
+
+    Attributes
+    ----------
+    features : tuple of (str, str)
+        Feature and input column, of the features that a column carries.
+    kept : tuple of str
+        Input columns that travel to the output, in the input's order.
+    """
+
+    features: tuple[tuple[str, str], ...]
+    kept: tuple[str, ...]
+
+    @property
+    def read(self) -> list[str]:
+        """Every column that is read, each once."""
+        return list(dict.fromkeys([*self.kept, *(column for _, column in self.features)]))
+
+    def select_features(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the feature columns under the features' names."""
+        return pa.RecordBatch.from_arrays(
+            [batch.column(column) for _, column in self.features], [feature for feature, _ in self.features]
+        )
+
+    def select_kept(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the columns that travel to the output."""
+        return batch.select(list(self.kept))
+
+
+def parse_mapping(value: Any, features: Sequence[FeatureSpec]) -> ColumnMapping:
+    """Check what a mapping file holds.
+
+    Raises
+    ------
+    InvalidDataError
+        It is no mapping, has an unknown member, or names no feature of the model.
+    """
+    if value is None:
+        return ColumnMapping({})
+    if not isinstance(value, dict) or set(value) - set(_KEYS):
+        raise InvalidDataError(f"a mapping file has the members {' and '.join(_KEYS)}, see docs/batch.md")
+    columns, defaults = value.get("columns") or {}, value.get("defaults") or []
+    if not isinstance(columns, dict) or not all(isinstance(c, str) for c in columns.values()):
+        raise InvalidDataError("`columns` of a mapping file is a table of feature: column")
+    if not isinstance(defaults, list):
+        raise InvalidDataError("`defaults` of a mapping file is a list of features")
+    names = [spec.name for spec in features]
+    for name in [*columns, *defaults]:
+        if name not in names:
+            raise InvalidDataError(f"the mapping names {name!r}, which is no feature of the model{_hint(name, names)}")
+    twice = set(columns) & set(defaults)
+    if twice:
+        raise InvalidDataError(f"the mapping gives {', '.join(sorted(twice))} both a column and the default")
+    return ColumnMapping(columns, tuple(defaults))
+
+
+def choose_columns(
+    where: str,
+    schema: pa.Schema,
+    features: Sequence[FeatureSpec],
+    mapping: ColumnMapping,
+    keep: Sequence[str] | None,
+    added: Sequence[str],
+) -> Columns:
+    """Choose the columns to read from a file of this schema.
+
+    Parameters
+    ----------
+    where : str
+        The file, for messages.
+    schema : Schema
+    features : sequence of FeatureSpec
+    mapping : ColumnMapping
+    keep : sequence of str or None
+        Columns to carry to the output; None for all that are no feature, ``["*"]`` for all.
+    added : sequence of str
+        Columns of the output that scoring adds: no kept column may have such a name.
+
+    Raises
+    ------
+    InvalidDataError
+        A column is missing, twice there, of a type that cannot mean its feature, or named like a result.
+    """
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice:
+        raise InvalidDataError(f"{where} has the column {twice[0]} more than once")
+    pairs = [(s, mapping.columns.get(s.name, s.name)) for s in features if s.name not in mapping.defaults]
+    missing = [(s.name, column) for s, column in pairs if column not in schema.names]
+    if missing:
+        named = "; ".join(
+            f"{column}{f' (for {name})' if name != column else ''}{_hint(column, schema.names)}"
+            for name, column in missing
+        )
+        raise InvalidDataError(
+            f"{where} has no column {named}. Name the right columns in a mapping file (--mapping), or list the "
+            "features under `defaults` there"
+        )
+    for spec, column in pairs:
+        _check_type(where, spec, column, schema.field(column).type)
+    used = {column for _, column in pairs}
+    if keep is None:
+        kept = [name for name in schema.names if name not in used]
+    elif list(keep) == ["*"]:
+        kept = schema.names
+    else:
+        absent = [name for name in keep if name not in schema.names]
+        if absent:
+            raise InvalidDataError(f"{where} has no column {absent[0]} to keep{_hint(absent[0], schema.names)}")
+        kept = [name for name in schema.names if name in keep]
+    taken = [name for name in kept if name in added]
+    if taken:
+        raise InvalidDataError(
+            f"{where} has a column {taken[0]}, which is also the name of a result: leave it out with --keep"
+        )
+    return Columns(tuple((spec.name, column) for spec, column in pairs), tuple(kept))
+
+
+def _check_type(where: str, spec: FeatureSpec, column: str, kind: pa.DataType) -> None:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    is_whole = pa.types.is_integer(kind) or pa.types.is_null(kind)
+    if spec.kind == "categorical":
+        fits = is_whole or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    else:
+        fits = is_whole or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_boolean(kind)
+    if not fits:
+        needed = "strings" if spec.kind == "categorical" else "numbers"
+        raise InvalidDataError(f"{where}: column {column} must hold {needed} for {spec.name}, not {kind}")
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {near[0]}?)" if near else ""

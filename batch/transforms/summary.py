@@ -1,0 +1,201 @@
+"""Counts of rows, and whether they add up."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from batch.transforms.plan import Unit
+from serve_app.core.errors import BadRequestError, InvariantError
+
+MIN_ROWS: Final = 10_000
+"""A share of rejected rows is judged from here on, or at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows of a chunk, a unit or a job."""
+
+    read: int = 0
+    scored: int = 0
+    rejected: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.read + other.read, self.scored + other.scored, self.rejected + other.rejected)
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether every row that was read is either scored or rejected."""
+        return self.read == self.scored + self.rejected
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """A file of the output."""
+
+    path: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The record that a chunk of a unit is in the output, whole.
+
+    Attributes
+    ----------
+    unit, chunk : int
+        Which unit, and which piece of it, from 0.
+    counts : Counts
+        Rows of the chunk.
+    files : tuple of PartFile
+        Scored rows.
+    rejected_file : PartFile or None
+        Rejected rows.
+    is_last : bool
+        Whether the unit ends with this chunk.
+    """
+
+    unit: int
+    chunk: int
+    counts: Counts
+    files: tuple[PartFile, ...] = ()
+    rejected_file: PartFile | None = None
+    is_last: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as a JSON object."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Commit:
+        """Return the record `to_json` gave."""
+        rejected = value["rejected_file"]
+        return cls(
+            value["unit"], value["chunk"], Counts(**value["counts"]),
+            tuple(PartFile(**f) for f in value["files"]), PartFile(**rejected) if rejected else None, value["is_last"],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A unit whose rows could not be read: the job goes on without it, and says so."""
+
+    unit: int
+    path: str
+    reason: str
+    n_rows: int | None = None
+
+
+@dataclass
+class Tally:
+    """What is known of a job's units.
+
+    Attributes
+    ----------
+    units : list of Unit
+        The plan.
+    commits : dict of int to list of Commit
+        By unit.
+    set_aside : dict of int to SetAside
+    failed : dict of int to str
+        Why a unit was given up; a resumed job tries it again.
+    """
+
+    units: list[Unit]
+    commits: dict[int, list[Commit]] = field(default_factory=dict)
+    set_aside: dict[int, SetAside] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+
+    def add(self, commits: Iterable[Commit]) -> None:
+        """Take the commits of a unit, in place of those known before."""
+        for commit in commits:
+            known = self.commits.setdefault(commit.unit, [])
+            known[:] = sorted([c for c in known if c.chunk != commit.chunk] + [commit], key=lambda c: c.chunk)
+
+    def is_done(self, unit: int) -> bool:
+        """Whether every chunk of a unit is in the output."""
+        chunks = self.commits.get(unit, [])
+        return bool(chunks) and chunks[-1].is_last and [c.chunk for c in chunks] == list(range(len(chunks)))
+
+    @property
+    def open_units(self) -> list[Unit]:
+        """Units that are not wholly in the output."""
+        return [unit for unit in self.units if not self.is_done(unit.number)]
+
+    @property
+    def counts(self) -> Counts:
+        """Rows of all commits."""
+        return sum((c.counts for chunks in self.commits.values() for c in chunks), Counts())
+
+    def to_summary(self) -> dict[str, Any]:
+        """Return what ``_SUMMARY.json`` says of rows and files.
+
+        Raises
+        ------
+        InvariantError
+            The counts do not add up.
+        """
+        counts = self.counts
+        planned = [unit.n_rows for unit in self.units]
+        expected = sum(n or 0 for n in planned) if None not in planned else None
+        if not counts.is_balanced:
+            raise InvariantError(
+                f"rows do not add up: {counts.read} read, {counts.scored} scored and {counts.rejected} rejected"
+            )
+        is_complete = not self.open_units
+        if is_complete and expected is not None and expected != counts.read:
+            raise InvariantError(f"rows do not add up: {expected} planned, {counts.read} read")
+        missing = [u.number for u in self.open_units if u.number not in self.set_aside]
+        return {
+            "is_complete": is_complete,
+            "rows_planned": expected,
+            "rows_read": counts.read,
+            "rows_scored": counts.scored,
+            "rows_rejected": counts.rejected,
+            "units": len(self.units),
+            "units_done": len(self.units) - len(self.open_units),
+            "set_aside": [dataclasses.asdict(s) for _, s in sorted(self.set_aside.items()) if not self.is_done(s.unit)],
+            "missing": [
+                {"unit": n, "path": self.units[n].path, "reason": self.failed.get(n, "not reached")} for n in missing
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RejectLimit:
+    """How many rejected rows a job may have.
+
+    Attributes
+    ----------
+    rows : int or None
+        Most rejected rows.
+    share : float or None
+        Largest share of the rows read, 0-1.
+    """
+
+    rows: int | None = None
+    share: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> RejectLimit:
+        """Parse ``1000`` or ``2%``; raises BadRequestError."""
+        try:
+            limit = cls(share=float(text[:-1]) / 100) if text.endswith("%") else cls(rows=int(text))
+        except ValueError:
+            limit = cls(rows=-1)
+        if (limit.rows or 0) < 0 or not 0 <= (limit.share or 0) <= 1:
+            raise BadRequestError(f"--max-rejected {text}: give a number of rows (1000) or a share (2%)")
+        return limit
+
+    def is_broken(self, counts: Counts, *, is_end: bool) -> bool:
+        """Whether a job with these counts must stop; a share is judged from `MIN_ROWS` rows on."""
+        if self.rows is not None:
+            return counts.rejected > self.rows
+        if self.share is None or (counts.read < MIN_ROWS and not is_end):
+            return False
+        return counts.rejected > self.share * counts.read
+
+    def __str__(self) -> str:
+        return f"{self.rows:,} rows" if self.rows is not None else f"{100 * (self.share or 0):g} % of the rows"

@@ -1,0 +1,27 @@
+"""How a command ends with an error."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from serve_app.cli.console import err, print_json
+from serve_app.core.errors import BadRequestError, ConflictError, ScorecatError
+
+
+def exit_code(error: ScorecatError) -> int:
+    """Return 2 for wrong use or wrong input, 1 for what failed.
+
+    A conflict is a failure: nothing was wrong with what was asked, somebody else was first.
+    """
+    return 2 if isinstance(error, BadRequestError) and not isinstance(error, ConflictError) else 1
+
+
+def report_error(error: ScorecatError) -> None:
+    """Write the error to stderr, and with ``--json`` to stdout as an object."""
+    if "--json" in sys.argv:
+        fields: dict[str, Any] = {"error": {"code": error.code, "detail": error.detail}}
+        if error.errors:
+            fields["error"]["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in error.errors]
+        print_json(fields)
+    err.print(f"error: {error}", style="red", markup=False)

@@ -1,0 +1,280 @@
+"""How a job is planned, counted, paced and taken up again."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch.jobs.prepare import begin_again, check_unchanged, take_up, with_workers
+from batch.storage.folder import OutputFolder
+from batch.transforms.columns import ColumnMapping, choose_columns, parse_mapping
+from batch.transforms.pace import Pace
+from batch.transforms.plan import InputFile, plan_units
+from batch.transforms.progress import Meter, format_duration
+from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally
+from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, InvariantError, NotFoundError
+from serve_app.core.features import PURCHASE_FEATURES, arrow_schema
+from tests.testing_kit.batch_jobs import LocalJob, make_rows, write_rows
+
+pytestmark = pytest.mark.unit
+SCHEMA = pa.schema([pa.field("order_id", pa.int64()), *arrow_schema(PURCHASE_FEATURES)])
+
+
+@given(st.lists(st.lists(st.integers(0, 50), max_size=12), max_size=6), st.integers(1, 100))
+def test_every_row_group_is_in_one_unit(files, unit_rows):
+    found = [InputFile(f"f{k}", 1, 1, tuple(groups)) for k, groups in enumerate(files)]
+    units = plan_units(found, unit_rows)
+    assert [u.number for u in units] == list(range(len(units)))
+    for file in found:
+        mine = [u for u in units if u.path == file.path]
+        at = 0
+        for unit in mine:
+            groups = range(unit.first_group, unit.first_group + unit.n_groups)
+            assert unit.n_rows == sum(file.group_rows[g] for g in groups) > 0
+            assert unit.first_row == at == sum(file.group_rows[: unit.first_group])
+            assert unit.n_rows <= unit_rows or sum(file.group_rows[g] > 0 for g in groups) == 1
+            at += unit.n_rows
+        assert at == sum(file.group_rows)
+
+
+def test_a_file_whose_rows_are_not_known_is_one_unit():
+    (unit,) = plan_units([InputFile("a.csv", 10, 1)])
+    assert (unit.n_rows, unit.n_groups, unit.first_row) == (None, None, 0)
+
+
+def choose(schema=SCHEMA, mapping=None, keep=None):
+    return choose_columns("f", schema, PURCHASE_FEATURES, mapping or ColumnMapping({}), keep, ["probability"])
+
+
+def test_columns_that_are_no_feature_are_kept():
+    columns = choose()
+    assert columns.kept == ("order_id",)
+    assert columns.read[0] == "order_id"
+    assert len(columns.read) == 23
+    assert choose(keep=["*"]).kept == tuple(SCHEMA.names)
+    assert choose(keep=["brand"]).kept == ("brand",)
+    assert choose(keep=[]).kept == ()
+
+
+def test_a_missing_column_is_named_with_its_nearest():
+    schema = pa.schema([pa.field("pryce" if f.name == "price" else f.name, f.type) for f in SCHEMA])
+    with pytest.raises(InvalidDataError, match=r"f has no column price \(did you mean pryce\?\).*--mapping.*defaults"):
+        choose(schema)
+    mapping = parse_mapping({"columns": {"price": "pryce"}}, PURCHASE_FEATURES)
+    assert ("price", "pryce") in choose(schema, mapping).features
+    without = parse_mapping({"defaults": ["price"]}, PURCHASE_FEATURES)
+    assert choose(schema, without).kept == ("order_id", "pryce")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("price", pa.string(), "column price must hold numbers for price, not string"),
+        ("brand", pa.float64(), "column brand must hold strings for brand, not double"),
+        ("hour", pa.list_(pa.int8()), "must hold numbers"),
+    ],
+)
+def test_a_mistyped_column_is_refused(name, kind, message):
+    schema = SCHEMA.set(SCHEMA.get_field_index(name), pa.field(name, kind))
+    with pytest.raises(InvalidDataError, match=message):
+        choose(schema)
+
+
+def test_columns_that_cannot_be_told_apart_are_refused():
+    with pytest.raises(InvalidDataError, match="column order_id more than once"):
+        choose(SCHEMA.append(pa.field("order_id", pa.int64())))
+    with pytest.raises(InvalidDataError, match="probability, which is also the name of a result"):
+        choose(SCHEMA.append(pa.field("probability", pa.float64())))
+    with pytest.raises(InvalidDataError, match=r"no column order to keep \(did you mean order_id\?\)"):
+        choose(keep=["order"])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "has the members columns and defaults"),
+        ({"colums": {}}, "has the members columns and defaults"),
+        ({"columns": ["price"]}, "`columns`"),
+        ({"defaults": "price"}, "`defaults`"),
+        ({"columns": {"prise": "x"}}, r"'prise', which is no feature of the model \(did you mean price\?\)"),
+        ({"columns": {"price": "x"}, "defaults": ["price"]}, "both a column and the default"),
+    ],
+)
+def test_a_mapping_file_that_means_nothing_is_refused(value, message):
+    with pytest.raises(InvalidDataError, match=message):
+        parse_mapping(value, PURCHASE_FEATURES)
+
+
+def test_counts_that_do_not_add_up_end_the_job():
+    tally = Tally(plan_units([InputFile("a", 1, 1, (10,))]))
+    tally.add([Commit(0, 0, Counts(10, 8, 1))])
+    with pytest.raises(InvariantError, match="10 read, 8 scored and 1 rejected"):
+        tally.to_summary()
+    tally.add([Commit(0, 0, Counts(9, 8, 1))])
+    with pytest.raises(InvariantError, match="10 planned, 9 read"):
+        tally.to_summary()
+
+
+def test_the_summary_says_what_is_missing():
+    tally = Tally(plan_units([InputFile("a", 1, 1, (10, 10, 10))], 10))
+    tally.add([Commit(1, 0, Counts(5, 5, 0), is_last=False), Commit(0, 0, Counts(10, 9, 1))])
+    tally.set_aside[2] = SetAside(2, "a", "torn", 10)
+    summary = tally.to_summary()
+    assert not summary["is_complete"]
+    assert summary["missing"] == [{"unit": 1, "path": "a", "reason": "not reached"}]
+    assert [s["reason"] for s in summary["set_aside"]] == ["torn"]
+    assert (summary["rows_read"], summary["units_done"]) == (15, 1)
+    tally.add([Commit(1, 1, Counts(5, 5, 0))])
+    assert tally.is_done(1)
+
+
+def test_commits_come_back_as_they_were_written():
+    commit = Commit(3, 1, Counts(5, 4, 1), is_last=False)
+    assert Commit.from_json(json.loads(json.dumps(commit.to_json()))) == commit
+
+
+@pytest.mark.parametrize(
+    ("text", "counts", "is_end", "broken"),
+    [
+        ("3", Counts(10, 7, 3), False, False),
+        ("3", Counts(10, 6, 4), False, True),
+        ("2%", Counts(100, 50, 50), False, False),
+        ("2%", Counts(100, 50, 50), True, True),
+        ("2%", Counts(10_000, 9_799, 201), False, True),
+        ("0", Counts(1, 1, 0), True, False),
+        ("100%", Counts(5, 0, 5), True, False),
+    ],
+)
+def test_too_many_rejected_rows(text, counts, is_end, broken):
+    assert RejectLimit.parse(text).is_broken(counts, is_end=is_end) is broken
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "101%", "%", "1.5"])
+def test_a_limit_that_is_none_is_refused(text):
+    with pytest.raises(BadRequestError, match="--max-rejected"):
+        RejectLimit.parse(text)
+
+
+def test_the_pace_follows_the_queue():
+    pace = Pace(4)
+    for _ in range(40):
+        pace.note_answer(0.1, 1000)
+    assert pace.n_calls == 4
+    for _ in range(40):
+        pace.note_answer(0.5, 1000)
+    assert pace.n_calls == 1
+    for _ in range(400):  # what lasts is the new measure
+        pace.note_answer(0.5, 1000)
+    assert pace.n_calls == 4
+    pace.note_refusal()
+    assert pace.n_calls == 2
+
+
+def test_progress_is_by_rows_or_by_bytes():
+    meter = Meter(1000)
+    meter.measure(0.0, 0, 0, 0.0)
+    done = meter.measure(10.0, 250, 2, 0.9)
+    assert (done.share, done.rows_per_s, done.left_s) == (0.25, 25.0, 30.0)
+    assert str(done) == "250 of 1,000 rows · 25 % · 25 rows/s · 30 s left · 2 rejected"
+    unknown = Meter(None)
+    unknown.measure(0.0, 0, 0, 0.0)
+    assert unknown.measure(10.0, 250, 0, 0.5).left_s == 10.0
+    assert [format_duration(s) for s in (12, 200, 7500)] == ["12 s", "3 min 20 s", "2 h 5 min"]
+
+
+def test_workers_are_as_many_as_fit():
+    assert with_workers(2, 1.7, 0.25, 4) == (2, "")
+    assert with_workers(8, 1.0, 0.25, 4) == (4, "4 workers in place of 8: 1 CPUs are free")
+    assert with_workers(None, 9.0, 0.25, 3) == (3, "")
+    with pytest.raises(BadRequestError, match="no CPU is free"):
+        with_workers(None, 0.2, 0.25, 2)
+
+
+def test_an_output_that_is_there_is_not_written_over(package, tmp_path):
+    write_rows(tmp_path / "in", 1, 100)
+    LocalJob(package, tmp_path / "in", tmp_path / "out").run()
+    with pytest.raises(ConflictError, match="a job's output: continue it with --resume"):
+        LocalJob(package, tmp_path / "in", tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x").touch()
+    with pytest.raises(ConflictError, match="files already"):
+        LocalJob(package, tmp_path / "in", tmp_path / "other")
+    with pytest.raises(BadRequestError, match="is a file"):
+        LocalJob(package, tmp_path / "in", tmp_path / "other" / "x")
+
+
+def test_an_empty_input_is_refused(package, tmp_path):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InvalidDataError, match="holds no file that ends in"):
+        LocalJob(package, tmp_path / "in", tmp_path / "out")
+    with pytest.raises(NotFoundError, match="nothing at"):
+        LocalJob(package, tmp_path / "nowhere", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_torn_file_does_not_keep_the_others_from_being_planned(package, tmp_path):
+    write_rows(tmp_path / "in", 3, 100)
+    path = tmp_path / "in" / "rows-1.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out")
+    assert [u.n_rows for u in job.plan.units] == [100, None, 100]
+    assert job.score(2)[0].counts.scored == 100
+    with pytest.raises((pa.ArrowException, OSError)):
+        job.score(1)
+
+
+def test_files_that_do_not_fit_together_are_refused(package, tmp_path):
+    write_rows(tmp_path / "in", 2, 100)
+    other = make_rows(10)
+    pq.write_table(other.set_column(0, "order_id", pa.array(["x"] * 10)), tmp_path / "in" / "z.parquet")
+    with pytest.raises(InvalidDataError, match=r"z\.parquet: column order_id is string, in .* it is int64"):
+        LocalJob(package, tmp_path / "in", tmp_path / "out")
+    pq.write_table(other.drop_columns("order_id"), tmp_path / "in" / "z.parquet")
+    with pytest.raises(InvalidDataError, match="differ in the column order_id"):
+        LocalJob(package, tmp_path / "in", tmp_path / "out")
+
+
+def test_a_job_is_taken_up_as_it_was_planned(package, tmp_path):
+    write_rows(tmp_path / "in", 2, 100)
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out")
+    job.score(1)
+    output = OutputFolder(str(tmp_path / "out"))
+    plan, _ = take_up(job.wanted, output, None, lambda *_: package.manifest)
+    assert plan == job.plan
+    tally = begin_again(output, plan)
+    assert [u.number for u in tally.open_units] == [0]
+    check_unchanged(plan, tally)
+    resumed = LocalJob(package, tmp_path / "in", tmp_path / "out", plan=plan)
+    assert resumed.run()["is_complete"]
+    assert resumed.model.n_calls == 2
+
+
+def test_a_job_is_not_taken_up_as_another(package, tmp_path):
+    write_rows(tmp_path / "in", 1, 100)
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out")
+    output = OutputFolder(str(tmp_path / "out"))
+    other = LocalJob(package, tmp_path / "in", tmp_path / "out2", keep=("order_id",)).wanted
+    with pytest.raises(ConflictError, match=r"begun with keep None, now it is \['order_id'\]"):
+        take_up(other, output, None, lambda *_: package.manifest)
+    with pytest.raises(ConflictError, match="begun with version 1, not 2"):
+        take_up(job.wanted, output, 2, lambda *_: package.manifest)
+    with pytest.raises(NotFoundError, match="no job that could be resumed"):
+        take_up(job.wanted, OutputFolder(str(tmp_path)), None, lambda *_: package.manifest)
+
+
+def test_an_input_that_changed_is_not_mixed_with_what_it_was(package, tmp_path):
+    write_rows(tmp_path / "in", 2, 100)
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out")
+    job.score(0)
+    output = OutputFolder(str(tmp_path / "out"))
+    os.utime(tmp_path / "in" / "rows-0.parquet", ns=(1, 1))
+    check_unchanged(job.plan, begin_again(output, job.plan))
+    os.utime(tmp_path / "in" / "rows-1.parquet", ns=(1, 1))
+    with pytest.raises(ConflictError, match=r"rows-1\.parquet has changed since the job was planned"):
+        check_unchanged(job.plan, begin_again(output, job.plan))

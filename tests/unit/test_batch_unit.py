@@ -1,0 +1,232 @@
+"""A unit of a batch job: same scores as online, whole parts or none, and nothing lost when it is cut short."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import random
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch.storage.folder import OutputFolder
+from serve_app.core.encoding import FeatureEncoder
+from serve_app.core.errors import BadRequestError, InvalidDataError, OverloadedError, ReplicaLostError
+from tests.testing_kit.batch_jobs import LocalJob, make_rows, read_output, read_rejected, spoil, write_rows
+
+pytestmark = pytest.mark.unit
+
+
+def expect(package, table: pa.Table) -> np.ndarray:
+    batch = table.select(list(package.manifest.feature_names)).combine_chunks().to_batches()[0]
+    encoded = FeatureEncoder(package.manifest.features, package.vocabularies).encode(batch)
+    return package.model.predict(*encoded.for_model)
+
+
+def test_scores_are_those_of_the_package_to_the_last_bit_in_the_order_of_the_rows(package, tmp_path):
+    tables = write_rows(tmp_path / "in", 2, 300)
+    draw = random.Random(0)
+
+    async def take_a_while() -> None:  # answers overtake one another
+        await asyncio.sleep(draw.random())
+
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out", before_encode=take_a_while, before_predict=take_a_while)
+    summary = job.run()
+    found = read_output(tmp_path / "out")
+    expected = pa.concat_tables(tables)
+    assert found.column("order_id").to_pylist() == expected.column("order_id").to_pylist()
+    assert np.array_equal(found.column("probability").to_numpy(), expect(package, expected))
+    assert found.column("user_id").equals(expected.column("user_id"))
+    bands = [package.manifest.thresholds.recommend(p) for p in found.column("probability").to_pylist()]
+    assert found.column("recommendation").to_pylist() == bands
+    assert set(found.column("version").to_pylist()) == {1}
+    assert (summary["rows_read"], summary["rows_scored"], summary["is_complete"]) == (600, 600, True)
+
+
+def test_rejected_rows_go_aside_with_index_reason_and_row(package, tmp_path):
+    (tmp_path / "in").mkdir()
+    table = spoil(make_rows(300), [3, 120, 299])
+    pq.write_table(table, tmp_path / "in" / "a.parquet", row_group_size=100)
+    summary = LocalJob(package, tmp_path / "in", tmp_path / "out").run()
+    assert (summary["rows_read"], summary["rows_scored"], summary["rows_rejected"]) == (300, 297, 3)
+    rejected = read_rejected(tmp_path / "out")
+    assert [r["row"] for r in rejected] == [3, 120, 299]
+    assert {r["column"] for r in rejected} == {"price"}
+    assert "above 0, got -1" in rejected[0]["reason"]
+    assert json.loads(rejected[1]["content"])["order_id"] == 120
+    kept = [k for k in range(300) if k not in {3, 120, 299}]
+    assert read_output(tmp_path / "out").column("order_id").to_pylist() == kept
+    assert np.array_equal(read_output(tmp_path / "out").column("probability").to_numpy(), expect(package, table))
+
+
+def test_rows_with_equal_keys_are_all_scored(package, tmp_path):
+    (tmp_path / "in").mkdir()
+    table = make_rows(60)
+    table = table.set_column(0, "order_id", pa.array([7] * 60))
+    pq.write_table(table, tmp_path / "in" / "a.parquet")
+    assert LocalJob(package, tmp_path / "in", tmp_path / "out").run()["rows_scored"] == 60
+
+
+def test_nothing_appears_before_its_chunk_is_whole(package, tmp_path):
+    write_rows(tmp_path / "in", 1, 200)
+    seen: list[list[str]] = []
+
+    async def look() -> None:
+        seen.append(sorted(p.name for p in (tmp_path / "out").glob("part-*")))
+
+    LocalJob(package, tmp_path / "in", tmp_path / "out", before_predict=look).run()
+    assert seen == [[]] * 4
+    assert [p.name for p in (tmp_path / "out").glob("part-*")] == ["part-000000-0000.parquet"]
+    assert not list((tmp_path / "out" / "_job" / "staging").iterdir())
+
+
+def test_a_unit_that_is_cut_short_goes_on_after_its_last_chunk(package, tmp_path):
+    write_rows(tmp_path / "in", 1, 1000, group_rows=1000)
+    LocalJob(package, tmp_path / "in", tmp_path / "whole").run()
+    n_calls = 0
+
+    async def die_at_the_eleventh() -> None:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 11:
+            raise RuntimeError("killed")
+
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out", before_encode=die_at_the_eleventh)
+    with pytest.raises(RuntimeError, match="killed"):
+        job.score(0)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out").glob("part-*")}
+    assert len(before) == 2
+    assert not list((tmp_path / "out" / "_job" / "staging").iterdir())
+    commits = job.score(0)
+    assert [c.counts.read for c in commits] == [200] * 5
+    assert n_calls == 11 + 12
+    assert read_output(tmp_path / "out").equals(read_output(tmp_path / "whole"))
+    after = {p.name: p.read_bytes() for p in (tmp_path / "out").glob("part-*")}
+    assert {name: after[name] for name in before} == before
+
+
+def test_a_unit_that_is_done_is_not_read_again(package, tmp_path):
+    write_rows(tmp_path / "in", 1, 200)
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out")
+    commits = job.score(0)
+    n_calls = job.model.n_calls
+    assert job.score(0) == commits
+    assert job.model.n_calls == n_calls
+
+
+def test_a_part_without_its_record_is_written_again_in_place(package, tmp_path):
+    write_rows(tmp_path / "in", 1, 200)
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out")
+    (commit,) = job.score(0)
+    (tmp_path / "out" / "_job" / "commits" / "000000-0000.json").unlink()
+    assert job.score(0) == [commit]
+    assert read_output(tmp_path / "out").num_rows == 200
+
+
+def test_batches_of_a_lost_replica_are_sent_again(package, tmp_path):
+    write_rows(tmp_path / "in", 1, 200)
+    n_calls = 0
+
+    async def be_lost_at_first() -> None:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls <= 6:
+            raise ReplicaLostError("gone", 1.0) if n_calls % 2 else OverloadedError("full", 1.0)
+
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out", before_predict=be_lost_at_first)
+    assert job.run()["rows_scored"] == 200
+    assert read_output(tmp_path / "out").column("order_id").to_pylist() == list(range(200))
+
+
+def test_patience_ends(package, tmp_path):
+    write_rows(tmp_path / "in", 1, 200)
+
+    async def be_lost() -> None:
+        raise ReplicaLostError("gone", 1.0)
+
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out", before_encode=be_lost)
+    with pytest.raises(ReplicaLostError, match="no replica answered for 120 s: gone"):
+        job.score(0)
+
+
+def test_no_more_calls_are_under_way_than_the_pace_allows(package, tmp_path):
+    write_rows(tmp_path / "in", 1, 1000, group_rows=1000)
+    under_way = most = 0
+
+    async def count() -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(1.0)
+        under_way -= 1
+
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out", before_encode=count)
+    job.score(0)
+    assert 2 <= most <= 4
+
+
+def test_a_full_disk_is_said_and_leaves_no_part(package, tmp_path, monkeypatch):
+    write_rows(tmp_path / "in", 1, 200)
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out")
+
+    def fill(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("batch.storage.folder._sync", fill)
+    with pytest.raises(BadRequestError, match=r"no space left\. Free some, then continue with --resume"):
+        job.score(0)
+    assert not list((tmp_path / "out").glob("part-*"))
+    assert not list((tmp_path / "out" / "_job" / "staging").iterdir())
+    monkeypatch.undo()
+    assert job.run()["is_complete"]
+
+
+def test_a_file_that_breaks_off_is_an_error_of_reading(package, tmp_path):
+    write_rows(tmp_path / "in", 1, 400)
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out")
+    path = tmp_path / "in" / "rows-0.parquet"
+    data = bytearray(path.read_bytes())
+    data[2000:12000] = bytes(10000)
+    path.write_bytes(bytes(data))
+    with pytest.raises((OSError, pa.ArrowException)):
+        job.score(0)
+    assert not list((tmp_path / "out").glob("part-*"))
+
+
+def test_values_become_folders(package, tmp_path):
+    tables = write_rows(tmp_path / "in", 1, 300)
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("recommendation", "user_id"))
+    job.run()
+    assert (tmp_path / "out" / "recommendation=low" / "user_id=u003" / "part-000000-0000.parquet").exists()
+    found = pq.read_table(tmp_path / "out")
+    by_id = dict(zip(found.column("order_id").to_pylist(), found.column("probability").to_pylist(), strict=True))
+    assert np.array_equal(np.array([by_id[k] for k in range(300)]), expect(package, tables[0]))
+
+
+def test_ids_are_no_partitions(package, tmp_path, monkeypatch):
+    monkeypatch.setattr("batch.jobs.chunk.MAX_PARTITIONS", 100)
+    write_rows(tmp_path / "in", 1, 200)
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("order_id",))
+    with pytest.raises(InvalidDataError, match="would make 200 folders"):
+        job.score(0)
+
+
+def test_reasons_are_the_strongest_shap_values(package, tmp_path):
+    tables = write_rows(tmp_path / "in", 1, 100)
+    LocalJob(package, tmp_path / "in", tmp_path / "out", explain=3).run()
+    batch = tables[0].select(list(package.manifest.feature_names)).combine_chunks().to_batches()[0]
+    encoded = FeatureEncoder(package.manifest.features, package.vocabularies).encode(batch)
+    shap = package.model.explain(*encoded.for_model)
+    for k, reasons in enumerate(read_output(tmp_path / "out").column("reasons").to_pylist()):
+        order = np.argsort(-np.abs(shap[k, :-1]), kind="stable")[:3]
+        assert [r["feature"] for r in reasons] == [package.manifest.feature_names[j] for j in order]
+        assert np.allclose([r["contribution"] for r in reasons], shap[k, order], rtol=0, atol=1e-12)
+
+
+def test_the_output_folder_travels_as_its_location(tmp_path):
+    import pickle
+
+    assert pickle.loads(pickle.dumps(OutputFolder(str(tmp_path)))).root == str(tmp_path)
