@@ -35,7 +35,7 @@ def start_job(service: ServiceProcess, source: Path, output: Path, *options: str
     """Start a job in a driver of its own, and wait until part of it is done."""
     driver = subprocess.Popen(
         [sys.executable, "-m", "batch.score", str(source), str(output), *options],
-        env=service.environment,
+        env={**service.environment, "RAY_TMPDIR": str(output.parent / "ray")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -235,7 +235,7 @@ def _stream(units: list[Any], config: WorkerConfig, board: Any, n_workers: int, 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors come back as outcomes
     rows = [{"unit": orjson.dumps(unit.to_json()).decode()} for unit in units]
     try:
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(

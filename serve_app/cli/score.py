@@ -36,6 +36,8 @@ from serve_app.deployments.local_cluster import ClusterSpec, cluster_environment
 from serve_app.settings import PREFIX, Settings, load_settings
 
 POLL_S: Final = 0.5
+AGENT_S: Final = 60.0
+"""How long Ray's agent, which starts jobs, may take to be there: it starts later than the service answers."""
 STOP_S: Final = 20.0
 """How long a job that was asked to stop may take to say how to go on."""
 
@@ -87,19 +89,28 @@ def _submit(spec: ClusterSpec, settings: Settings, command: list[str], source: s
     os.environ.update(cluster_environment(spec))  # before Ray is imported: it reads them at import
     from ray.job_submission import JobSubmissionClient
 
-    variables = {k: v for k, v in os.environ.items() if k.startswith((PREFIX, "AWS_", "GOOGLE_")) or k == "PYTHONPATH"}
+    # A job's variables are shown to everyone who can list jobs: keys of object stores are not among them. The
+    # job inherits those that `scorecat up` was started with.
+    variables = {k: v for k, v in os.environ.items() if k.startswith(PREFIX) or k == "PYTHONPATH"}
     variables |= {f"{PREFIX}HOME": str(settings.home), "PYTHONWARNINGS": "ignore"}
     if settings.registry is not None:
         variables[f"{PREFIX}REGISTRY"] = str(settings.registry_root)
-    try:
-        client = JobSubmissionClient(spec.job_address)
-        job_id: str = client.submit_job(
-            entrypoint=shlex.join(command),
-            runtime_env={"env_vars": variables},
-            metadata={"scorecat": "score", "input": source, "output": output},
-        )
-    except (ConnectionError, RuntimeError) as exc:
-        raise NotReadyError(f"no job can be submitted to {spec.job_address}: see `scorecat status` ({exc})") from exc
+    give_up_at = time.monotonic() + AGENT_S
+    while True:
+        try:
+            client = JobSubmissionClient(spec.job_address)
+            job_id: str = client.submit_job(
+                entrypoint=shlex.join(command),
+                runtime_env={"env_vars": variables},
+                metadata={"scorecat": "score", "input": source, "output": output},
+            )
+            break
+        except (ConnectionError, RuntimeError) as exc:
+            if "No available agent" not in str(exc) or time.monotonic() > give_up_at:
+                raise NotReadyError(
+                    f"no job can be submitted to {spec.job_address}: see `scorecat status` ({exc})"
+                ) from exc
+            time.sleep(POLL_S)
     err.print(f"job {job_id}", markup=False)
     return client, job_id
 

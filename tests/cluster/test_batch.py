@@ -105,6 +105,7 @@ def test_an_interrupted_job_says_how_to_go_on_and_does(service, tmp_path):
     assert driver.returncode == 130
     assert f"go on with: scorecat score {source} {tmp_path / 'out'} --resume" in said
     summary = json.loads((tmp_path / "out" / "_SUMMARY.json").read_text())
+    assert not (tmp_path / "ray").exists()  # no cluster of Ray's own was started in place of the one that was left
     assert not summary["is_complete"]
     assert summary["rows_read"] < table.num_rows
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("_job/commits/*")}
