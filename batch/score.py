@@ -121,7 +121,7 @@ def connected() -> Any:
     # Ray Data keeps its actors' arguments in the object store, and Ray's core prints a line about that.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # A thread of Ray Data may outlive `ray.shutdown` by a moment. Ray would start a cluster of its own for
-    # it, and with that write an authentication token that changes how every later `ray start` behaves.
+    # it, which nobody would stop.
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     import ray  # noqa: PLC0415 - see above
 

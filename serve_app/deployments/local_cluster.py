@@ -156,9 +156,9 @@ def cluster_environment(spec: ClusterSpec) -> dict[str, str]:
     proxy = spec.run_dir / "h"  # Ray appends a node id of 56 characters, and HAProxy allows 97 in all
     return {
         MARK: spec.token,
-        # everything binds loopback; a token that another Ray left in the home folder switches this on for
-        # some of the processes only, which then refuse each other
-        "RAY_AUTH_MODE": "disabled",
+        # Unset, a token that another Ray left in the home folder switches authentication on for some of the
+        # processes only, which then refuse each other. Everything binds loopback; who sets the mode is heard.
+        "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled"),
         # HAProxy as ingress, gRPC between replicas, no extra threads and loops in replicas
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
