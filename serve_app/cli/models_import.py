@@ -107,13 +107,18 @@ def import_and_publish(
         aliases = registry.aliases(name)
         lacking = _check_vocabularies(original, plan, options.allow)
         sample = _load_sample(options.sample, plan)
+        plan = add_sample_classes(plan, sample)
         report("building and proving the package")
         parent = _find_parent(name, document, registry)
         manifest, used = _build(Path(folder) / "package", original, plan, sample, name, options.thresholds, parent)
         version = registry.publish(name, Path(folder) / "package")
     if CHAMPION not in aliases.versions:
         registry.move_alias(name, CHAMPION, version)
-    return version, manifest, build_report(manifest, document, original.file.protections, used, lacking)
+    return (
+        version,
+        manifest,
+        build_report(manifest, document, original.file.protections, used, lacking, plan.vocabularies),
+    )
 
 
 def _build(
@@ -133,7 +138,7 @@ def _build(
         name=name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         facts=original.facts,
-        plan=add_sample_classes(plan, sample),
+        plan=plan,
         model=CatBoostScorer(original.model, plan.features),
         borders=original.borders,
         sample=sample,

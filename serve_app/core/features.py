@@ -103,8 +103,8 @@ class FeatureSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as a JSON object without the fields that hold their default."""
-        defaults = {f.name: f.default for f in dataclasses.fields(self)}
-        return {k: v for k, v in dataclasses.asdict(self).items() if v != defaults[k]}
+        values = ((field.name, getattr(self, field.name), field.default) for field in dataclasses.fields(self))
+        return {name: value for name, value, default in values if value != default}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> FeatureSpec:

@@ -222,4 +222,28 @@ def check_vocabularies(
                     f"{spec.name}: the model knows {len(known[j])} categories, {len(unlisted)} of them are no code of "
                     f"the {len(classes)} classes of the vocabulary"
                 )
+        elif spec.is_string and known.get(j) and (reason := _find_codes(spec, classes, known[j], hash_labels)):
+            found.append(reason)
     return found
+
+
+def _find_codes(
+    spec: FeatureSpec,
+    classes: Sequence[str],
+    known: frozenset[int],
+    hash_labels: Callable[[Sequence[str]], frozenset[int]],
+) -> str:
+    """Return why a category cannot be the text it is taken for, or nothing; the model would know none of it."""
+    listed = [label for label in classes if label != spec.unseen_class]
+    is_known_to_be_text = spec.name in _PURCHASE and _PURCHASE[spec.name].unit == spec.unit
+    what = ""
+    if listed and not known & hash_labels(listed):
+        what = f"none of them is among the {len(listed)} classes of the schema"
+    elif is_known_to_be_text and known <= hash_labels([str(code) for code in range(max(len(known), 2) * 2)]):
+        what = "they are small whole numbers and no text"
+    if not what:
+        return ""
+    return (
+        f"{spec.name}: the model knows {len(known)} categories, and {what}: it probably learned from the codes of a "
+        f"LabelEncoder. Then a schema has to list the classes in the order of their codes, and say form: native_code"
+    )

@@ -18,6 +18,7 @@ def build_report(
     protections: Mapping[str, str],
     used: Mapping[str, Any],
     lacking: Sequence[str],
+    vocabularies: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """Return the report as one JSON object.
 
@@ -33,6 +34,8 @@ def build_report(
         What golden rows and reference profile were made from.
     lacking : sequence of str
         Classes that vocabularies lack, when that was allowed.
+    vocabularies : mapping of str to sequence of str
+        Classes of each category.
     """
     routes = ["/v2", "/invocations"] + (["/predict_purchase"] if manifest.is_purchase else [])
     return {
@@ -47,7 +50,7 @@ def build_report(
         "author_metrics": document.get("metrics"),
         "extra_keys": document.get("extra_keys") or [],
         "parent_version": manifest.parent_version,
-        "missing": _find_missing(manifest, document, used),
+        "missing": _find_missing(manifest, document, used, vocabularies),
         "notes": [*manifest.training["notes"], *lacking],
         "protections": dict(protections),
         "digest": manifest.digest,
@@ -63,7 +66,9 @@ def _describe(spec: FeatureSpec) -> dict[str, Any]:
     return what
 
 
-def _find_missing(manifest: Manifest, document: Mapping[str, Any], used: Mapping[str, Any]) -> list[dict[str, str]]:
+def _find_missing(
+    manifest: Manifest, document: Mapping[str, Any], used: Mapping[str, Any], vocabularies: Mapping[str, Sequence[str]]
+) -> list[dict[str, str]]:
     missing = []
     if used[REFERENCE_SOURCE] == NO_REFERENCE:
         missing.append({
@@ -86,7 +91,11 @@ def _find_missing(manifest: Manifest, document: Mapping[str, Any], used: Mapping
                     "and null is scored",
             "how": "describe them in a schema: --schema FILE",
         })  # fmt: skip
-    unlisted = [spec.name for spec in manifest.features if spec.is_string]
+    unlisted = [
+        spec.name
+        for spec in manifest.features
+        if spec.is_string and not set(vocabularies[spec.name]) - {spec.unseen_class}
+    ]
     if unlisted:
         missing.append({
             "what": f"the classes of {', '.join(unlisted[:6])}: the model keeps hashes of them only. Every text "

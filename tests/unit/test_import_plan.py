@@ -235,6 +235,30 @@ def test_a_vocabulary_that_lacks_a_category_the_model_learned_is_found():
     assert "c: the model knows 3 categories, 1 of them are no code of the 2 classes" in found
 
 
+def hash_by_python(labels):
+    return frozenset(hash(label) for label in labels)
+
+
+def test_a_native_category_of_codes_is_not_taken_for_text_when_a_schema_lists_other_classes():
+    schema = parse_schema({"features": [{"name": "c", "classes": ["a", "b"]}]})
+    plan = plan_import(facts(("c", "x"), (0,)), {}, schema)
+    assert plan.features[0].form == "native_string"
+    (found,) = check_vocabularies(plan, {}, {0: hash_by_python(["0", "1"])}, hash_by_python)
+    assert "c: the model knows 2 categories, and none of them is among the 2 classes of the schema" in found
+    assert "form: native_code" in found
+    assert check_vocabularies(plan, {}, {0: hash_by_python(["a", "z"])}, hash_by_python) == []
+
+
+def test_a_brand_that_is_a_number_to_the_model_is_not_taken_for_text():
+    plan = plan_import(facts(), {}, Schema())
+    codes = {20: hash_by_python(["0", "1", "2"])}
+    (found,) = check_vocabularies(plan, {}, codes, hash_by_python)
+    assert "brand: the model knows 3 categories, and they are small whole numbers and no text" in found
+    assert check_vocabularies(plan, {}, {20: hash_by_python(["apple", "0"])}, hash_by_python) == []
+    other = plan_import(facts(("store", "x"), (0,)), {}, Schema())  # a store may well be a number
+    assert check_vocabularies(other, {}, {0: codes[20]}, hash_by_python) == []
+
+
 def test_designed_rows_lie_on_both_sides_of_every_split_and_break_no_rule():
     plan = plan_import(facts(), {"label_encoders": ENCODERS}, Schema())
     borders = {

@@ -313,6 +313,32 @@ def test_verify_finds_any_flipped_byte(home, run, report, tmp_path):
     assert run("models", "verify", "purchase")[0] == 0
 
 
+@pytest.mark.usefixtures("quickly")
+def test_a_bare_file_of_a_model_that_learned_codes_is_refused_until_a_schema_says_so(home, run, report, tmp_path):
+    deployed = train_deployed()
+    path = tmp_path / "m.cbm"
+    deployed.document["model"].save_model(str(path))
+    classes = {name: list(map(str, e.classes_)) for name, e in deployed.document["label_encoders"].items()}
+    fills = {"brand": "unknown", "category_code": "other"}
+
+    def schema(**extra) -> Path:
+        entries = [{"name": name, "classes": listed, "fill": fills[name], **extra} for name, listed in classes.items()]
+        (tmp_path / "schema.json").write_text(json.dumps({"features": entries}))
+        return tmp_path / "schema.json"
+
+    for words in ((), ("--schema", schema())):
+        code, _, said = run("models", "import", path, *words)
+        assert (code, "form: native_code" in said) == (2, True), said
+    assert DirectoryRegistry(home / "registry").names() == []
+    said = report(path, "--schema", schema(form="native_code"))
+    assert said["name"] == "purchase"
+    assert not any("the classes of" in one["what"] for one in said["missing"])
+    package = load(home, "purchase")
+    rows = complete_rows(2_000, seed=21)
+    encoded = FeatureEncoder(package.manifest.features, package.vocabularies).encode(to_batch(rows))
+    np.testing.assert_array_equal(package.model.predict(*encoded.for_model), deployed.scores(rows))
+
+
 def written(data: bytes):
     def write(folder: Path) -> Path:
         (folder / "model.pkl").write_bytes(data)
