@@ -1,7 +1,7 @@
 """States of users and sessions in Redis: for Gateways on more than one machine.
 
 States are read and folded here, and written back by one script that compares what was read with what is
-there: of writers that meet, one always wins, and the others fold again (ADR 17). No number is ever computed
+there: of writers that meet, one always wins, and the others fold again (ADR 18). No number is ever computed
 in Lua, whose numbers are exact to 2^53 only.
 """
 
