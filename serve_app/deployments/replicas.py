@@ -39,6 +39,14 @@ BULK_NICENESS: Final = 15
 """Threads of batch jobs get about a thirtieth of a core that an online thread wants at the same time."""
 
 
+PackedRows = tuple[ModelRows | Parcel, NDArray[np.int64] | None, tuple[RowError, ...]]
+"""What the model takes, the accepted rows (None for all), and the errors of the others."""
+
+
+def _pack_rows(encoded: EncodedBatch, answer: str | None) -> PackedRows:
+    return pack(encoded.for_model, answer), encoded.rows if encoded.errors else None, encoded.errors
+
+
 def _create_bulk_threads(n: int) -> ThreadPoolExecutor:
     """Return threads for batch jobs; on Linux niceness is a thread's own."""
 
@@ -73,26 +81,23 @@ class Encoder:
         """Encode a batch, see `FeatureEncoder.encode`."""
         return await self._run(packed)
 
-    async def encode_rows(
-        self, packed: PackedBatch | Parcel, answer: str | None
-    ) -> tuple[ModelRows | Parcel, NDArray[np.int64] | None, tuple[RowError, ...]]:
+    async def encode_rows(self, packed: PackedBatch | Parcel, answer: str | None) -> PackedRows:
         """Encode a batch of a table; return what the model takes, the accepted rows (None for all), and errors.
 
         What is large is written to the file `answer`, which the caller reserved and removes.
         """
-        encoded = await self._run(unpack(packed))
-        return pack(encoded.for_model, answer), encoded.rows if encoded.errors else None, encoded.errors
+        return _pack_rows(await self._run(unpack(packed)), answer)
 
-    async def encode_bulk(
-        self, packed: PackedBatch | Parcel, answer: str | None
-    ) -> tuple[ModelRows | Parcel, NDArray[np.int64] | None, tuple[RowError, ...]]:
+    async def encode_bulk(self, packed: PackedBatch | Parcel, answer: str | None) -> PackedRows:
         """Encode a batch of a job as `encode_rows` does, behind online rows."""
 
-        def encode() -> tuple[ModelRows | Parcel, NDArray[np.int64] | None, tuple[RowError, ...]]:
+        def encode() -> tuple[EncodedBatch, PackedRows]:
             encoded = self._encoder.encode(unpack(packed).unpack())
-            return pack(encoded.for_model, answer), encoded.rows if encoded.errors else None, encoded.errors
+            return encoded, _pack_rows(encoded, answer)
 
-        return await asyncio.get_running_loop().run_in_executor(self._bulk_threads, encode)
+        encoded, rows = await asyncio.get_running_loop().run_in_executor(self._bulk_threads, encode)
+        self._meter.note(encoded)
+        return rows
 
     async def _run(self, packed: PackedBatch) -> EncodedBatch:
         batch = packed.unpack()
