@@ -10,14 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from serve_app.adapters.access_log import AccessLogFile
 from serve_app.adapters.logs import log_json_lines
 from serve_app.adapters.package_dir import load_parts
 from serve_app.adapters.registry_open import open_registry
 from serve_app.adapters.split_file import SplitFile
-from serve_app.core.errors import GoldenMismatchError
 from serve_app.deployments.bind_node import bind_to_node_address
 from serve_app.deployments.control_handle import ControlHandle
 from serve_app.deployments.handles import EncoderHandle, ModelHandle, version_app
@@ -27,7 +24,7 @@ from serve_app.deployments.reporting import report_counts
 from serve_app.http.app import create_app
 from serve_app.http.asgi import ASGIApp
 from serve_app.service.microbatch import BatchLimits
-from serve_app.service.packaging import GOLDEN_TOLERANCE, golden_inputs
+from serve_app.service.packaging import prove_replicas
 from serve_app.service.ports import PackageParts
 from serve_app.service.scoring import VersionScorer
 from serve_app.service.traffic import Traffic
@@ -98,11 +95,7 @@ class Gateway:
         parts = await asyncio.to_thread(self._load_parts, name, version)
         app = version_app(name, version)
         encoder, model = EncoderHandle(app), ModelHandle(app)
-        encoded = await encoder.encode(golden_inputs(parts).slice(0, 1), timeout_s=PROBE_TIMEOUT_S)
-        found = await model.predict(encoded.for_model, timeout_s=PROBE_TIMEOUT_S)
-        expected = parts.golden.column("probability").to_numpy()[:1]
-        if not np.allclose(found, expected, rtol=0, atol=GOLDEN_TOLERANCE):
-            raise GoldenMismatchError(f"{app} answered its first golden row with {found[0]!r}, not {expected[0]!r}")
+        await prove_replicas(parts, encoder, model, n_rows=1, timeout_s=PROBE_TIMEOUT_S)
         return VersionScorer(version, parts.manifest, encoder, model, self._config.limits)
 
     def _load_parts(self, name: str, version: int) -> PackageParts:

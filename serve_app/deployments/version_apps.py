@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -18,7 +17,7 @@ from serve_app.adapters.package_dir import load_parts
 from serve_app.core.errors import BadRequestError, GoldenMismatchError, InvariantError, NotReadyError
 from serve_app.deployments.apps import read_states, run_apps
 from serve_app.deployments.handles import EncoderHandle, ModelHandle, parse_version_app, translate, version_app
-from serve_app.service.packaging import MIN_GOLDEN_ROWS, check_encoded, check_scores, golden_inputs
+from serve_app.service.packaging import MIN_GOLDEN_ROWS, prove_replicas
 from serve_app.service.ports import PackageParts, Registry
 from serve_app.service.rollout_ports import AppState
 
@@ -94,8 +93,7 @@ class ServeVersionApps:
         proof = self._proofs.get((model, version))
         if proof is None:
             parts = load_parts(self._registry.locate(model, version))
-            few = dataclasses.replace(parts, golden=parts.golden.slice(0, MIN_GOLDEN_ROWS))
-            proof = self._proofs[model, version] = _Proof(version_app(model, version), few)
+            proof = self._proofs[model, version] = _Proof(version_app(model, version), parts)
         try:
             self._loop.run(proof.run(), 3 * PROVE_TIMEOUT_S)
         except BadRequestError as exc:
@@ -121,9 +119,7 @@ class _Proof:
             except RayServeException as exc:
                 raise NotReadyError(f"there is no application {self.app}") from exc
         encoder, model = self._handles
-        encoded = await encoder.encode(golden_inputs(self._parts), timeout_s=PROVE_TIMEOUT_S)
-        check_encoded(self._parts, encoded)
-        check_scores(self._parts, await model.predict(encoded.for_model, timeout_s=PROVE_TIMEOUT_S))
+        await prove_replicas(self._parts, encoder, model, n_rows=MIN_GOLDEN_ROWS, timeout_s=PROVE_TIMEOUT_S)
 
 
 class _LoopThread:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from serve_app.core.encoding import EncodedBatch, FeatureEncoder
 from serve_app.core.errors import GoldenMismatchError, InvalidDataError
 from serve_app.core.manifest import Manifest, Task
-from serve_app.service.ports import Model, Package, PackageParts
+from serve_app.service.ports import EncoderPort, Model, ModelPort, Package, PackageParts
 
 MIN_GOLDEN_ROWS: Final = 64
 GOLDEN_TOLERANCE: Final = 1e-9
@@ -159,3 +159,21 @@ def check_scores(package: PackageParts, found: NDArray[np.float64]) -> None:
         raise GoldenMismatchError(
             f"the model differs from its golden scores by up to {worst:g} (allowed {GOLDEN_TOLERANCE:g})"
         )
+
+
+async def prove_replicas(
+    package: PackageParts, encoder: EncoderPort, model: ModelPort, *, n_rows: int, timeout_s: float
+) -> None:
+    """Send the first golden rows through a version's replicas, there and back.
+
+    Raises
+    ------
+    GoldenMismatchError
+        They answer, and wrongly.
+    NotReadyError
+        They do not answer; each of the two calls has `timeout_s`.
+    """
+    few = dataclasses.replace(package, golden=package.golden.slice(0, n_rows))
+    encoded = await encoder.encode(golden_inputs(few), timeout_s=timeout_s)
+    check_encoded(few, encoded)
+    check_scores(few, await model.predict(encoded.for_model, timeout_s=timeout_s))
