@@ -75,7 +75,6 @@ def score(
     command = [sys.executable, "-m", "batch.score", *places, "--json", *(["--resume"] if resume else [])]
     command += [f"{name}={value}" for name, value in options.items() if value is not None]
     client, job_id = _submit(spec, settings, command, input, output)
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
         _follow(client, job_id, places[1])
     except KeyboardInterrupt:
@@ -187,10 +186,6 @@ def _read_results(log: str) -> tuple[dict[str, Any] | None, dict[str, Any] | Non
                 summary = value if "rows_read" in value else summary
                 error = value.get("error", error)
     return summary, error
-
-
-def _interrupt(number: int, _: Any) -> None:
-    raise KeyboardInterrupt(f"signal {number}")
 
 
 def _absolute(location: str) -> str:

@@ -59,8 +59,6 @@ def up(
     Trains a demo model on generated events first when the registry has no model.
     """
     settings = _settings(port, profile)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
     with _locked(settings.home):
         spec = load_spec(settings.home)
         if spec is not None and find_processes(spec):
@@ -167,10 +165,6 @@ def _job_environment(settings: Settings) -> dict[str, str]:
     if settings.registry is not None:
         variables[f"{PREFIX}REGISTRY"] = str(settings.registry_root)
     return variables
-
-
-def _interrupt(number: int, _: Any) -> None:
-    raise KeyboardInterrupt(f"signal {number}")
 
 
 def _forget(settings: Settings, spec: ClusterSpec) -> None:
