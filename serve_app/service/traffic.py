@@ -61,6 +61,7 @@ class Traffic:
         self._record: Mapping[str, Any] | None = None
         self._attempted: Mapping[str, Any] | None = None
         self._attempt: asyncio.Task[None] | None = None
+        self._complaint = ""
         self._split: Split | None = None
         self._scorers: dict[tuple[str, int], VersionScorer] = {}
         self._wanted: set[tuple[str, int]] = set()
@@ -95,8 +96,8 @@ class Traffic:
     async def _try(self, record: Mapping[str, Any]) -> None:
         try:
             await self._apply(record)
-        except Exception:
-            logger.exception("the split of revision %s cannot be followed yet", record.get("revision"))
+        except Exception as exc:
+            self._complain(f"the split of revision {record.get('revision')} cannot be followed yet: {exc!r}")
         if self._record != record:
             await asyncio.sleep(RETRY_S)
         self._attempted = None
@@ -122,8 +123,8 @@ class Traffic:
             else:
                 raise outcome
         if failures:
-            logger.warning("revision %d: %s", split.revision, "; ".join(f"v{v}: {e}" for v, e in failures.items()))
             split = self._narrow(split, failures)
+            self._complain(f"revision {split.revision} without " + "; ".join(f"v{v}: {e}" for v, e in failures.items()))
         # From here on a newer record does not stop this one: all Gateways switch, or none.
         await asyncio.shield(asyncio.ensure_future(self._switch_in_time(split, None if failures else record)))
 
@@ -134,6 +135,12 @@ class Traffic:
         if self._split is None or split.model != self._split.model or split.revision >= self._split.revision:
             self._switch(split)
             self._record = self._record if record is None else record
+
+    def _complain(self, text: str) -> None:
+        """Log what keeps a split from being followed, once: it is tried every second."""
+        if text != self._complaint:
+            logger.warning(text)
+        self._complaint = text
 
     def _narrow(self, split: Split, failures: Mapping[int, Exception]) -> Split:
         """Return what of a split can be served now; raise when the split before is better."""
