@@ -113,6 +113,16 @@ class Exchange:
         )
 
 
+def check_json(headers: dict[bytes, bytes]) -> None:
+    """Raise UnsupportedMediaError unless the body is JSON in UTF-8; a body without a type is taken for it."""
+    media, _, parameters = headers.get(b"content-type", JSON).lower().partition(b";")
+    media = media.strip()
+    if not (media == JSON or media.endswith(b"+json")):
+        raise UnsupportedMediaError(f"send application/json, not {media.decode('latin-1') or 'nothing'}")
+    if b"charset" in parameters and b"utf-8" not in parameters and b"utf8" not in parameters:
+        raise UnsupportedMediaError("send JSON as UTF-8")
+
+
 async def read_body(receive: Receive, headers: dict[bytes, bytes], limit_bytes: int) -> bytes:
     """Read the body.
 

@@ -19,7 +19,6 @@ from serve_app.core.errors import (
     NotFoundError,
     NotReadyError,
     ScorecatError,
-    UnsupportedMediaError,
 )
 from serve_app.core.features import PURCHASE_NAMES
 from serve_app.core.outputs import choose_reasons
@@ -32,6 +31,7 @@ from serve_app.http.asgi import (
     Receive,
     Scope,
     Send,
+    check_json,
     read_body,
     read_pin,
     read_timeout_s,
@@ -85,7 +85,7 @@ class PredictPurchase:
         deadline_at = asyncio.get_running_loop().time() + timeout_s
         explain = _read_flag(exchange.scope["query_string"], "explain")
         detail = explain or _read_flag(exchange.scope["query_string"], "detail")
-        _check_media(exchange.headers)
+        check_json(exchange.headers)
         body = await read_body(exchange.receive, exchange.headers, MAX_ROW_BYTES)
         row = parse_row(body)
         route = self._traffic.choose(row["user_id"], read_pin(exchange.headers))
@@ -150,15 +150,6 @@ async def _explain(
             for r in reasons
         ],
     }
-
-
-def _check_media(headers: dict[bytes, bytes]) -> None:
-    media, _, parameters = headers.get(b"content-type", b"application/json").lower().partition(b";")
-    media = media.strip()
-    if not (media == b"application/json" or media.endswith(b"+json")):
-        raise UnsupportedMediaError(f"send application/json, not {media.decode('latin-1') or 'nothing'}")
-    if b"charset" in parameters and b"utf-8" not in parameters and b"utf8" not in parameters:
-        raise UnsupportedMediaError("send JSON as UTF-8")
 
 
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}

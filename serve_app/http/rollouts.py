@@ -17,10 +17,9 @@ from serve_app.core.errors import (
     MalformedBodyError,
     NotReadyError,
     PackageError,
-    UnsupportedMediaError,
 )
 from serve_app.core.split import Arm, Split
-from serve_app.http.asgi import read_body
+from serve_app.http.asgi import check_json, read_body
 from serve_app.http.problems import document_problems
 from serve_app.http.rollout_schemas import (
     MAX_WHO_CHARACTERS,
@@ -177,9 +176,8 @@ async def _read_record(request: Request) -> dict[str, Any]:
             body = await read_body(request.receive, headers, MAX_BODY_BYTES)
     except TimeoutError as exc:
         raise DeadlineExceededError(f"the body did not arrive within {BODY_TIMEOUT_S:g} s", 1.0) from exc
-    media = headers.get(b"content-type", b"application/json").lower().partition(b";")[0].strip()
-    if body and media != b"application/json" and not media.endswith(b"+json"):
-        raise UnsupportedMediaError(f"send application/json, not {media.decode('latin-1') or 'nothing'}")
+    if body:
+        check_json(headers)
     try:
         record = orjson.loads(body) if body else {}
     except orjson.JSONDecodeError as exc:

@@ -175,4 +175,5 @@ def test_an_exception_of_any_port_ends_no_round(world, port, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(world.apps, port, broken)
         world.run(3)
-    world.run_until(1, "progressing", limit_s=20)
+    described = world.run_until(1, "progressing", limit_s=20)
+    assert (described["phase"], world.split.shares) == ("progressing", {2: 0.1, 1: 0.9})
