@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 import yaml
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from batch.jobs.prepare import Plan, Wanted, begin_again, check_unchanged, make_plan, take_up
 from batch.options import (
@@ -36,11 +35,12 @@ from batch.options import (
     WorkersOption,
     split_names,
 )
-from batch.storage.folder import OutputFolder
-from batch.transforms.progress import Progress as Done
+from batch.storage.folder import PROGRESS, OutputFolder
+from batch.transforms.progress import Progress
 from batch.transforms.summary import RejectLimit, Tally
+from batch.view import describe_resume, describe_summary, make_absolute, open_bar
 from serve_app.cli.console import JsonOption, err, out
-from serve_app.cli.exits import exit_code
+from serve_app.cli.exits import error_fields, exit_code
 from serve_app.cli.registry import open_settings_registry
 from serve_app.core.errors import InvalidDataError, NotReadyError, ScorecatError
 from serve_app.core.manifest import Manifest
@@ -79,9 +79,9 @@ def score(
     """Score every row of INPUT with the running service's deployments, into OUTPUT."""
     limit = RejectLimit.parse(max_rejected)
     wanted = Wanted(
-        _absolute(input), read_mapping(mapping), split_names(keep), split_names(partition_by) or (), explain
+        make_absolute(input), read_mapping(mapping), split_names(keep), split_names(partition_by) or (), explain
     )
-    folder = OutputFolder(_absolute(output))
+    folder = OutputFolder(make_absolute(output))
     started_s = time.monotonic()
     with connected():
         plan, manifest, tally = _plan(wanted, folder, model, resume)
@@ -178,7 +178,7 @@ def _run(job: Job, source: str, output: str) -> dict[str, Any]:
     except (ScorecatError, _StoppedError) as exc:
         with contextlib.suppress(ScorecatError, OSError):
             job.finish()
-        hint = f"what is scored stays; go on with: scorecat score {source} {output} --resume"
+        hint = describe_resume(source, output)
         if isinstance(exc, _StoppedError):
             err.print(f"stopped: {hint}", markup=False)
             raise typer.Exit(130) from exc
@@ -190,12 +190,7 @@ def _finish(summary: dict[str, Any], folder: OutputFolder, source: str, output: 
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")  # one line, as errors are
     else:
-        rate = summary["rows_read"] / max(summary["seconds"], 1e-9)
-        out.print(
-            f"read {summary['rows_read']:,} = scored {summary['rows_scored']:,} + rejected "
-            f"{summary['rows_rejected']:,} · {summary['seconds']:g} s · {rate:,.0f} rows/s · {folder.location}",
-            markup=False,
-        )
+        out.print(describe_summary(summary, folder.location), markup=False)
     if not summary["is_complete"]:
         for one in summary["set_aside"]:
             err.print(f"set aside: {one['path']}: {one['reason']}", markup=False)
@@ -210,12 +205,10 @@ def _finish(summary: dict[str, Any], folder: OutputFolder, source: str, output: 
 @contextlib.contextmanager
 def _shown(folder: OutputFolder) -> Any:
     """Give a function that shows progress: a bar on a terminal, lines elsewhere, and a record for others."""
-    columns = (TextColumn("scoring"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal, auto_refresh=False) as bar:
-        task = bar.add_task("", total=1.0, text="")
+    with open_bar() as (bar, task):
         last = {"line": time.monotonic(), "record": 0.0}
 
-        def show(done: Done) -> None:
+        def show(done: Progress) -> None:
             now_s = time.monotonic()
             bar.update(task, completed=done.share, text=str(done), refresh=True)
             if not err.is_terminal and now_s - last["line"] >= LINE_S:
@@ -224,13 +217,9 @@ def _shown(folder: OutputFolder) -> Any:
             if now_s - last["record"] >= PROGRESS_FILE_S:
                 last["record"] = now_s
                 with contextlib.suppress(ScorecatError):
-                    folder.write_json("_job/progress.json", done.to_json())
+                    folder.write_json(PROGRESS, done.to_json())
 
         yield show
-
-
-def _absolute(location: str) -> str:
-    return location if "://" in location else str(Path(location).absolute())
 
 
 def _stop(number: int, _: Any) -> None:
@@ -255,7 +244,7 @@ def main() -> None:
 
 def _report(error: ScorecatError) -> None:
     if "--json" in sys.argv:  # one line, which `scorecat score` finds in the job's log
-        fields = {"code": error.code, "detail": error.detail, "exit_code": exit_code(error)}
+        fields = {**error_fields(error), "exit_code": exit_code(error)}
         sys.stdout.write(json.dumps({"error": fields}) + "\n")
     err.print(f"error: {error}", style="red", markup=False)
 

@@ -37,7 +37,6 @@ CHECK_S: Final = 5.0
 """How often the driver looks whether the version is still deployed."""
 MAX_FAILED: Final = 3
 """Units given up in a row before the job ends: replicas that are gone do not come back for the next either."""
-PROGRESS: Final = "_job/progress.json"
 
 Show = Callable[[Progress], None]
 
@@ -127,6 +126,7 @@ class Job:
 
     def _follow(self, board: Any, outcomes: queue.Queue[Any]) -> None:
         started_s = checked_s = time.monotonic()
+        looked_s = 0.0
         meter = Meter(_total_rows(self.tally))
         has_worker = False
         while True:
@@ -140,8 +140,11 @@ class Job:
                 raise InvariantError(f"Ray Data gave up: {outcome}") from outcome
             if outcome:
                 self._take(outcome)
-            n_started, self._live = ray.get(board.read.remote())
             now_s = time.monotonic()
+            if now_s - looked_s < POLL_S and outcome:
+                continue  # units of a few rows end faster than all of them can be counted
+            looked_s = now_s
+            n_started, self._live = ray.get(board.read.remote())
             has_worker = has_worker or n_started > 0
             if not has_worker and now_s - started_s > START_TIMEOUT_S:
                 raise NotReadyError(

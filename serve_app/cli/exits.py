@@ -17,11 +17,16 @@ def exit_code(error: ScorecatError) -> int:
     return 2 if isinstance(error, BadRequestError) and not isinstance(error, ConflictError) else 1
 
 
+def error_fields(error: ScorecatError) -> dict[str, Any]:
+    """Return the members of an error for ``--json``."""
+    fields: dict[str, Any] = {"code": error.code, "detail": error.detail}
+    if error.errors:
+        fields["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in error.errors]
+    return fields
+
+
 def report_error(error: ScorecatError) -> None:
     """Write the error to stderr, and with ``--json`` to stdout as an object."""
     if "--json" in sys.argv:
-        fields: dict[str, Any] = {"error": {"code": error.code, "detail": error.detail}}
-        if error.errors:
-            fields["error"]["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in error.errors]
-        print_json(fields)
+        print_json({"error": error_fields(error)})
     err.print(f"error: {error}", style="red", markup=False)

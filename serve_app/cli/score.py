@@ -9,11 +9,9 @@ import shlex
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import Any, Final
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from batch.options import (
     DEFAULT_LIMIT,
@@ -30,8 +28,9 @@ from batch.options import (
     ResumeOption,
     WorkersOption,
 )
+from batch.view import describe_resume, describe_summary, make_absolute, open_bar
 from serve_app.cli.console import JsonOption, err, out, print_json
-from serve_app.core.errors import BadRequestError, NotReadyError
+from serve_app.core.errors import NotReadyError
 from serve_app.deployments.local_cluster import ClusterSpec, cluster_environment, load_spec
 from serve_app.settings import PREFIX, Settings, load_settings
 
@@ -71,7 +70,7 @@ def score(
         "--workers": workers,
         "--patience-s": patience_s,
     }
-    places = [_absolute(input), _absolute(output)]
+    places = [make_absolute(input), make_absolute(output)]
     command = [sys.executable, "-m", "batch.score", *places, "--json", *(["--resume"] if resume else [])]
     command += [f"{name}={value}" for name, value in options.items() if value is not None]
     client, job_id = _submit(spec, settings, command, input, output)
@@ -79,7 +78,7 @@ def score(
         _follow(client, job_id, places[1])
     except KeyboardInterrupt:
         _stop(client, job_id)
-        err.print(f"stopped: what is scored stays; go on with: scorecat score {input} {output} --resume", markup=False)
+        err.print(f"stopped: {describe_resume(input, output)}", markup=False)
         raise typer.Exit(130) from None
     _finish(client, job_id, places[1], as_json)
 
@@ -116,9 +115,7 @@ def _submit(spec: ClusterSpec, settings: Settings, command: list[str], source: s
 
 def _follow(client: Any, job_id: str, output: str) -> None:
     """Show the job's progress until it ends."""
-    columns = (TextColumn("scoring"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal, auto_refresh=False) as bar:
-        task = bar.add_task("", total=1.0, text="starting")
+    with open_bar() as (bar, task):
         while not client.get_job_status(job_id).is_terminal():
             if err.is_terminal and (done := _read_progress(output)):
                 bar.update(task, completed=done.pop("share"), text=_describe(done), refresh=True)
@@ -126,10 +123,10 @@ def _follow(client: Any, job_id: str, output: str) -> None:
 
 
 def _read_progress(output: str) -> dict[str, Any] | None:
-    from batch.storage.folder import OutputFolder
+    from batch.storage.folder import PROGRESS, OutputFolder
 
     with contextlib.suppress(Exception):  # a picture of the job must not end it
-        found: dict[str, Any] | None = OutputFolder(output).read_json("_job/progress.json")
+        found: dict[str, Any] | None = OutputFolder(output).read_json(PROGRESS)
         return found
     return None
 
@@ -166,12 +163,7 @@ def _finish(client: Any, job_id: str, output: str, as_json: bool) -> None:
     if as_json:
         print_json({**summary, "job_id": job_id, "output": output})
     else:
-        rate = summary["rows_read"] / max(summary["seconds"], 1e-9)
-        out.print(
-            f"read {summary['rows_read']:,} = scored {summary['rows_scored']:,} + rejected "
-            f"{summary['rows_rejected']:,} · {summary['seconds']:g} s · {rate:,.0f} rows/s · {output}",
-            markup=False,
-        )
+        out.print(describe_summary(summary, output), markup=False)
     if not summary["is_complete"]:
         raise typer.Exit(1)
 
@@ -186,12 +178,3 @@ def _read_results(log: str) -> tuple[dict[str, Any] | None, dict[str, Any] | Non
                 summary = value if "rows_read" in value else summary
                 error = value.get("error", error)
     return summary, error
-
-
-def _absolute(location: str) -> str:
-    if "://" in location:
-        return location
-    path = Path(location)
-    if not location:
-        raise BadRequestError("name a file or folder")
-    return str(path.absolute())

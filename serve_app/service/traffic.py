@@ -96,7 +96,7 @@ class Traffic:
     async def _try(self, record: Mapping[str, Any]) -> None:
         try:
             await self._apply(record)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the split before stays in force
             self._complain(f"the split of revision {record.get('revision')} cannot be followed yet: {exc!r}")
         if self._record != record:
             await asyncio.sleep(RETRY_S)
