@@ -97,7 +97,7 @@ class Bulk:
         self, route: Route, parsed: ParsedTable, deadline_at: float, extras: Sequence[Extra] = ()
     ) -> TableScores:
         """Score a parsed table with the version that was chosen for it."""
-        return await route.score_table(self._tables, parsed.batch, deadline_at, parsed.errors, extras)
+        return await route.score_table(self._tables, parsed.batch, deadline_at, extras)
 
 
 def inline_bytes(is_arrow: bool) -> int:  # noqa: FBT001 - the one thing that is asked

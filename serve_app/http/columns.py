@@ -29,16 +29,13 @@ class ParsedTable:
     Attributes
     ----------
     batch : RecordBatch
-        Columns by feature name; columns of no feature are gone. The column `UNREADABLE` has `errors`
-        for the encoder.
-    errors : tuple of RowError
-        Rows with a value that is of no use; the batch has null there.
+        Columns by feature name; columns of no feature are gone. The column `UNREADABLE` tells the
+        encoder of values that are of no use; the batch has null there.
     n_ignored : int
         Columns of no feature that were there.
     """
 
     batch: pa.RecordBatch
-    errors: tuple[RowError, ...] = ()
     n_ignored: int = 0
 
 
@@ -133,9 +130,8 @@ def finish_table(
     plain = [_decode(array) for array in arrays]
     if not arrays:
         return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=["_"]), n_ignored=n_ignored)
-    found = tuple(errors.values())
     batch = pa.RecordBatch.from_arrays(plain, names=[f.name for f in fields])
-    return ParsedTable(add_unreadable(batch, found), found, n_ignored)
+    return ParsedTable(add_unreadable(batch, errors.values()), n_ignored)
 
 
 def _decode(array: pa.Array) -> pa.Array:

@@ -7,7 +7,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.core.rollout_plan import DEFAULT_PLAN, dump_plan
-from serve_app.service.rollout_request import MAX_NAME_CHARACTERS, MAX_USER_CHARACTERS, MAX_USERS
+from serve_app.service.rollout_request import MAX_NAME_CHARACTERS, MAX_USER_CHARACTERS
+from serve_app.service.rollout_start import MAX_ALLOWED
 
 MAX_WHO_CHARACTERS: Final = 200
 MAX_WHY_CHARACTERS: Final = 2_000
@@ -58,7 +59,7 @@ class StartBody(CommandBody):
     )
     allow: list[str | int] | None = Field(
         None,
-        max_length=MAX_USERS,
+        max_length=MAX_ALLOWED,
         description=f"Users (at most {MAX_USER_CHARACTERS} characters) who get the version whatever their bucket.",
     )
 

@@ -11,12 +11,11 @@ from typing import Any, Final
 from serve_app.core.errors import BadRequestError, FieldError, InvalidDataError
 from serve_app.core.rollout_plan import PLAN_NAMES, Plan, parse_plan
 from serve_app.service.rollout_ports import StartRollout
+from serve_app.service.rollout_start import MAX_ALLOWED
 
 KINDS: Final = ("canary", "ab", "shadow")
 MAX_NAME_CHARACTERS: Final = 64
 MAX_USER_CHARACTERS: Final = 512
-MAX_USERS: Final = 1_000
-"""Named users are part of the split record that every Gateway holds."""
 
 
 def parse_start(record: Any) -> StartRollout:
@@ -151,8 +150,8 @@ def _read_number(value: Any, most: float, what: str) -> float:
 
 
 def _read_users(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or len(value) > MAX_USERS:
-        raise ValueError(f"must be a list of at most {MAX_USERS:,} user ids")
+    if not isinstance(value, list | tuple) or len(value) > MAX_ALLOWED:
+        raise ValueError(f"must be a list of at most {MAX_ALLOWED:,} user ids")
     users = [str(user) for user in value if isinstance(user, str | int) and not isinstance(user, bool)]
     if len(users) != len(value) or not all(0 < len(user) <= MAX_USER_CHARACTERS for user in users):
         raise ValueError(f"each user is a text of 1 to {MAX_USER_CHARACTERS} characters or a whole number")

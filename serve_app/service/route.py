@@ -12,7 +12,6 @@ import pyarrow as pa
 from serve_app.core.counters import ArmCounters
 from serve_app.core.errors import DeadlineExceededError, InvalidRowError, InvariantError, ReplicaLostError
 from serve_app.core.outputs import Extra
-from serve_app.core.row_errors import RowError
 from serve_app.core.split import Choice
 from serve_app.service.scoring import Score, Values, VersionScorer
 from serve_app.service.shadowing import Shadowing
@@ -72,12 +71,11 @@ class Route:
         tables: TableScorer,
         batch: pa.RecordBatch,
         deadline_at: float,
-        known: tuple[RowError, ...] = (),
         extras: Sequence[Extra] = (),
     ) -> TableScores:
         """Score a table as a whole, see `TableScorer.score`; the shadow may get a copy."""
         try:
-            scores = await tables.score(self.scorer, batch, deadline_at, known, extras)
+            scores = await tables.score(self.scorer, batch, deadline_at, extras)
         except OWED:
             self._arm.count_error(self.reason, self._group)
             raise

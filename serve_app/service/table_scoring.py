@@ -93,7 +93,6 @@ class TableScorer:
         scorer: VersionScorer,
         batch: pa.RecordBatch,
         deadline_at: float,
-        known: tuple[RowError, ...] = (),
         extras: Sequence[Extra] = (),
     ) -> TableScores:
         """Score a table before `deadline_at` (event-loop time).
@@ -104,8 +103,6 @@ class TableScorer:
         batch : RecordBatch
             Columns by feature name.
         deadline_at : float
-        known : tuple of RowError
-            Rows that are known to be bad already; they are not scored.
         extras : sequence of {"raw", "shap"}
             What to compute beside the prediction.
 
@@ -135,7 +132,7 @@ class TableScorer:
             raise group_error.exceptions[0] from group_error
         finally:
             self._n_rows -= batch.num_rows
-        return _join(scorer, [task.result() for task in tasks], known)
+        return _join(scorer, [task.result() for task in tasks])
 
     async def _score_slice(
         self, scorer: VersionScorer, batch: pa.RecordBatch, start: int, deadline_at: float, extras: Sequence[Extra]
@@ -163,12 +160,7 @@ def _slices(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
 def _join(
     scorer: VersionScorer,
     parts: list[tuple[dict[str, NDArray[np.float64]], list[RowError]]],
-    known: tuple[RowError, ...],
 ) -> TableScores:
     values = {name: np.concatenate([part[name] for part, _ in parts]) for name in parts[0][0]}
-    errors = {e.row: e for _, found in parts for e in found} | {e.row: e for e in known}
-    bad = np.fromiter(errors, np.int64, len(errors))
-    for array in values.values():
-        array[bad] = np.nan
-    ordered = tuple(errors[row] for row in sorted(errors))
-    return TableScores(scorer.manifest, values, scorer.version, ordered)
+    errors = tuple(error for _, found in parts for error in found)
+    return TableScores(scorer.manifest, values, scorer.version, errors)
