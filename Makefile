@@ -32,8 +32,13 @@ up: $(STAMP) ## train a demo model if there is none, start the service, return w
 down: ## stop everything that `make up` started
 	@test ! -x $(BIN)/scorecat || $(BIN)/scorecat down $(ARGS)
 
-test: $(STAMP) ## the whole test suite
+test: $(STAMP) ## the whole test suite; ARGS goes to pytest in its place
+ifeq ($(strip $(ARGS)),)
+	@$(BIN)/python -m tests.fast
+	@$(BIN)/python -m pytest tests/cluster tests/e2e tests/chaos
+else
 	@$(BIN)/python -m pytest $(ARGS)
+endif
 
 test-fast: $(STAMP) ## unit, property and contract tests (under a minute)
 	@$(BIN)/python -m tests.fast $(ARGS)

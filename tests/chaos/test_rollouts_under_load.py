@@ -145,21 +145,3 @@ def test_a_canary_that_errs_is_rolled_back_by_itself_with_its_evidence(service, 
     assert set(load.statuses) == {200, 422}
     assert champion(service) == stable
     assert service.is_answering()
-
-
-def test_a_shadow_reports_its_differences_and_answers_nobody(service, load):
-    stable = champion(service)
-    found = json.loads(service.run("shadow", "start", "4", "--share", "0.5", "--json").stdout)
-    await_phase(service, found["id"], "progressing")
-    wait_for(
-        lambda: httpx.get(f"{service.url}/v1/rollouts/{found['id']}").json()["shadow"].get("n_compared", 0) > 100,
-        60,
-        "the shadow to be compared",
-    )
-    service.run("shadow", "stop")
-    load.stop()
-    assert set(load.statuses) == {200}, load.problems
-    assert set(load.paths()) == {str(stable)}
-    summary = httpx.get(f"{service.url}/v1/rollouts/{found['id']}").json()["shadow"]
-    assert summary["n_failed"] > 0  # it refuses every hour after noon
-    assert summary["quantiles"]["p99"] > 0

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -195,23 +193,6 @@ def test_an_unverified_version_is_refused_and_nothing_changes(shop):
     assert "model.cbm" in answer.json()["detail"]
     assert shares_of(shop) == {1: 1.0}
     assert "purchase-v5" not in shop.deployments()
-
-
-def test_the_death_of_the_controller_in_the_middle_changes_nothing_but_the_time(shop):
-    with users_of(shop) as users:
-        number = start(shop, version=4, plan=QUICK)
-        wait_for_phase(shop, number, "progressing")
-        (pid,) = shop.deployments()["control"]["RolloutController"]
-        os.kill(pid, signal.SIGKILL)
-        answer = httpx.get(f"{shop.url}/v1/rollouts/{number}", timeout=30)
-        assert answer.elapsed.total_seconds() < 7
-        assert answer.status_code == 200 or int(answer.headers["retry-after"]) >= 1
-        found = wait_for_phase(shop, number, "succeeded", 120)
-        assert shop.deployments()["control"]["RolloutController"] != [pid]
-    assert set(users.statuses) == {200}
-    assert sum(arm["requests"] for arm in found["arms"]) > 0
-    abort(shop, number)
-    wait_for(lambda: registry_of(shop).aliases("purchase").versions[CHAMPION] == 1, 10, "the alias to move back")
 
 
 def test_up_after_down_goes_on_with_the_rollout(shop):

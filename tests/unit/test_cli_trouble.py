@@ -78,8 +78,22 @@ def left_in(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.glob("scorecat-*"))
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Signals as a terminal's process has them; one that a shell starts in the background ignores SIGINT."""
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_stopped_import_leaves_nothing_behind(run, deployed, tmp_path, monkeypatch, number):
+def test_a_stopped_import_leaves_nothing_behind(run, deployed, tmp_path, monkeypatch, heard, number):
     build = models_import._build
 
     def stopped(*arguments):
