@@ -205,7 +205,7 @@ def _finish(summary: dict[str, Any], folder: OutputFolder, source: str, output: 
 @contextlib.contextmanager
 def _shown(folder: OutputFolder) -> Any:
     """Give a function that shows progress: a bar on a terminal, lines elsewhere, and a record for others."""
-    with open_bar() as (bar, task):
+    with open_bar(err) as (bar, task):
         last = {"line": time.monotonic(), "record": 0.0}
 
         def show(done: Progress) -> None:

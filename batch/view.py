@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from serve_app.cli.console import err
 from serve_app.core.errors import BadRequestError
 
 
@@ -21,10 +21,12 @@ def make_absolute(location: str) -> str:
 
 
 @contextmanager
-def open_bar() -> Iterator[tuple[Progress, TaskID]]:
+def open_bar(console: Console) -> Iterator[tuple[Progress, TaskID]]:
     """Give a progress bar, which shows nothing where there is no terminal; ``completed`` is a share, 0-1."""
     columns = (TextColumn("scoring"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal, auto_refresh=False) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal, auto_refresh=False
+    ) as bar:
         yield bar, bar.add_task("", total=1.0, text="starting")
 
 

@@ -115,7 +115,7 @@ def _submit(spec: ClusterSpec, settings: Settings, command: list[str], source: s
 
 def _follow(client: Any, job_id: str, output: str) -> None:
     """Show the job's progress until it ends."""
-    with open_bar() as (bar, task):
+    with open_bar(err) as (bar, task):
         while not client.get_job_status(job_id).is_terminal():
             if err.is_terminal and (done := _read_progress(output)):
                 bar.update(task, completed=done.pop("share"), text=_describe(done), refresh=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -278,3 +280,8 @@ def test_an_input_that_changed_is_not_mixed_with_what_it_was(package, tmp_path):
     os.utime(tmp_path / "in" / "rows-1.parquet", ns=(1, 1))
     with pytest.raises(ConflictError, match=r"rows-1\.parquet has changed since the job was planned"):
         check_unchanged(job.plan, begin_again(output, job.plan))
+
+
+@pytest.mark.parametrize("module", ["batch.score", "batch.view", "serve_app.cli.score", "serve_app.cli"])
+def test_each_entry_can_be_imported_first(module):
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True, timeout=60)
