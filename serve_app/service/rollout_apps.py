@@ -142,6 +142,11 @@ class AppKeeper:
         ]
         return Finding(not unready, failures, "; ".join(filter(None, unready)))
 
+    def is_settled(self, wanted: Collection[int]) -> bool:
+        """Return whether the last round found the wanted apps running, and no others."""
+        states = self._seen.states
+        return set(states) == set(wanted) and all(state.status == "running" for state in states.values())
+
     def describe(self) -> list[dict[str, Any]]:
         """Return the apps as they were last seen, as plain JSON."""
         states, health, errors = self._seen.states, self._seen.health, dict(self._errors)

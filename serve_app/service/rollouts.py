@@ -48,6 +48,8 @@ CONTROLLER: Final = "controller"
 SILENCE_S: Final = 60.0
 """When nothing was stored for so long before this process began, nothing ran: phases that time ends begin anew."""
 MAX_RECENT: Final = 200
+QUIET_S: Final = 10.0
+"""How often the apps are looked at while no rollout is active and all is as wanted: asking Serve takes 40 ms of CPU."""
 _SETTLED_DEPTH: Final = 5
 
 logger = logging.getLogger("scorecat.rollouts")
@@ -96,6 +98,8 @@ class RolloutControl:
         self._inbox = ReportInbox()
         self._model = ""
         self._is_fresh = True
+        self._quiet_until_s = 0.0
+        self._n_changes = 0
         self._logged = ""
 
     def start(self, asked: StartRollout, who: str, why: str) -> dict[str, Any]:
@@ -122,6 +126,7 @@ class RolloutControl:
             change = make_change(course, course.state, now_s, who, text, {"kind": asked.kind})
             stored = self._store.create(dump_course(course, split.revision, now_s), change)
             self._inbox.clear()  # counted before the rollout began
+            self._wake()
         self._tell(dataclasses.replace(course, stored=stored), change)
         return self.describe(stored.id)
 
@@ -188,19 +193,28 @@ class RolloutControl:
     def reconcile(self) -> None:
         """Create and delete version apps, prove those that are tried, let the alias follow; trouble is logged."""
         with self._round:
+            if self._clock() < self._quiet_until_s:
+                return
             try:
+                n_changes = self._n_changes
                 model = self._serve_model()
                 active = self._store.find_active(model)
                 course = parse_course(active) if active is not None else None
-                self._keeper.keep(
-                    model, self._list_wanted(model), _watch(course), lambda v: v in self._list_wanted(model)
-                )
+                wanted = self._list_wanted(model)
+                self._keeper.keep(model, wanted, _watch(course), lambda v: v in self._list_wanted(model))
                 self._settle_aliases(model)
                 self._logged = ""
+                if course is None and self._keeper.is_settled(wanted) and n_changes == self._n_changes:
+                    self._quiet_until_s = self._clock() + QUIET_S
             except Exception as exc:  # the next round tries again
                 if self._logged != str(exc):
                     logger.exception("a round of looking after the versions was cut short")
                 self._logged = str(exc)
+
+    def _wake(self) -> None:
+        """Let the next round look at the apps, and one that is under way not take everything for settled."""
+        self._n_changes += 1
+        self._quiet_until_s = 0.0
 
     def _serve_model(self) -> str:
         """Return the served model, the one that Gateways are told of; the last known when that cannot be read."""
@@ -285,6 +299,7 @@ class RolloutControl:
 
     def _save(self, course: Course, split: Split, now_s: float, change: RolloutChange | None) -> Course:
         """Store a course with its change and its split in one transaction, then let Gateways see the split."""
+        self._wake()
         wanted = follow_state(course, split, now_s, pins=self._pins)
         is_new = wanted.revision != split.revision
         stored = dump_course(course, wanted.revision, now_s)
