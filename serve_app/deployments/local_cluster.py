@@ -63,6 +63,8 @@ class ClusterSpec:
         Profile the applications were started in.
     node_metrics_port : int
         Where Ray shows the metrics of all its processes; 0 in records of a cluster that older code started.
+    agent_port : int
+        Of the agent that starts jobs; at Ray's default two clusters of one machine would share it.
     """
 
     token: str
@@ -78,6 +80,7 @@ class ClusterSpec:
     num_cpus: int
     profile: str = "laptop"
     node_metrics_port: int = 0
+    agent_port: int = 0
 
     @property
     def address(self) -> str:
@@ -98,11 +101,14 @@ class ClusterSpec:
 def plan_cluster(home: Path, host: str, http_port: int, num_cpus: int) -> ClusterSpec:
     """Choose free ports and a short folder for the cluster of a state folder."""
     token = hashlib.sha256(f"{os.getuid()} {home}".encode()).hexdigest()[:12]
-    gcs_port, client_port, metrics_port, stats_port, fallback_port, node_metrics_port, other = _free_ports(7)
+    gcs_port, client_port, metrics_port, stats_port, fallback_port, *others = _free_ports(8)
+    node_metrics_port, agent_port, other = others
     dashboard_port = DASHBOARD_PORT if _is_free(LOOPBACK, DASHBOARD_PORT) else other
     ports = (gcs_port, dashboard_port, client_port, metrics_port, stats_port, fallback_port)
     run_dir = Path("/tmp") / f"scorecat-{token}"  # noqa: S108 - sockets need a short path; mode 700
-    return ClusterSpec(token, run_dir, host, http_port, *ports, num_cpus, node_metrics_port=node_metrics_port)
+    return ClusterSpec(
+        token, run_dir, host, http_port, *ports, num_cpus, node_metrics_port=node_metrics_port, agent_port=agent_port
+    )
 
 
 def parcels_dir(spec: ClusterSpec) -> Path:
@@ -225,6 +231,7 @@ def start_cluster(spec: ClusterSpec, environment: dict[str, str], log_path: Path
         *("--dashboard-host", LOOPBACK, "--dashboard-port", str(spec.dashboard_port)),
         *("--ray-client-server-port", str(spec.client_port)),
         *("--metrics-export-port", str(spec.node_metrics_port)),
+        *("--dashboard-agent-listen-port", str(spec.agent_port)),
         *("--num-cpus", str(spec.num_cpus), "--object-store-memory", str(OBJECT_STORE_BYTES)),
         *("--temp-dir", str(spec.run_dir / "ray"), "--log-style", "record"),
     ]

@@ -91,8 +91,7 @@ def test_a_good_canary_takes_over_by_itself_whatever_dies_and_nobody_notices(ser
     kill(service, "purchase-v2", "CatBoostModel")
     await_phase(service, number, "succeeded", timeout_s=240)
     wait_for(lambda: champion(service) == 2, 30, "the alias to move")
-    wait_for(lambda: "purchase-v1" not in service.deployments(), 150, "the old version to be removed")
-    time.sleep(2)
+    time.sleep(5)
     load.stop()
     assert set(load.statuses) == {200}, load.problems
     assert set(load.paths()) <= {"1>2", "2"}, load.paths()
@@ -101,7 +100,7 @@ def test_a_good_canary_takes_over_by_itself_whatever_dies_and_nobody_notices(ser
     assert "succeeded" in [change["to"] for change in story["changes"]]
 
 
-def test_pausing_resuming_and_promoting_bother_nobody(service, load, tmp_path):
+def test_pausing_resuming_promoting_and_removing_an_old_version_bother_nobody(service, load, tmp_path):
     before = champion(service)
     number = begin(service, 3, SLOW_PLAN, tmp_path)
     await_phase(service, number, "progressing")
@@ -110,6 +109,9 @@ def test_pausing_resuming_and_promoting_bother_nobody(service, load, tmp_path):
         assert rollout(service, command, str(number), "--why", "a test")["phase"] == expected
     await_phase(service, number, "succeeded")
     wait_for(lambda: champion(service) == 3, 30, "the alias to move")
+    if before == 2:  # which took over from version 1 in the test before; its requests have 70 s to end
+        wait_for(lambda: "purchase-v1" not in service.deployments(), 120, "the version before to be removed")
+        time.sleep(2)
     load.stop()
     assert set(load.statuses) == {200}, load.problems
     assert set(load.paths()) <= {f"{before}>3", "3"}, load.paths()
