@@ -46,7 +46,8 @@ def measure_psi(reference: _COUNTS, new: _COUNTS, added: _COUNTS | float = 0.5) 
 
 def pooled_shares(reference: _COUNTS, new: _COUNTS) -> _COUNTS:
     """Return each bin's share of both samples together: one row in all."""
-    return (reference + new) / max(reference.sum() + new.sum(), 1.0)
+    total: _COUNTS = reference + new
+    return np.divide(total, max(float(total.sum()), 1.0))
 
 
 def expected_psi(n_bins: int, n_reference: float, n_new: float) -> float:
