@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ray.serve import Application
 
+from serve_app.adapters.disk_reserve import DiskReserve
 from serve_app.adapters.logs import log_json_lines
 from serve_app.adapters.registry_open import open_registry
 from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
@@ -40,6 +41,8 @@ class ControllerConfig:
 
     Attributes
     ----------
+    model : str
+        The served model.
     registry_root, package_cache, database, split_path, log_dir : str
         Package registry, folder that versions of a remote one are fetched to, file of the rollout
         database, split record, folder of the logs.
@@ -49,6 +52,7 @@ class ControllerConfig:
         Whether requests may name their version.
     """
 
+    model: str
     registry_root: str
     package_cache: str
     database: str
@@ -73,12 +77,15 @@ class RolloutController:
         log_json_lines(Path(config.log_dir) / f"controller-{os.getpid()}.jsonl")
         mover = config.user or f"controller@{socket.gethostname()}"
         registry = open_registry(config.registry_root, cache=Path(config.package_cache), by=mover)
+        database = Path(config.database)
+        reserve = DiskReserve(database.with_suffix(".reserve"))
         self._control = RolloutControl(
-            SqlRolloutStore(build_engine(Path(config.database))),
-            SplitFile(Path(config.split_path)),
+            SqlRolloutStore(build_engine(database), reserve),
+            SplitFile(Path(config.split_path), reserve),
             registry,
             ServeVersionApps(registry, build),
             Webhooks(),
+            model=config.model,
             pins=config.pins,
         )
         self._rounds = [

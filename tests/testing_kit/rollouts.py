@@ -138,7 +138,14 @@ class RolloutWorld:
     def restart(self, **options: Any) -> RolloutControl:
         """Replace the control by a new one on the same store, as after a crash."""
         self.control = RolloutControl(
-            self.store, self.sink, self.registry, self.apps, self.notifier, clock=self.clock, **options
+            self.store,
+            self.sink,
+            self.registry,
+            self.apps,
+            self.notifier,
+            model="purchase",
+            clock=self.clock,
+            **options,
         )
         return self.control
 
