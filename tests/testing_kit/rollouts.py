@@ -143,9 +143,7 @@ class RolloutWorld:
             self.registry,
             self.apps,
             self.notifier,
-            model="purchase",
-            clock=self.clock,
-            **options,
+            **{"model": "purchase", "clock": self.clock, **options},
         )
         return self.control
 
