@@ -53,7 +53,14 @@ class ShopEvent:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """A row that history is wanted for; `time_s` None is now, `category_id` None is the product's last one."""
+    """A row that history is wanted for; `time_s` None is now.
+
+    Attributes
+    ----------
+    takes_category : bool
+        Whether no `category_id` stands for the one last recorded for the product (the caller did not say); else
+        it stands for none (the product has none), as in a log.
+    """
 
     user_id: str | None
     session_id: str | None
@@ -62,6 +69,7 @@ class ScoredRow:
     time_s: int | None = None
     category_id: str | None = None
     event_id: str | None = None
+    takes_category: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +245,7 @@ class LiveHistory:
             make.category(row.category_id) if row.category_id else None,
             row.time_s,
             cents_of(row.price or 0.0),
+            row.takes_category,
         )
 
 
