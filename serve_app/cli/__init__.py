@@ -16,6 +16,7 @@ import typer
 from serve_app.cli import (
     aliases,
     data,
+    events,
     models,
     models_import,
     predict,
@@ -46,6 +47,7 @@ app.command("replay")(replay.replay_log)
 app.command("score")(score.score)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
+app.add_typer(events.app, name="events")
 models.app.add_typer(aliases.app)
 models.app.command("import")(models_import.import_model)
 models.app.command("export")(models_import.export_model)
