@@ -55,11 +55,8 @@ class ShopEvent:
 class ScoredRow:
     """A row that history is wanted for; `time_s` None is now.
 
-    Attributes
-    ----------
-    takes_category : bool
-        Whether no `category_id` stands for the one last recorded for the product (the caller did not say); else
-        it stands for none (the product has none), as in a log.
+    `category_id` None is the product's last one (the caller did not say), empty is none (the product has none), as
+    in a log.
     """
 
     user_id: str | None
@@ -69,7 +66,6 @@ class ScoredRow:
     time_s: int | None = None
     category_id: str | None = None
     event_id: str | None = None
-    takes_category: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +241,7 @@ class LiveHistory:
             make.category(row.category_id) if row.category_id else None,
             row.time_s,
             cents_of(row.price or 0.0),
-            row.takes_category,
+            takes_category=row.category_id is None,
         )
 
 

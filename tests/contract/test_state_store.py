@@ -193,7 +193,7 @@ def test_a_row_without_category_takes_the_one_last_seen_for_its_product(history)
 def test_a_row_that_says_it_has_no_category_adds_none(history):
     history.record([shop_event(1, product_id="p", category_id="a", session_id="s0")])
     assert features(history, product_id="p", category_id=None)["unique_categories"] == 1
-    assert features(history, product_id="p", category_id=None, takes_category=False)["unique_categories"] == 0
+    assert features(history, product_id="p", category_id="")["unique_categories"] == 0
 
 
 def test_an_event_without_category_adds_none_and_leaves_the_last_one(history):
