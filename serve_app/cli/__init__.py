@@ -17,6 +17,7 @@ from serve_app.cli import (
     aliases,
     data,
     events,
+    features,
     models,
     models_import,
     predict,
@@ -48,6 +49,7 @@ app.command("score")(score.score)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 app.add_typer(events.app, name="events")
+app.add_typer(features.app, name="features")
 models.app.add_typer(aliases.app)
 models.app.command("import")(models_import.import_model)
 models.app.command("export")(models_import.export_model)

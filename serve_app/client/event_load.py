@@ -8,15 +8,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import pyarrow as pa
+
 from serve_app.client.clients import Client
 from serve_app.client.events import STATUSES
 from serve_app.client.log_events import NO_TIME, LogPart
+from serve_app.core.errors import InvalidDataError, InvalidRowError, PayloadTooLargeError
 
 EXAMPLES: Final = 3
 """Lines that are named for each reason."""
 
 REASONS: Final = 50
 """Reasons that are told apart; a service that gives more is summed under the last."""
+
+UNNAMED: Final = "a request has more such events than the service names"
 
 _NUMBER = re.compile(r"\d[\d,.]*")
 _SETTLED: Final = frozenset({"recorded", "duplicate", "dropped"})
@@ -154,12 +159,32 @@ class EventLoad:
     def _send_part(self, name: str, part: LogPart) -> None:
         n_untimed = part.n_lines - part.table.num_rows
         if part.table.num_rows:
-            answer = self._client.send_events(part.table)
-            self._report.counts.update(answer.counts)
-            for error in answer.errors:
-                if error.status != "duplicate":
-                    place = f"{name}:{part.lines[error.index] + 1}"
-                    self._report.add_reason(error.status, error.detail, place)
+            self._send_events(name, part.table, part.lines.tolist())
         if n_untimed:
             self._report.counts["dropped"] += n_untimed
             self._report.add_reason("dropped", NO_TIME, name, n_untimed)
+
+    def _send_events(self, name: str, table: pa.Table, lines: list[int]) -> None:
+        """Send events; when the whole request is refused for what some of them hold, in halves."""
+        try:
+            answer = self._client.send_events(table)
+        except (InvalidRowError, InvalidDataError, PayloadTooLargeError) as error:
+            if table.num_rows == 1:
+                detail = error.errors[0].detail if error.errors else error.detail
+                self._report.counts["rejected"] += 1
+                self._report.add_reason("rejected", detail, f"{name}:{lines[0] + 1}")
+                return
+            half = table.num_rows // 2
+            self._send_events(name, table.slice(0, half), lines[:half])
+            self._send_events(name, table.slice(half), lines[half:])
+            return
+        self._report.counts.update(answer.counts)
+        unnamed = Counter({s: n for s, n in answer.counts.items() if s not in {"recorded", "duplicate"}})
+        for error_of_event in answer.errors:
+            status = error_of_event.status
+            if status in unnamed:
+                unnamed[status] -= 1
+                self._report.add_reason(status, error_of_event.detail, f"{name}:{lines[error_of_event.index] + 1}")
+        for status, n in unnamed.items():
+            if n > 0:
+                self._report.add_reason(status, UNNAMED, f"{name}:{lines[0] + 1}-{lines[-1] + 1}", n)

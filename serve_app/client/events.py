@@ -13,7 +13,7 @@ import pyarrow as pa
 from serve_app.client.frames import as_table
 from serve_app.core.errors import InvalidRowError, InvariantError
 
-STATUSES: Final = ("recorded", "duplicate", "dropped", "conflict", "refused")
+STATUSES: Final = ("recorded", "duplicate", "dropped", "conflict", "refused", "rejected")
 """What can become of an event, see docs/history.md."""
 
 Events = Any
@@ -86,7 +86,7 @@ def parse_events_answer(response: httpx.Response, n_events: int) -> EventsAnswer
     url = response.request.url
     try:
         members = orjson.loads(response.content)
-        counts = {status: int(members[status]) for status in STATUSES}
+        counts = {status: int(members.get(status, 0)) for status in STATUSES}
         errors = tuple(
             EventError(int(e["index"]), str(e["status"]), str(e["detail"])) for e in members.get("errors", ())
         )
