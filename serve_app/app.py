@@ -21,6 +21,7 @@ from serve_app.deployments.options import OPTIONS, DeploymentOptions, Profile
 from serve_app.deployments.replicas import CatBoostModel, Encoder
 from serve_app.service.ports import Registry
 from serve_app.service.rollout_ports import AppState
+from serve_app.service.state_config import StateConfig
 from serve_app.settings import Settings
 
 GATEWAY_APP = "gateway"
@@ -32,6 +33,7 @@ def build_version_app(
     package: Path,
     profile: Profile,
     *,
+    state: StateConfig | None = None,
     options: dict[str, DeploymentOptions] | None = None,
     encoder: type = Encoder,
     model: type = CatBoostModel,
@@ -43,6 +45,8 @@ def build_version_app(
     package : Path
         Directory of the package.
     profile : {"laptop", "production"}
+    state : StateConfig, optional
+        Where the Encoder looks history up.
     options : dict, optional
         Options by deployment, in place of the profile's.
     encoder, model : type, optional
@@ -55,7 +59,9 @@ def build_version_app(
         serve.deployment(model, name="CatBoostModel").options(**model_options.to_ray()).bind(str(package), threads)
     )
     bound: Application = (
-        serve.deployment(encoder, name="Encoder").options(**encoder_options.to_ray()).bind(str(package), bound_model)
+        serve.deployment(encoder, name="Encoder")
+        .options(**encoder_options.to_ray())
+        .bind(str(package), bound_model, state)
     )
     return bound
 
@@ -70,6 +76,7 @@ def build_gateway_app(
         split_path=str(settings.split_path),
         log_dir=str(settings.log_dir),
         request_timeout_s=settings.request_timeout_s,
+        state=settings.state_config,
     )
     chosen = {**OPTIONS[profile], **(options or {})}
     gateway = serve.deployment(serve.ingress()(Gateway), name="Gateway")
@@ -89,7 +96,8 @@ def build_control_app(settings: Settings, profile: Profile) -> Application:
         pins=settings.pins,
     )
     controller = serve.deployment(RolloutController, name=CONTROLLER).options(**OPTIONS[profile][CONTROLLER].to_ray())
-    bound: Application = controller.bind(config, partial(build_version_app, profile=profile))
+    build = partial(build_version_app, profile=profile, state=settings.state_config)
+    bound: Application = controller.bind(config, build)
     return bound
 
 
@@ -111,7 +119,7 @@ def start_apps(settings: Settings, profile: Profile, registry: Registry, split: 
     for each in split.versions:
         app = version_app(split.model, each)
         try:
-            apps[app] = build_version_app(registry.locate(split.model, each), profile)
+            apps[app] = build_version_app(registry.locate(split.model, each), profile, state=settings.state_config)
         except ScorecatError as exc:
             if app == needed:
                 raise

@@ -11,8 +11,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serve_app.core.errors import BadRequestError
+from serve_app.service.state_config import StateConfig
 
 PREFIX = "SCORECAT_"
+DAY_S = 86_400
 
 
 class Settings(BaseModel):
@@ -38,6 +40,18 @@ class Settings(BaseModel):
         default_factory=lambda: os.cpu_count() or 2, ge=1, description="CPUs Ray may schedule; default all."
     )
     pins: bool = Field(default=False, description="Whether a request may name its version by X-Model-Version.")
+    state: str | None = Field(
+        None,
+        min_length=1,
+        description="Where live history is kept: a file, redis://…, or off; default <home>/state/history.db.",
+    )
+    state_secret: Path | None = Field(
+        None, description="File with the secret that stored ids are keyed with; default <home>/state/history.secret."
+    )
+    state_retention_days: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Sessions are forgotten after so many days; default never."
+    )
+    state_timeout_s: float = Field(0.25, gt=0, le=2, description="Longest wait for a look-up of history.")
     request_timeout_s: float = Field(5.0, gt=0, le=60, description="Deadline of a request that names none.")
 
     @property
@@ -46,6 +60,20 @@ class Settings(BaseModel):
         if self.registry is None:
             return self.home / "registry"
         return self.registry if "://" in self.registry else Path(self.registry).absolute()
+
+    @property
+    def state_config(self) -> StateConfig | None:
+        """How to open the states of live history; None when it is off."""
+        if self.state == "off":
+            return None
+        place = self.state or str(self.home / "state" / "history.db")
+        days = self.state_retention_days
+        return StateConfig(
+            place if "://" in place else str(Path(place).absolute()),
+            str((self.state_secret or self.home / "state" / "history.secret").absolute()),
+            None if days is None else round(days * DAY_S),
+            self.state_timeout_s,
+        )
 
     @property
     def package_cache(self) -> Path:

@@ -21,7 +21,7 @@ from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.registry import open_settings_registry
 from serve_app.cli.status import describe_endpoints, probe, url_of
 from serve_app.cli.train import train_demo
-from serve_app.core.errors import BadRequestError, InvariantError
+from serve_app.core.errors import BadRequestError, InvariantError, NotReadyError
 from serve_app.core.split import Split
 from serve_app.deployments.local_cluster import (
     SPEC_FILE,
@@ -79,6 +79,7 @@ def up(
         split = open_split(settings, name, version)
         if split.stable != version:
             load_parts(registry.locate(name, split.stable))
+        _check_state(settings)
         spec = _start(settings, registry, split)
         result = {
             **describe_endpoints(spec),
@@ -126,6 +127,19 @@ def open_split(settings: Settings, name: str, version: int) -> Split:
         store.close()
 
 
+def _check_state(settings: Settings) -> None:
+    """Open the states once, so that a wrong place or secret is refused before anything starts."""
+    from serve_app.adapters.state_open import open_live_history
+
+    config = settings.state_config
+    if config is None:
+        return
+    try:
+        open_live_history(config).close()
+    except NotReadyError as exc:
+        err.print(f"scores use defaults until the state can be used: {exc}", markup=False)
+
+
 def _start(settings: Settings, registry: Registry, split: Split) -> ClusterSpec:
     """Start cluster and applications; whatever goes wrong, nothing is left running."""
     spec = _start_ray(settings)
@@ -158,10 +172,15 @@ def _start_ray(settings: Settings) -> ClusterSpec:
 
 def _job_environment(settings: Settings) -> dict[str, str]:
     """Return what a job of `ray job submit` inherits: the same state folder, registry and Python as here."""
+    state = settings.state_config
     variables = {
         f"{PREFIX}HOME": str(settings.home),
+        f"{PREFIX}STATE": "off" if state is None else state.place,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }
+    if state is not None:
+        variables[f"{PREFIX}STATE_SECRET"] = state.secret_path
+        variables[f"{PREFIX}STATE_TIMEOUT_S"] = str(state.timeout_s)
     if settings.registry is not None:
         variables[f"{PREFIX}REGISTRY"] = str(settings.registry_root)
     return variables

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from datetime import datetime
 from typing import Any, Final
 
@@ -10,6 +12,7 @@ from pydantic import ValidationError
 from serve_app.core.encoding import describe_required, describe_rule
 from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyError
 from serve_app.core.features import PURCHASE_FEATURES
+from serve_app.core.history_keys import KEY_NAMES, TIME_KEY
 from serve_app.http.schemas import PurchaseRequest
 
 
@@ -28,6 +31,22 @@ def parse_row(body: bytes) -> dict[str, Any]:
     except ValidationError as exc:
         raise _explain(exc) from exc
     return row
+
+
+EVENT_ID: Final = KEY_NAMES.index("event_id")
+
+
+def read_keys(row: dict[str, Any]) -> list[Any]:
+    """Return what a parsed row says beside its features, as `serve_app.core.history_keys.KEY_SCHEMA` has it.
+
+    A row that is to be observed without an `event_id` of its own gets one, so that whoever looks it up later (an
+    explanation, a shadow) counts it once.
+    """
+    keys = [None if (value := row[name]) is None else str(value) for name in KEY_NAMES[:-1]]
+    time = row[TIME_KEY]
+    if row["observe"] and keys[EVENT_ID] is None:
+        keys[EVENT_ID] = os.urandom(16).hex()
+    return [*keys, None if time is None else math.floor(time.timestamp())]
 
 
 def _explain(exc: ValidationError) -> InvalidRowError | MalformedBodyError:
