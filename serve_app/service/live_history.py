@@ -40,7 +40,7 @@ class ShopEvent:
     time_s : int or None
         Seconds since 1970 UTC; None is the time of arrival.
     is_row : bool
-        It is a scored row: without `category_id` it takes the product's last one, as its look-up did.
+        It is a scored row: with `category_id` None it takes the product's last one, as its look-up did.
     """
 
     user_id: str | None
@@ -246,7 +246,7 @@ class LiveHistory:
                 kind == EVENT_TYPES[PURCHASE],
             ),
             is_now=event.time_s is None,
-            takes_category=event.is_row,
+            takes_category=event.is_row and event.category_id is None,
         )
 
     def _key_row(self, row: ScoredRow) -> KeyedRow | None:
