@@ -18,6 +18,7 @@ from serve_app.cli import (
     data,
     events,
     features,
+    features_clean,
     models,
     models_import,
     predict,
@@ -49,6 +50,7 @@ app.command("score")(score.score)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 app.add_typer(events.app, name="events")
+features.app.command("clean")(features_clean.clean)
 app.add_typer(features.app, name="features")
 models.app.add_typer(aliases.app)
 models.app.command("import")(models_import.import_model)

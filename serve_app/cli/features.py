@@ -39,11 +39,13 @@ app = typer.Typer(help="Live features beside those of training.", no_args_is_hel
 
 @dataclass(slots=True)
 class Run:
-    """One log against one service, over as many starts as it takes.
+    """One log through one service, over as many starts as it takes.
 
     Attributes
     ----------
     record : ProgressFile
+    url : str
+        The service.
     prefixes : list of str
         Begin the ids that were sent, one for each start; they are what there is to clean.
     n_parts : int
@@ -54,6 +56,7 @@ class Run:
     """
 
     record: ProgressFile
+    url: str = ""
     prefixes: list[str] = field(default_factory=list)
     n_parts: int = 0
     report: SkewReport = field(default_factory=SkewReport)
@@ -63,6 +66,7 @@ class Run:
         """Write the record."""
         self.record.write(
             {
+                "url": self.url,
                 "prefixes": self.prefixes,
                 "parts": self.n_parts,
                 "report": self.report.to_json(),
@@ -89,9 +93,9 @@ def verify(
     settings = load_settings()
     url = url or read_url(settings)
     check_present(url)
-    run = open_run(settings, events, url)
-    if from_start or run.is_complete:
-        run = Run(run.record, run.prefixes)
+    run = open_run(settings, events)
+    if from_start or run.is_complete or run.url != url:
+        run = Run(run.record, url, run.prefixes)
     summary, started_s = LogSummary(), time.monotonic()
     is_interrupted = False
     try:
@@ -106,19 +110,24 @@ def verify(
         raise typer.Exit(1)
 
 
-def open_run(settings: Settings, events: Path, url: str) -> Run:
-    """Return the run of a log against a service as it was left, or a new one."""
+def open_run(settings: Settings, events: Path) -> Run:
+    """Return the run of a log as it was left, or a new one."""
     from serve_app.adapters.event_log import EventLog
     from serve_app.adapters.package_dir import hash_file
 
     digests = "\n".join(hash_file(file) for file in EventLog(events).files)
-    key = hashlib.sha256(f"{url}\n{digests}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(digests.encode()).hexdigest()[:32]
     record = ProgressFile(settings.home / "verify" / f"{key}.json")
     found = record.read()
     if found is None:
         return Run(record)
     return Run(
-        record, list(found["prefixes"]), int(found["parts"]), SkewReport.from_json(found["report"]), found["complete"]
+        record,
+        found["url"],
+        list(found["prefixes"]),
+        int(found["parts"]),
+        SkewReport.from_json(found["report"]),
+        found["complete"],
     )
 
 

@@ -126,7 +126,7 @@ def test_a_load_sends_every_line_once_and_counts_what_became_of_each(shop, small
     facts = json.loads(done.stdout)
     assert done.exit_code == 0
     assert {status: facts[status] for status in STATUSES} == {
-        "recorded": 2, "duplicate": 0, "dropped": 2, "conflict": 0, "refused": 0
+        "recorded": 2, "duplicate": 0, "dropped": 2, "conflict": 0, "refused": 0, "rejected": 0
     }  # fmt: skip
     assert facts["reasons"] == [
         {"status": "dropped", "detail": "price not above 0", "events": 1, "lines": ["small.csv:3"]},
