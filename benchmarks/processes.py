@@ -50,13 +50,16 @@ class Running:
 
 
 @contextlib.contextmanager
-def running_service(package_registry: Path, work_dir: Path, profile: str) -> Iterator[Running]:
+def running_service(
+    package_registry: Path, work_dir: Path, profile: str, state: str | None = None
+) -> Iterator[Running]:
     """Run ``scorecat up`` on a state folder of its own, and ``scorecat down`` at the end."""
     home = work_dir / "home"
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("SCORECAT_", "RAY_"))},
         "SCORECAT_HOME": str(home),
         "SCORECAT_REGISTRY": str(package_registry),
+        **({"SCORECAT_STATE": state} if state else {}),
     }
     try:
         port = _start_service(environment, profile)

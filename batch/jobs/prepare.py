@@ -16,6 +16,7 @@ from batch.transforms.plan import UNIT_ROWS, Unit, plan_units
 from batch.transforms.results import ResultColumns
 from batch.transforms.summary import Tally
 from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
+from serve_app.core.history_keys import KEY_SPECS
 from serve_app.core.manifest import Manifest
 
 FORMAT: Final = 1
@@ -88,7 +89,7 @@ class Plan:
             "version": self.version,
             "digest": self.digest,
             **self.wanted.to_json(),
-            "columns": {"features": self.columns.features, "kept": self.columns.kept},
+            "columns": {"features": self.columns.features, "kept": self.columns.kept, "keys": self.columns.keys},
             "schema": pack_schema(self.schema),
             "units": [unit.to_json() for unit in self.units],
         }
@@ -104,6 +105,7 @@ class Plan:
         columns = Columns(
             tuple((feature, column) for feature, column in value["columns"]["features"]),
             tuple(value["columns"]["kept"]),
+            tuple((key, column) for key, column in value["columns"].get("keys", ())),
         )
         units = [Unit(**unit) for unit in value["units"]]
         schema = unpack_schema(value["schema"])
@@ -128,7 +130,8 @@ def make_plan(
         what = "a job's output: continue it with --resume" if output.read_json(PLAN) else "files already"
         raise ConflictError(f"{output.location} holds {what}, or choose another folder")
     mapping = parse_mapping(wanted.mapping or None, manifest.features)
-    files = find_files(wanted.input, manifest.features, dict(mapping.columns))
+    specs = (*manifest.features, *KEY_SPECS) if mapping.has_history else manifest.features
+    files = find_files(wanted.input, specs, dict(mapping.columns))
     readable = [found for found in files if found.schema is not None]
     if not readable:
         raise InvalidDataError(f"no file of {wanted.input} can be read; {files[0].file.path} {files[0].problem}")

@@ -1,7 +1,6 @@
 """How far the rows of today are from the rows a package was measured on.
 
-The population stability index (PSI) compares the shares of bins in two samples. It is above zero for two
-samples of one population too, so it is judged against what chance alone gives.
+The population stability index of a sample is judged against what chance alone gives, see `serve_app.core.psi`.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from serve_app.core.profile import SCORE
+from serve_app.core.psi import expected_psi, measure_psi, psi_p_value
 
 _COUNTS = NDArray[np.float64]
 
@@ -27,9 +27,6 @@ LARGE_PSI: Final = 0.25
 
 FALSE_DISCOVERY_SHARE: Final = 0.01
 """Of the features called drifted, at most this share is expected to be chance (Benjamini-Hochberg)."""
-
-_EMPTY_BIN_ROWS: Final = 0.5
-"""Added to every bin, so that one that is empty on one side gives a finite index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,44 +69,6 @@ def effective_rows(cluster: NDArray[np.int64]) -> float:
     """
     sizes = np.unique(cluster, return_counts=True)[1].astype(np.float64)
     return float(sizes.sum() ** 2 / (sizes @ sizes)) if len(sizes) else 0.0
-
-
-def measure_psi(reference: _COUNTS, new: _COUNTS) -> tuple[float, int]:
-    """Return the PSI between two samples' counts of the same bins, and the number of bins that hold rows.
-
-    Notes
-    -----
-    PSI = sum over bins of (q - p) ln(q / p). Bins that are empty in both samples do not count.
-    """
-    used = (reference > 0) | (new > 0)
-    n_bins = int(used.sum())
-    if n_bins == 0:
-        return 0.0, 0
-    p, q = (counts[used] + _EMPTY_BIN_ROWS for counts in (reference, new))
-    p, q = p / p.sum(), q / q.sum()
-    return float(np.sum((q - p) * np.log(q / p))), n_bins
-
-
-def expected_psi(n_bins: int, n_reference: float, n_new: float) -> float:
-    """Return the mean PSI of two samples of one population, (B - 1)(1/n + 1/m).
-
-    Notes
-    -----
-    PSI / (1/n + 1/m) then has about a chi-squared distribution with B - 1 degrees of freedom [1]_.
-
-    References
-    ----------
-    .. [1] Yurdakul, Naranjo: Statistical properties of the population stability index. J. Risk Model
-       Validation 14 (2020).
-    """
-    return max(n_bins - 1, 0) * (1 / n_reference + 1 / n_new)
-
-
-def psi_p_value(psi: float, n_bins: int, n_reference: float, n_new: float) -> float:
-    """Return the probability of a PSI at least this large without drift."""
-    if n_bins <= 1:
-        return 1.0
-    return float(special.chdtrc(n_bins - 1, psi / (1 / n_reference + 1 / n_new)))
 
 
 def find_discoveries(p_values: Sequence[float], share: float) -> list[bool]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from serve_app.core.features import FeatureSpec
+from serve_app.core.row_errors import RowError
 
 TIME_KEY: Final = "event_time"
 REQUIRED_KEYS: Final = ("user_id", "session_id", "product_id")
@@ -24,3 +29,54 @@ KEY_SPECS: Final[tuple[FeatureSpec, ...]] = tuple(
 
 KEY_SCHEMA: Final = pa.schema([pa.field(name, pa.int64() if name == TIME_KEY else pa.string()) for name in KEY_NAMES])
 """As an Encoder gets them: ids are text, the time is in seconds since 1970 UTC."""
+
+TIME_RULE: Final = "must be like '2019-10-01 00:00:00 UTC' or ISO 8601 ('2019-10-01T00:00:00Z')"
+
+
+def parse_time(text: str) -> int:
+    """Return a time of `TIME_RULE` as seconds since 1970 UTC, fractions cut off; without a zone it is UTC.
+
+    Raises
+    ------
+    ValueError
+        It is no such time.
+    """
+    if text[4:5] != "-":  # a plain number, which fromisoformat may take for a date
+        raise ValueError(text)
+    time = datetime.fromisoformat(text.removesuffix(" UTC"))
+    return math.floor((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+
+
+def cut_times(column: pa.Array) -> pa.Array:
+    """Return timestamps as seconds since 1970 UTC, int64; fractions are cut off, and without a zone it is UTC."""
+    seconds = pc.floor_temporal(column.cast(pa.timestamp("us")), unit="second")
+    return seconds.cast(pa.timestamp("s")).cast(pa.int64())
+
+
+def convert_keys(columns: Mapping[str, pa.Array], errors: dict[int, RowError]) -> dict[str, pa.Array]:
+    """Return columns of `KEY_NAMES` in the types of `KEY_SCHEMA`.
+
+    Parameters
+    ----------
+    columns : mapping of str to Array
+        Text, whole numbers, or timestamps for `TIME_KEY`; dictionaries of those.
+    errors : dict of int to RowError
+        Rows whose time cannot be read are added.
+    """
+    return {
+        name: _convert_times(column, errors) if name == TIME_KEY else column.cast(pa.string())
+        for name, column in columns.items()
+    }
+
+
+def _convert_times(column: pa.Array, errors: dict[int, RowError]) -> pa.Array:
+    if pa.types.is_timestamp(column.type):
+        return cut_times(column)
+    found: list[int | None] = []
+    for row, text in enumerate(column.cast(pa.string()).to_pylist()):
+        try:
+            found.append(None if not text else parse_time(text))
+        except (ValueError, OverflowError):
+            errors.setdefault(row, RowError(row, TIME_KEY, f"{TIME_RULE}, got {text[:40]!r}", "type"))
+            found.append(None)
+    return pa.array(found, pa.int64())

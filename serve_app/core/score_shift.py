@@ -1,17 +1,11 @@
 """Do two versions score alike? PSI between histograms, with what chance alone would give.
 
-The population stability index of two samples of n and m rows and B bins is not 0 when nothing differs: it is
-(B - 1)(1/n + 1/m) on average, so "PSI above 0.1" is noise below some hundred rows. In units of 1/n + 1/m it is
-close to a chi-square with B - 1 degrees of freedom, noncentral by PSI_true / (1/n + 1/m); that turns "the
-shift is above (or below) a limit" into a p-value at every sample size. Looks are many, so the k-th look spends
-alpha 6 / (pi^2 k^2), which adds up to alpha.
+In units of 1/n + 1/m the index (`serve_app.core.psi`) is close to a chi-square with B - 1 degrees of freedom,
+noncentral by PSI_true / (1/n + 1/m); that turns "the shift is above (or below) a limit" into a p-value at every
+sample size. Looks are many, so the k-th look spends alpha 6 / (pi^2 k^2), which adds up to alpha.
 
 Counters carry fine fixed bins; they are joined into about ten bins of equal mass of the stable version, so that
 the bins do not depend on the canary, and what lies outside the stable version's range has bins of its own.
-
-References
-----------
-Yurdakul (2018), Statistical properties of the Population Stability Index, WMU dissertation 3208.
 """
 
 from __future__ import annotations
@@ -23,6 +17,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chndtr
+
+from serve_app.core.psi import measure_psi, pooled_shares
 
 N_BINS: Final = 10
 MIN_SCORES: Final = 100
@@ -65,15 +61,6 @@ def join_bins(stable: NDArray[Any], n_bins: int = N_BINS) -> NDArray[np.int64]:
     return np.unique(inner, return_inverse=True)[1].astype(np.int64)
 
 
-def histogram_psi(canary: NDArray[Any], stable: NDArray[Any]) -> float:
-    """Return the PSI of two histograms; an empty bin borrows one row's worth of the pooled shares."""
-    pooled = (canary + stable) / (canary.sum() + stable.sum())
-    seen = pooled > 0
-    p = (canary + pooled)[seen] / (canary.sum() + 1.0)
-    q = (stable + pooled)[seen] / (stable.sum() + 1.0)
-    return float(((p - q) * np.log(p / q)).sum())
-
-
 def compare_scores(
     canary: NDArray[Any],
     stable: NDArray[Any],
@@ -96,7 +83,8 @@ def compare_scores(
     if min(n, m) < MIN_SCORES:
         return None
     bins = join_bins(stable)
-    psi = histogram_psi(np.bincount(bins, canary / dispersion_canary), np.bincount(bins, stable / dispersion_stable))
+    q, p = (np.bincount(bins, counts) for counts in (stable / dispersion_stable, canary / dispersion_canary))
+    psi, _ = measure_psi(q, p, pooled_shares(q, p))
     unit = 1.0 / n + 1.0 / m
     n_free = max(1, int(bins.max()))
     below = float(chndtr(psi / unit, n_free, limit / unit))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import math
 import os
 import threading
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve_app.adapters.catboost_model import CatBoostScorer
@@ -26,7 +24,7 @@ from serve_app.core.row_errors import RowError
 from serve_app.deployments.bind_node import bind_to_node_address
 from serve_app.deployments.meters import create_input_meter
 from serve_app.deployments.parcels import PackedBatch, Parcel, pack, unpack
-from serve_app.service.history_reader import HistoryReader, RowHistories
+from serve_app.service.history_reader import HistoryReader, encode_rows
 from serve_app.service.packaging import prove_encoder, prove_model
 from serve_app.service.state_config import StateConfig
 
@@ -109,7 +107,7 @@ class Encoder:
         found = await self._reader.read_table(batch, must_answer=True) if self._reader else None
 
         def encode() -> tuple[EncodedBatch, PackedRows]:
-            encoded = self._encode(batch, found)
+            encoded = encode_rows(self._encoder, batch, found)
             return encoded, _pack_rows(encoded, answer)
 
         encoded, rows = await asyncio.get_running_loop().run_in_executor(self._bulk_threads, encode)
@@ -121,17 +119,11 @@ class Encoder:
         if self._reader is not None:
             found = await (self._reader.read_table(batch) if is_table else self._reader.read(batch))
         if batch.num_rows <= INLINE_ENCODE_ROWS:
-            encoded = self._encode(batch, found)
+            encoded = encode_rows(self._encoder, batch, found)
         else:
-            encoded = await asyncio.to_thread(self._encode, batch, found)
+            encoded = await asyncio.to_thread(encode_rows, self._encoder, batch, found)
         self._meter.note(encoded, found)
         return encoded
-
-    def _encode(self, batch: pa.RecordBatch, found: RowHistories | None) -> EncodedBatch:
-        if found is None:
-            return self._encoder.encode(batch)
-        encoded = self._encoder.encode(batch, found.features)
-        return dataclasses.replace(encoded, history=found.statuses[encoded.rows])
 
 
 class CatBoostModel:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from serve_app.core.encoding import describe_required, describe_rule, holds_numbers
 from serve_app.core.errors import FieldError, InvalidDataError, InvalidRowError, PayloadTooLargeError
 from serve_app.core.features import FeatureSpec, arrow_schema
+from serve_app.core.history_keys import TIME_KEY, convert_keys
 from serve_app.core.row_errors import RowError, add_unreadable
 from serve_app.http.row_body import show_value
 from serve_app.http.schemas import MAX_ID_LENGTH
@@ -97,7 +98,8 @@ def check_types(schema: pa.Schema, features: Sequence[FeatureSpec]) -> None:
                 fits = plain is kind and holds_numbers(spec, kind)
             else:
                 is_text = pa.types.is_string(plain) or pa.types.is_large_string(plain)
-                fits = is_text or pa.types.is_integer(plain) or pa.types.is_null(plain)
+                is_time = spec.name == TIME_KEY and spec.group == "key" and pa.types.is_timestamp(kind)
+                fits = is_text or is_time or pa.types.is_integer(plain) or pa.types.is_null(plain)
             if not fits:
                 wanted = "numbers" if spec.kind == "numeric" else "strings (utf8, large_utf8, or a dictionary of them)"
                 raise InvalidDataError(f"column {spec.name} must hold {wanted}, not {str(kind)[:80]}")
@@ -130,7 +132,10 @@ def finish_table(
     plain = [_decode(array) for array in arrays]
     if not arrays:
         return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=["_"]), n_ignored=n_ignored)
-    batch = pa.RecordBatch.from_arrays(plain, names=[f.name for f in fields])
+    columns = {f.name: array for f, array in zip(fields, plain, strict=True)}
+    keys = {s.name: columns[s.name] for s in features if s.group == "key" and s.name in columns}
+    columns |= convert_keys(keys, errors)
+    batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     return ParsedTable(add_unreadable(batch, errors.values()), n_ignored)
 
 

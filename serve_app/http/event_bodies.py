@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from serve_app.core.errors import InvalidDataError, MalformedBodyError, PayloadTooLargeError, UnsupportedMediaError
+from serve_app.core.history_keys import TIME_RULE, cut_times, parse_time
 from serve_app.http.ipc_limits import check_stream
 from serve_app.http.row_body import show_value
 from serve_app.http.schemas import MAX_ID_LENGTH
@@ -118,10 +118,8 @@ def _read_column(table: pa.Table, name: str) -> list[Any]:
         raise InvalidDataError(f"column {name} must hold {wanted}, not {str(kind)[:80]}")
     if is_text:
         _check_lengths(name, column)
-    if pa.types.is_timestamp(kind):  # without a zone it is UTC
-        column = pc.floor_temporal(column.cast(pa.timestamp("us")), unit="second").cast(pa.timestamp("s"))
-        column = column.cast(pa.int64())
-        return [None if value is None else _Seconds(value) for value in column.to_pylist()]
+    if pa.types.is_timestamp(kind):
+        return [None if value is None else _Seconds(value) for value in cut_times(column).to_pylist()]
     found: list[Any] = column.to_pylist()
     return found
 
@@ -193,13 +191,9 @@ def _read_time(value: Any) -> int:
     if isinstance(value, _Seconds):
         return int(value)
     with contextlib.suppress(ValueError, OverflowError):
-        if type(value) is str and value[4:5] == "-":
-            time = datetime.fromisoformat(value.removesuffix(" UTC"))
-            return math.floor((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
-    raise ValueError(
-        f"event_time must be like '2019-10-01 00:00:00 UTC' or ISO 8601 ('2019-10-01T00:00:00Z'), "
-        f"got {show_value(value)}"
-    )
+        if type(value) is str:
+            return parse_time(value)
+    raise ValueError(f"event_time {TIME_RULE}, got {show_value(value)}")
 
 
 PARSERS: Final[dict[str, Callable[[bytes], ParsedEvents]]] = {

@@ -84,7 +84,7 @@ def _parse_records(data: Any, features: Features, key: str) -> ParsedTable:
         raise MalformedBodyError(f"{key} must be a list of rows")
     check_shape(len(data), 0)
     if data and isinstance(data[0], list):
-        names = [spec.name for spec in features]
+        names = [spec.name for spec in features if spec.group != "key"]
         return table_from_lists(_turn(data, names, key), features, len(data))
     if data and set(map(type, data)) != {dict}:
         row = next(i for i, record in enumerate(data) if not isinstance(record, dict))

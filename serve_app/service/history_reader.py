@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve_app.core.errors import NotReadyError, ScorecatError
+from serve_app.core.encoding import EncodedBatch, FeatureEncoder
+from serve_app.core.errors import BadRequestError, NotReadyError, ScorecatError
 from serve_app.core.features import HISTORY_NAMES
 from serve_app.core.history_keys import TIME_KEY
 from serve_app.core.row_history import FOUND, NEW, NO_KEYS, OFF, UNAVAILABLE, judge_rows
@@ -96,9 +98,13 @@ class HistoryReader:
         ------
         NotReadyError
             With `must_answer`: the store does not answer.
+        BadRequestError
+            With `must_answer`: there are rows to look up, and no state is kept.
         """
         statuses = judge_rows(batch)
         at = np.flatnonzero(statuses == NEW)
+        if must_answer and self._open is None and len(at):
+            raise BadRequestError("this service keeps no history (SCORECAT_STATE=off), and rows ask for it")
         if self._open is None or not len(at):
             return await self.read(batch)
         slices = [build_rows(batch, at[k : k + SLICE_ROWS]) for k in range(0, len(at), SLICE_ROWS)]
@@ -165,6 +171,14 @@ class HistoryReader:
             logger.warning("the store of the states answers again")
             self._recovery, self._complaint = None, ""
             return
+
+
+def encode_rows(encoder: FeatureEncoder, batch: pa.RecordBatch, found: RowHistories | None) -> EncodedBatch:
+    """Encode a batch with what was found of its rows; None for a model without history."""
+    if found is None:
+        return encoder.encode(batch)
+    encoded = encoder.encode(batch, found.features)
+    return dataclasses.replace(encoded, history=found.statuses[encoded.rows])
 
 
 def build_rows(batch: pa.RecordBatch, at: NDArray[np.int64]) -> list[ScoredRow]:

@@ -19,10 +19,10 @@ from serve_app.core.rollout import Observations
 from serve_app.core.rollout_state import Phase
 from serve_app.core.split import Split, dump_split
 from serve_app.service.ports import Registry
-from serve_app.service.rollout_apps import AppKeeper, Watch
-from serve_app.service.rollout_champion import is_unsettled, settle_champion
+from serve_app.service.rollout_apps import AppKeeper
+from serve_app.service.rollout_care import VersionCare
 from serve_app.service.rollout_commands import list_commands, obey
-from serve_app.service.rollout_course import COUNTED, Course, add_reports, dump_course, parse_course
+from serve_app.service.rollout_course import Champion, Course, add_reports, dump_course, parse_course
 from serve_app.service.rollout_decision import collect_evidence, decide_course, is_due
 from serve_app.service.rollout_events import make_change, make_event
 from serve_app.service.rollout_inbox import ReportInbox
@@ -48,9 +48,6 @@ CONTROLLER: Final = "controller"
 SILENCE_S: Final = 60.0
 """When nothing was stored for so long before this process began, nothing ran: phases that time ends begin anew."""
 MAX_RECENT: Final = 200
-QUIET_S: Final = 10.0
-"""How often the apps are looked at while no rollout is active and all is as wanted: asking Serve takes 40 ms of CPU."""
-_SETTLED_DEPTH: Final = 5
 
 logger = logging.getLogger("scorecat.rollouts")
 
@@ -93,14 +90,11 @@ class RolloutControl:
         self._clock = clock
         self._pins = pins
         self._keeper = AppKeeper(apps, clock, drain_s)
+        self._care = VersionCare(store, registry, self._keeper, self._serve_model, self._note_champion, clock)
         self._lock = threading.Lock()
-        self._round = threading.Lock()
         self._inbox = ReportInbox()
         self._model = ""
         self._is_fresh = True
-        self._quiet_until_s = 0.0
-        self._n_changes = 0
-        self._logged = ""
 
     def start(self, asked: StartRollout, who: str, why: str) -> dict[str, Any]:
         """Start a rollout and return it as `describe` does; no traffic moves before its version is ready.
@@ -126,7 +120,7 @@ class RolloutControl:
             change = make_change(course, course.state, now_s, who, text, {"kind": asked.kind})
             stored = self._store.create(dump_course(course, split.revision, now_s), change)
             self._inbox.clear()  # counted before the rollout began
-            self._wake()
+            self._care.wake()
         self._tell(dataclasses.replace(course, stored=stored), change)
         return self.describe(stored.id)
 
@@ -192,29 +186,7 @@ class RolloutControl:
 
     def reconcile(self) -> None:
         """Create and delete version apps, prove those that are tried, let the alias follow; trouble is logged."""
-        with self._round:
-            if self._clock() < self._quiet_until_s:
-                return
-            try:
-                n_changes = self._n_changes
-                model = self._serve_model()
-                active = self._store.find_active(model)
-                course = parse_course(active) if active is not None else None
-                wanted = self._list_wanted(model)
-                self._keeper.keep(model, wanted, _watch(course), lambda v: v in self._list_wanted(model))
-                self._settle_aliases(model)
-                self._logged = ""
-                if course is None and self._keeper.is_settled(wanted) and n_changes == self._n_changes:
-                    self._quiet_until_s = self._clock() + QUIET_S
-            except Exception as exc:  # the next round tries again
-                if self._logged != str(exc):
-                    logger.exception("a round of looking after the versions was cut short")
-                self._logged = str(exc)
-
-    def _wake(self) -> None:
-        """Let the next round look at the apps, and one that is under way not take everything for settled."""
-        self._n_changes += 1
-        self._quiet_until_s = 0.0
+        self._care.run_round()
 
     def _serve_model(self) -> str:
         """Return the served model, the one that Gateways are told of; the last known when that cannot be read."""
@@ -278,28 +250,19 @@ class RolloutControl:
         why = f"the rollback window is over: v{course.state.stable} leaves the split"
         self._save(course, split, now_s, make_change(course, course.state, now_s, CONTROLLER, why, {}))
 
-    def _list_wanted(self, model: str) -> set[int]:
-        active = self._store.find_active(model)
-        wanted = set(read_split(self._store, model).versions)
-        return wanted | parse_course(active).versions if active is not None else wanted
-
-    def _settle_aliases(self, model: str) -> None:
-        for stored in reversed(self._store.recent(model, _SETTLED_DEPTH)):
-            if is_unsettled(stored):
-                served = read_split(self._store, model).stable
-                champion, why = settle_champion(self._registry, parse_course(stored), served)
-                with self._lock:
-                    course = parse_course(self._store.find(stored.id))
-                    now_s = self._clock()
-                    change = make_change(course, course.state, now_s, CONTROLLER, why, {"champion": champion})
-                    settled = dataclasses.replace(course, champion=champion)
-                    self._store.save(dump_course(settled, course.stored.split_revision, now_s), change if why else None)
-                if why:
-                    self._tell(settled, change)
+    def _note_champion(self, rollout_id: int, champion: Champion, why: str) -> None:
+        with self._lock:
+            course = parse_course(self._store.find(rollout_id))
+            now_s = self._clock()
+            change = make_change(course, course.state, now_s, CONTROLLER, why, {"champion": champion})
+            settled = dataclasses.replace(course, champion=champion)
+            self._store.save(dump_course(settled, course.stored.split_revision, now_s), change if why else None)
+        if why:
+            self._tell(settled, change)
 
     def _save(self, course: Course, split: Split, now_s: float, change: RolloutChange | None) -> Course:
         """Store a course with its change and its split in one transaction, then let Gateways see the split."""
-        self._wake()
+        self._care.wake()
         wanted = follow_state(course, split, now_s, pins=self._pins)
         is_new = wanted.revision != split.revision
         stored = dump_course(course, wanted.revision, now_s)
@@ -317,9 +280,3 @@ class RolloutControl:
         logger.info("rollout %d: %s -> %s: %s", course.stored.id, change.from_phase, change.to_phase, change.why)
         if course.plan.webhook is not None:
             self._notifier.send(course.plan.webhook, make_event(course, change))
-
-
-def _watch(course: Course | None) -> Watch:
-    if course is None:
-        return Watch()
-    return Watch(course.stored.id, course.tried, course.state.phase in COUNTED, course.plan.deploy_timeout_s)

@@ -58,7 +58,7 @@ def test_every_reference_resolves(document):
 
 
 def test_a_request_may_have_all_features_and_ids(request_schema):
-    ids = {"user_id", "session_id", "product_id", "event_time", "event_id", "category_id"}
+    ids = {"user_id", "session_id", "product_id", "event_time", "event_id", "category_id", "observe"}
     assert set(request_schema["properties"]) == ids | set(PURCHASE_NAMES)
     assert all(p.get("description") for p in request_schema["properties"].values())
 

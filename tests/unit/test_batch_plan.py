@@ -100,8 +100,8 @@ def test_columns_that_cannot_be_told_apart_are_refused():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([], "has the members columns and defaults"),
-        ({"colums": {}}, "has the members columns and defaults"),
+        ([], "has the members columns, defaults, history"),
+        ({"colums": {}}, "has the members columns, defaults, history"),
         ({"columns": ["price"]}, "`columns`"),
         ({"defaults": "price"}, "`defaults`"),
         ({"columns": {"prise": "x"}}, r"'prise', which is no feature of the model \(did you mean price\?\)"),

@@ -19,8 +19,9 @@ from serve_app.core.latency_shift import (
     log_msprt,
     log_msprt_above,
 )
+from serve_app.core.psi import measure_psi, pooled_shares
 from serve_app.core.sample_ratio import RatioEvidence, add_routed, log_bayes_factor
-from serve_app.core.score_shift import compare_scores, histogram_psi, join_bins, spend_alpha
+from serve_app.core.score_shift import compare_scores, join_bins, spend_alpha
 from serve_app.core.split import N_GROUPS
 
 pytestmark = pytest.mark.unit
@@ -168,8 +169,8 @@ def test_joined_bins_hold_about_a_tenth_of_stable_each_and_the_outside_apart():
 
 def test_psi_is_symmetric_and_zero_for_equal_shares():
     one, other = np.array([10.0, 0.0, 30.0, 0.0]), np.array([20.0, 5.0, 60.0, 0.0])
-    assert histogram_psi(one, other) == pytest.approx(histogram_psi(other, one))
-    assert histogram_psi(one, 3 * one) == pytest.approx(0.0, abs=1e-12)
+    assert measure_psi(one, other) == pytest.approx(measure_psi(other, one))
+    assert measure_psi(one, 3 * one, pooled_shares(one, 3 * one))[0] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_alpha_spent_over_all_looks_is_alpha():

@@ -10,15 +10,13 @@ from serve_app.core.drift import (
     count_classes,
     count_numbers,
     effective_rows,
-    expected_psi,
     find_discoveries,
     measure_drift,
-    measure_psi,
-    psi_p_value,
     smallest_visible_psi,
 )
 from serve_app.core.features import UNKNOWN_CLASS
 from serve_app.core.profile import profile_classes, profile_numbers, profile_table
+from serve_app.core.psi import expected_psi, measure_psi, psi_p_value
 
 pytestmark = pytest.mark.unit
 
