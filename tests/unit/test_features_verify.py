@@ -24,12 +24,12 @@ from serve_app.service.event_partitions import LogSummary, read_partitions
 from serve_app.service.skew import SCORE, Difference
 from serve_app.service.skew_report import KEPT, SkewReport
 from serve_app.service.synthetic import generate_events
-from tests.testing_kit.live_shop import LiveShop
+from tests.testing_kit.live import LiveService, TestableHistory
 
 pytestmark = pytest.mark.unit
 
 N = 200
-NOW_S = 1_790_000_000.0
+NOW_S = 1_790_000_000
 
 
 def make_log(n: int, seed: int = 0) -> pa.RecordBatch:
@@ -62,18 +62,57 @@ def part():
     return partition, summary
 
 
+class Shop(httpx.AsyncBaseTransport):
+    """The real routes over states in memory; `spoil` changes an answer with a score, to be found out."""
+
+    def __init__(self, package) -> None:
+        self.package = package
+        self.history = TestableHistory()
+        self.history.now_s = NOW_S
+        self.spoil = lambda answer: answer
+        self.rejects_at = 0
+        self.n_requests = 0
+
+    @property
+    def known(self):
+        return self.history._store.known
+
+    async def __aenter__(self):
+        self.service = await LiveService(self.package, self.history).__aenter__()
+        self.routes = self.service.client._transport
+        return self
+
+    async def __aexit__(self, *args) -> None:
+        await self.service.__aexit__(*args)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.n_requests += 1
+        answer = await self.routes.handle_async_request(request)
+        if request.url.path == "/v1/events":
+            return answer
+        if self.n_requests == self.rejects_at:
+            errors = [{"pointer": "/price", "detail": "above 9"}]
+            return httpx.Response(422, json={"type": "urn:scorecat:problem:invalid-row", "errors": errors})
+        body = self.spoil(json.loads(await answer.aread()))
+        headers = {"x-model-version": answer.headers["x-model-version"]}
+        return httpx.Response(answer.status_code, json=body, headers=headers)
+
+    async def aclose(self) -> None:
+        """Stay open: the client that used it is closed before the service is."""
+
+
 @pytest.fixture
 def shop(package):
-    return LiveShop(package, NOW_S)
+    return Shop(package)
 
 
-def run(part, shop, prefix="verify-x-", concurrency=8) -> SkewReport:
+def run(part, shop, prefix="verify-x-", concurrency=8, now_s=NOW_S) -> SkewReport:
     partition, summary = part
 
     async def main():
-        async with AsyncClient("http://shop", transport=httpx.MockTransport(shop), retries=0) as client:
+        async with shop, AsyncClient("http://shop", transport=shop, retries=0) as client:
             verifier = PartVerifier(partition, summary, lambda version: shop.package, 1, lambda: None)
-            return await verifier.run(client, concurrency, prefix, shift_of(summary.last_s, int(NOW_S)))
+            return await verifier.run(client, concurrency, prefix, shift_of(summary.last_s, now_s))
 
     return asyncio.run(main())
 
@@ -89,11 +128,11 @@ def test_a_service_that_agrees_differs_nowhere_null_categories_too(part, shop):
 
 def test_histories_of_others_change_nothing_and_are_not_changed(part, shop):
     run(part, shop, "verify-first-")
-    before = dict(shop.store.known.users)
-    categories = dict(shop.store.known.categories)
+    before = dict(shop.known.users)
+    categories = dict(shop.known.categories)
     assert run(part, shop, "verify-second-").n_differences == 0
-    assert {key: shop.store.known.users[key] for key in before} == before
-    assert {key: shop.store.known.categories[key] for key in categories} == categories
+    assert {key: shop.known.users[key] for key in before} == before
+    assert {key: shop.known.categories[key] for key in categories} == categories
 
 
 def spoil_feature(name, change):
@@ -140,49 +179,43 @@ def test_a_default_is_a_difference_even_when_its_value_is_right(part, shop):
     assert report.differences[0].got.endswith("from default")
 
 
-def test_a_service_that_takes_a_null_category_for_the_last_one_is_found_out(part, shop):
-    lookup = shop.history.lookup
-
-    def forgetful(rows):
-        return lookup([type(r)(*(getattr(r, f) for f in r.__slots__[:5]), r.category_id or None, r.event_id)
-                       for r in rows])  # fmt: skip
-
-    shop.history.lookup = forgetful
+def test_a_service_that_takes_a_null_category_for_the_last_one_is_found_out(part, shop, monkeypatch):
+    monkeypatch.setattr("serve_app.http.row_body.NO_CATEGORY", None)
     found = set(run(part, shop).by_feature)
     assert "unique_categories" in found
     assert found <= {"unique_categories", SCORE}
 
 
 def test_a_row_that_should_not_be_rejected_is_a_difference(part, shop):
-    error = {"pointer": "/price", "detail": "above 9"}
-    body = {"type": "urn:scorecat:problem:invalid-row", "detail": "d", "errors": [error]}
-
-    def handler(request):
-        answer = shop(request)
-        return httpx.Response(422, json=body) if request.url.path != "/v1/events" and shop.n_requests == 5 else answer
-
-    async def main():
-        async with AsyncClient("http://shop", transport=httpx.MockTransport(handler), retries=0) as client:
-            verifier = PartVerifier(*part, lambda version: shop.package, 1, lambda: None)
-            return await verifier.run(client, 1, "p-", 0)
-
-    report = asyncio.run(main())
-    assert [(d.feature, d.got) for d in report.differences] == [("", "rejected: /price above 9")]
+    shop.rejects_at = 5
+    differences = [d for d in run(part, shop, concurrency=1).differences if not d.feature]
+    assert [d.got for d in differences] == ["rejected: /price above 9"]
 
 
-def test_a_store_that_is_late_is_asked_again_and_counts_nothing_twice(part, shop, monkeypatch):
-    monkeypatch.setattr("serve_app.client.verify.UNAVAILABLE_WAIT_S", 0.0)
-    shop.misses = 7
+def test_a_store_that_is_late_is_asked_again_and_counts_nothing_twice(part, shop):
+    class LateError(NotReadyError):
+        n_left = 7
+
+        def __bool__(self) -> bool:
+            self.n_left -= 1
+            return self.n_left >= 0
+
+    shop.history.fault = LateError("busy", 1.0)
     report = run(part, shop)
-    assert (report.n_unavailable, report.n_differences) == (7, 0)
+    assert report.n_unavailable > 0
+    assert (report.n_differences, report.n_rows + report.n_purchases) == (0, N)
+
+
+def test_a_store_that_stays_down_ends_the_run(part, shop, monkeypatch):
     monkeypatch.setattr("serve_app.client.verify.UNAVAILABLE_TRIES", 2)
-    shop.misses = 10**9
+    monkeypatch.setattr("serve_app.client.verify.UNAVAILABLE_WAIT_S", 0.0)
+    shop.history.fault = NotReadyError("gone", 1.0)
     with pytest.raises(NotReadyError, match="did not answer in 2 tries"):
-        run(part, shop, "verify-y-")
+        run(part, shop)
 
 
 def test_an_event_that_is_not_recorded_ends_the_run_with_the_reason(part, shop):
-    shop.history = type(shop.history)(shop.store, shop.history._pseudonyms, lambda: NOW_S + 10**9, retention_s=10)
+    shop.history._retention_s = 10
     with pytest.raises(InvariantError, match="refused"):
         run(part, shop)
 
@@ -235,7 +268,7 @@ def test_an_interrupted_run_goes_on_with_the_users_that_are_not_done(tmp_path, s
         if len(parts) == stop_at:
             raise KeyboardInterrupt
         parts.append(prefix)
-        async with AsyncClient(url, transport=httpx.MockTransport(shop), retries=0) as client:
+        async with shop, AsyncClient(url, transport=shop, retries=0) as client:
             await verifier.run(client, concurrency, prefix, shift_s)
 
     monkeypatch.setattr(features, "_send_part", send)
