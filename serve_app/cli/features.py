@@ -22,7 +22,7 @@ from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.registry import open_settings_registry
 from serve_app.cli.replay import check_present
 from serve_app.cli.status import read_url
-from serve_app.core.errors import InvariantError, NotFoundError, NotReadyError
+from serve_app.core.errors import InvariantError, NotFoundError, NotReadyError, ScorecatError
 from serve_app.service.event_partitions import LogSummary
 from serve_app.service.ports import Package
 from serve_app.service.skew_report import SkewReport
@@ -102,6 +102,10 @@ def verify(
         _compare(settings, events, url, run, summary, concurrency)
     except KeyboardInterrupt:
         is_interrupted = True
+    except ScorecatError:
+        if run.n_parts:
+            err.print(f"{run.report.n_rows:,} rows were compared; the same command goes on from there", markup=False)
+        raise
     _print(run, summary, time.monotonic() - started_s, events, as_json=as_json)
     if is_interrupted:
         err.print("interrupted: the same command goes on with the first users that are not done")
@@ -240,8 +244,9 @@ def _print(run: Run, summary: LogSummary, seconds: float, events: Path, *, as_js
         out.print(table)
         if report.n_differences > SHOWN:
             out.print(f"… {report.n_differences - SHOWN:,} more; --json has the first {len(report.differences)}")
-    err.print(
-        f"{seconds:,.1f} s. The histories made for this stay under ids that begin with {run.prefixes[-1]}: "
-        f"`scorecat features clean {events}` removes them",
-        markup=False,
-    )
+    if run.prefixes:
+        err.print(
+            f"{seconds:,.1f} s. The histories made for this stay under ids that begin with {run.prefixes[-1]}: "
+            f"`scorecat features clean {events}` removes them",
+            markup=False,
+        )
