@@ -21,7 +21,8 @@ from batch.transforms.plan import InputFile, plan_units
 from batch.transforms.progress import Meter, format_duration
 from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally
 from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, InvariantError, NotFoundError
-from serve_app.core.features import PURCHASE_FEATURES, arrow_schema
+from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
+from serve_app.core.row_errors import list_unreadable
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, write_rows
 
 pytestmark = pytest.mark.unit
@@ -62,6 +63,28 @@ def test_columns_that_are_no_feature_are_kept():
     assert choose(keep=["*"]).kept == tuple(SCHEMA.names)
     assert choose(keep=["brand"]).kept == ("brand",)
     assert choose(keep=[]).kept == ()
+
+
+def test_history_that_no_column_carries_is_looked_up_by_the_columns_that_name_the_shopper():
+    fields = [f for f in SCHEMA if f.name not in HISTORY_NAMES or f.name == "max_price"]
+    keys = {"customer": pa.int64(), "session_id": pa.string(), "product_id": pa.string(), "event_time": pa.string()}
+    schema = pa.schema([*fields, *(pa.field(name, kind) for name, kind in keys.items())])
+    mapping = parse_mapping({"history": True, "columns": {"user_id": "customer"}}, PURCHASE_FEATURES)
+    columns = choose(schema, mapping)
+    assert len(columns.features) == 7
+    assert columns.keys == (
+        ("user_id", "customer"), ("session_id", "session_id"), ("product_id", "product_id"),
+        ("event_time", "event_time"),
+    )  # fmt: skip
+    assert columns.kept == ("order_id", *keys)
+    row = {**dict.fromkeys(schema.names), "customer": 7, "session_id": "s", "product_id": "p"}
+    times = ["2019-10-01 00:00:00 UTC", "noon", None]
+    batch = columns.select_features(pa.RecordBatch.from_pylist([row | {"event_time": t} for t in times], schema))
+    assert batch.column("user_id").to_pylist() == ["7"] * 3
+    assert batch.column("event_time").to_pylist() == [1_569_888_000, None, None]
+    assert [(e.row, e.feature) for e in list_unreadable(batch).values()] == [(1, "event_time")]
+    with pytest.raises(InvalidDataError, match="no column for user_id"):
+        choose(schema, parse_mapping({"history": True}, PURCHASE_FEATURES))
 
 
 def test_a_missing_column_is_named_with_its_nearest():
