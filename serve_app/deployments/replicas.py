@@ -85,6 +85,7 @@ class Encoder:
         if parts.manifest.is_purchase:
             open_history = partial(open_live_history, state) if state else None
             self._reader = HistoryReader(open_history, state.timeout_s if state else 0.0)
+            self._reader.prepare()
         self._bulk_threads = _create_bulk_threads(1)
 
     async def encode(self, packed: PackedBatch) -> EncodedBatch:

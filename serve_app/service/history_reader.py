@@ -23,8 +23,6 @@ from serve_app.service.live_history import Histories, LiveHistory, ScoredRow
 
 SLICE_ROWS: Final = 512
 """Rows of one look-up of a table, about 10 ms: other look-ups come between two of them."""
-TABLE_TIMEOUT_S: Final = 2.0
-"""For each of those; tables wait behind online rows."""
 FIRST_RETRY_S: Final = 0.05
 LAST_RETRY_S: Final = 1.0
 """How soon a store that failed is tried again, beside the requests; twice as long each time."""
@@ -60,7 +58,8 @@ class HistoryReader:
     open_history : callable or None
         Opens the store; called in a thread, and again after an error. None: no state is kept.
     timeout_s : float
-        Longest wait of a micro-batch.
+        Longest wait for the store, once it is the batch's turn: while it answers, nothing else keeps a batch waiting
+        but those before it.
     """
 
     def __init__(self, open_history: Callable[[], LiveHistory] | None, timeout_s: float) -> None:
@@ -68,6 +67,7 @@ class HistoryReader:
         self._timeout_s = timeout_s
         self._history: LiveHistory | None = None
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="state")
+        self._turn = asyncio.Lock()
         self._recovery: asyncio.Task[None] | None = None
         self._complaint = ""
 
@@ -75,6 +75,15 @@ class HistoryReader:
     def is_down(self) -> bool:
         """Whether the store failed and has not answered a probe since."""
         return self._recovery is not None
+
+    def prepare(self) -> None:
+        """Open the store before the first row comes; what keeps it from that is logged, and tried again then."""
+        if self._open is None:
+            return
+        try:
+            self._call([_PROBE])
+        except Exception as exc:  # noqa: BLE001 - scores do not need it
+            logger.warning("the state cannot be used yet: %s", exc)
 
     async def read(self, batch: pa.RecordBatch) -> RowHistories:
         """Return the history of a micro-batch, within `timeout_s` and in one round trip."""
@@ -86,7 +95,7 @@ class HistoryReader:
             return _nothing(statuses)
         rows = build_rows(batch, at)
         try:
-            return await self._look_up([rows], at, statuses, self._timeout_s)
+            return await self._look_up([rows], at, statuses)
         except ScorecatError:
             statuses[at] = UNAVAILABLE
             return _nothing(statuses)
@@ -109,7 +118,7 @@ class HistoryReader:
             return await self.read(batch)
         slices = [build_rows(batch, at[k : k + SLICE_ROWS]) for k in range(0, len(at), SLICE_ROWS)]
         try:
-            return await self._look_up(slices, at, statuses, TABLE_TIMEOUT_S)
+            return await self._look_up(slices, at, statuses)
         except ScorecatError:
             if must_answer:
                 raise
@@ -117,23 +126,12 @@ class HistoryReader:
             return _nothing(statuses)
 
     async def _look_up(
-        self, slices: Sequence[list[ScoredRow]], at: NDArray[np.int64], statuses: NDArray[np.uint8], timeout_s: float
+        self, slices: Sequence[list[ScoredRow]], at: NDArray[np.int64], statuses: NDArray[np.uint8]
     ) -> RowHistories:
         found = []
         for rows in slices:
-            if self.is_down:
-                raise NotReadyError("the store of the states does not answer", LAST_RETRY_S)
-            try:
-                async with asyncio.timeout(timeout_s):
-                    found.append(await self._run(rows))
-            except TimeoutError as exc:
-                error = NotReadyError(f"the store of the states did not answer within {timeout_s:g} s", LAST_RETRY_S)
-                self._give_up(error)
-                raise error from exc
-            except Exception as exc:
-                error = NotReadyError(f"the store of the states failed: {exc}", LAST_RETRY_S)
-                self._give_up(error)
-                raise error from exc
+            async with self._turn:
+                found.append(await self._ask(rows))
         features = np.full((len(HISTORY_NAMES), len(statuses)), np.nan, dtype=np.float32)
         features[:, at] = np.concatenate([part.features for part in found], axis=1)
         is_known = np.concatenate([part.is_known for part in found])
@@ -141,6 +139,21 @@ class HistoryReader:
         statuses[at] = np.where(is_known, np.where(is_found, FOUND, NEW), NO_KEYS)
         ages_s = np.concatenate([part.age_s for part in found])
         return RowHistories(dict(zip(HISTORY_NAMES, features, strict=True)), statuses, ages_s[~np.isnan(ages_s)])
+
+    async def _ask(self, rows: list[ScoredRow]) -> Histories:
+        if self.is_down:
+            raise NotReadyError("the store of the states does not answer", LAST_RETRY_S)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._run(rows)
+        except TimeoutError as exc:
+            error = NotReadyError(f"the store of the states did not answer within {self._timeout_s:g} s", LAST_RETRY_S)
+            self._give_up(error)
+            raise error from exc
+        except Exception as exc:
+            error = NotReadyError(f"the store of the states failed: {exc}", LAST_RETRY_S)
+            self._give_up(error)
+            raise error from exc
 
     async def _run(self, rows: list[ScoredRow]) -> Histories:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._call, rows)
