@@ -16,7 +16,10 @@ from serve_app.core.row_errors import RowError
 TIME_KEY: Final = "event_time"
 REQUIRED_KEYS: Final = ("user_id", "session_id", "product_id")
 """Without one of them nothing can be looked up."""
-KEY_NAMES: Final = (*REQUIRED_KEYS, "category_id", "event_id", TIME_KEY)
+CATEGORY_KEY: Final = "category_id"
+NO_CATEGORY: Final = ""
+"""As a category id: the product has none, which the caller says by null; absent it is the one last seen for it."""
+KEY_NAMES: Final = (*REQUIRED_KEYS, CATEGORY_KEY, "event_id", TIME_KEY)
 
 KEY_SPECS: Final[tuple[FeatureSpec, ...]] = tuple(
     FeatureSpec(name, "categorical", "time" if name == TIME_KEY else "id", "key", on_null="fill", fill="")

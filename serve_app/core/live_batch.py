@@ -66,10 +66,11 @@ class KeyedRow(NamedTuple):
         Key of the event this row is, when it has one.
     product : int
     category : int or None
-        None: the category last seen for the product.
     time_s : int or None
         None: now.
     cents : int
+    takes_category : bool
+        Whether no category stands for the one last seen for the product; else it stands for none.
     """
 
     user: bytes
@@ -79,6 +80,7 @@ class KeyedRow(NamedTuple):
     category: int | None
     time_s: int | None
     cents: int
+    takes_category: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ def keys_of_rows(rows: Sequence[KeyedRow]) -> StateKeys:
         _once(r.user for r in rows),
         _once(r.session for r in rows),
         _once(r.event for r in rows if r.event is not None),
-        _once(r.product for r in rows if r.category is None),
+        _once(r.product for r in rows if r.category is None and r.takes_category),
     )
 
 
@@ -261,5 +263,7 @@ def _accumulate_row(known: Known, row: KeyedRow, now_s: int) -> Accumulators:
     if time_s is None:
         # A clock that was set back must not stretch the session: now is not before what was seen of it.
         time_s = now_s if session is None else max(now_s, session.last_s)
-    category = row.category if row.category is not None else known.categories.get(row.product)
+    category = row.category
+    if category is None and row.takes_category:
+        category = known.categories.get(row.product)
     return add_event(user, session, HistoryEvent(row.product, category, time_s, row.cents, is_purchase=False))[2]

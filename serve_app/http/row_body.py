@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from serve_app.core.encoding import describe_required, describe_rule
 from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyError
 from serve_app.core.features import PURCHASE_FEATURES
-from serve_app.core.history_keys import KEY_NAMES, TIME_KEY
+from serve_app.core.history_keys import CATEGORY_KEY, KEY_NAMES, NO_CATEGORY, TIME_KEY
 from serve_app.http.schemas import PurchaseRequest
 
 
@@ -27,9 +27,12 @@ def parse_row(body: bytes) -> dict[str, Any]:
         A member is missing, has another type or breaks a bound; each is named.
     """
     try:
-        row: dict[str, Any] = PurchaseRequest.__pydantic_validator__.validate_json(body).__dict__
+        parsed = PurchaseRequest.__pydantic_validator__.validate_json(body)
     except ValidationError as exc:
         raise _explain(exc) from exc
+    row: dict[str, Any] = parsed.__dict__
+    if row[CATEGORY_KEY] is None and CATEGORY_KEY in parsed.__pydantic_fields_set__:
+        row[CATEGORY_KEY] = NO_CATEGORY
     return row
 
 

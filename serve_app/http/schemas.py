@@ -68,7 +68,10 @@ class _PurchaseRow(BaseModel):
         None, strict=False, description="When the row happened, ISO 8601; ` UTC` at the end is understood."
     )
     event_id: Id | None = Field(None, description="Id of the event this row is, when it is also sent as an event.")
-    category_id: Id | None = Field(None, description="Category id; absent means the one last seen for the product.")
+    category_id: Id | None = Field(
+        None,
+        description="Category id; null says that the product has none, absent means the one last seen for the product.",
+    )
     observe: bool = Field(
         default=False,
         description="Record the row as a view once it is scored; with `event_id` it counts once, "

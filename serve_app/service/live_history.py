@@ -40,7 +40,7 @@ class ShopEvent:
     time_s : int or None
         Seconds since 1970 UTC; None is the time of arrival.
     is_row : bool
-        It is a scored row: without `category_id` it takes the product's last one, as its look-up did.
+        It is a scored row: with `category_id` None it takes the product's last one, as its look-up did.
     """
 
     user_id: str | None
@@ -56,7 +56,11 @@ class ShopEvent:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """A row that history is wanted for; `time_s` None is now, `category_id` None is the product's last one."""
+    """A row that history is wanted for; `time_s` None is now.
+
+    `category_id` None is the product's last one (the caller did not say), empty is none (the product has none), as
+    in a log.
+    """
 
     user_id: str | None
     session_id: str | None
@@ -242,7 +246,7 @@ class LiveHistory:
                 kind == EVENT_TYPES[PURCHASE],
             ),
             is_now=event.time_s is None,
-            takes_category=event.is_row,
+            takes_category=event.is_row and event.category_id is None,
         )
 
     def _key_row(self, row: ScoredRow) -> KeyedRow | None:
@@ -258,6 +262,7 @@ class LiveHistory:
             make.category(row.category_id) if row.category_id else None,
             row.time_s,
             cents_of(row.price or 0.0),
+            takes_category=row.category_id is None,
         )
 
 
