@@ -16,6 +16,7 @@ import typer
 from serve_app.cli import (
     aliases,
     data,
+    jobs,
     models,
     models_import,
     predict,
@@ -50,6 +51,7 @@ models.app.add_typer(aliases.app)
 models.app.command("import")(models_import.import_model)
 models.app.command("export")(models_import.export_model)
 app.add_typer(models.app, name="models")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(shadow.app, name="shadow")
 
