@@ -19,6 +19,8 @@ from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataErr
 from serve_app.core.manifest import Manifest
 
 FORMAT: Final = 1
+WORKER_CPUS: Final = 0.25
+"""CPUs Ray reserves for a worker; a share, as for replicas: most of the work is done by those."""
 
 
 @dataclass(frozen=True, slots=True)

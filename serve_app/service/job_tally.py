@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
-from serve_app.core.job_record import ENDED, JobRecord, JobRows
+from serve_app.core.job_record import ENDED, JobRecord, JobRows, JobState
 from serve_app.service.job_ports import JobMeter
 
-LIVE = ("queued", "starting", "running")
+LIVE: Final[tuple[JobState, ...]] = ("queued", "starting", "running")
 
 
 class JobTally:
