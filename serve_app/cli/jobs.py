@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import typer
-from rich.table import Table
 
 from serve_app.adapters.registry_aliases import name_mover
-from serve_app.cli.console import JsonOption, out, print_json
+from serve_app.cli.console import JsonOption, out, print_aligned, print_json
 from serve_app.cli.status import read_url
 from serve_app.client.jobs import JobsClient
 from serve_app.core.errors import BadRequestError, InvariantError
@@ -44,15 +43,12 @@ def list_jobs(
     if not found:
         out.print("there is no job; `scorecat score INPUT OUTPUT` starts one")
         return
-    table = Table("id", "state", "model", "began", "rows", "progress", "input", box=None, pad_edge=False)
+    rows = [("id", "state", "model", "began", "rows", "progress", "input")]
     for job in found:
         began = (job["started_at"] or job["created_at"]).replace("T", " ").removesuffix("+00:00")
-        progress = job["progress"] or {}
-        rows = f"{progress['rows_read']:,}" if progress else ""
-        table.add_row(
-            job["id"], _name_state(job), _name_model(job), began, rows, _say_progress(job), job["input"]
-        )  # fmt: skip
-    out.print(table)
+        read = f"{job['progress']['rows_read']:,}" if job["progress"] else ""
+        rows.append((job["id"], _name_state(job), _name_model(job), began, read, _say_progress(job), job["input"]))
+    print_aligned(rows, "")
 
 
 @app.command("show")
