@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -13,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.deployments.local_cluster import cluster_environment, load_spec
 from tests.batch_process import check_complete, score_online, start_job, write_many
 from tests.service_process import ServiceProcess, wait_for
 from tests.testing_kit.batch_jobs import make_rows, read_output, spoil
@@ -29,12 +33,22 @@ def await_end(service: ServiceProcess, job_id: str, timeout_s: float = 90) -> di
     return wait_for(ended, timeout_s, f"the end of {job_id}")
 
 
-def find_running(service: ServiceProcess) -> dict:
-    def running():
-        jobs = json.loads(service.run("jobs", "list", "--json").stdout)["jobs"]
-        return next((job for job in jobs if job["state"] == "running"), None)
+@contextlib.contextmanager
+def held(service: ServiceProcess, source: Path, output: Path, *options: str):
+    """A job whose driver stands still in the middle, for less than its lease; give the driver and the job."""
+    driver = start_job(service, source, output, *options)
 
-    return wait_for(running, 30, "a running job")
+    def running():
+        jobs = httpx.get(f"{service.url}/v1/jobs").json()["jobs"]
+        return next((job for job in jobs if job["output"] == str(output) and job["progress"]), None)
+
+    job = wait_for(running, 10, "progress of the job")
+    driver.send_signal(signal.SIGSTOP)
+    try:
+        assert job["state"] == "running"
+        yield driver, job
+    finally:
+        driver.send_signal(signal.SIGCONT)
 
 
 def pools(service: ServiceProcess) -> list[str]:
@@ -78,11 +92,11 @@ def test_jobs_asked_for_over_http_wait_their_turn_and_are_downloaded(service):
 def test_a_job_of_somebody_else_is_seen_and_ended_and_can_go_on(service, tmp_path):
     table = write_many(tmp_path / "in")
     expected = score_online(service, table.slice(0, 20_000).drop_columns(["order_id", "user_id"]))
-    driver = start_job(service, tmp_path / "in", tmp_path / "out")
-    job = find_running(service)
-    assert (job["origin"], job["output"]) == ("command", str(tmp_path / "out"))
-    assert job["progress"]["rows_total"] == table.num_rows
-    done = json.loads(service.run("jobs", "cancel", job["id"], "--json").stdout)
+    with held(service, tmp_path / "in", tmp_path / "out") as (driver, job):
+        assert (job["origin"], job["progress"]["rows_total"]) == ("command", table.num_rows)
+        told = json.loads(service.run("jobs", "cancel", job["id"], "--no-wait", "--json").stdout)
+        assert (told["state"], told["is_cancelling"]) == ("running", True)
+    done = await_end(service, job["id"])
     assert done["state"] == "cancelled"
     assert done["summary"]["is_complete"] is False
     assert driver.wait(20) == 130
@@ -95,12 +109,10 @@ def test_a_job_of_somebody_else_is_seen_and_ended_and_can_go_on(service, tmp_pat
 def test_a_pool_of_a_job_ends_with_it_however_it_ends(service, tmp_path):
     table = write_many(tmp_path / "in")
     expected = score_online(service, table.slice(0, 20_000).drop_columns(["order_id", "user_id"]))
-    driver = start_job(service, tmp_path / "in", tmp_path / "out", "--pool", "dedicated")
-    job = find_running(service)
-    (pool,) = pools(service)
-    assert pool == f"purchase-v1-job-{job['id']}"
-    driver.kill()
-    driver.wait()
+    with held(service, tmp_path / "in", tmp_path / "out", "--pool", "dedicated") as (driver, job):
+        assert pools(service) == [f"purchase-v1-job-{job['id']}"]
+        driver.kill()
+        driver.wait()
     assert await_end(service, job["id"])["state"] == "died"
     wait_for(lambda: not pools(service), 40, "the pool is gone")
     done = service.run(
@@ -115,25 +127,22 @@ REMOVE = "import ray, sys; from ray import serve; ray.init(sys.argv[1], log_to_d
 
 
 def test_a_version_that_goes_ends_its_job_early_and_nothing_is_lost(service, tmp_path, package_dir):
-    from serve_app.adapters.registry import DirectoryRegistry
-    from serve_app.deployments.local_cluster import cluster_environment, load_spec
-
     version = DirectoryRegistry(service.home / "registry").publish("purchase", package_dir)
     app = f"purchase-v{version}"
     table = write_many(tmp_path / "in")
     expected = score_online(service, table.slice(0, 20_000).drop_columns(["order_id", "user_id"]))
     service.run("shadow", "start", str(version), "--share", "0.1")
     wait_for(lambda: all(service.deployments().get(app, {"": []}).values()), 60, "the version runs")
-    driver = start_job(service, tmp_path / "in", tmp_path / "out", "--model", f"purchase@{version}")
-    service.run("shadow", "stop")
     spec = load_spec(service.home)
-    subprocess.run(
-        [sys.executable, "-c", REMOVE, spec.address, app],
-        env={**service.environment, **cluster_environment(spec)},
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )  # as the control app does, 70 s after nothing wants the version any more
+    with held(service, tmp_path / "in", tmp_path / "out", "--model", f"purchase@{version}") as (driver, _):
+        service.run("shadow", "stop")
+        subprocess.run(
+            [sys.executable, "-c", REMOVE, spec.address, app],
+            env={**service.environment, **cluster_environment(spec)},
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )  # as the control app does, 70 s after nothing wants the version any more
     _, said = driver.communicate(timeout=60)
     assert driver.returncode == 1
     assert "go on with: scorecat score" in said
@@ -141,13 +150,3 @@ def test_a_version_that_goes_ends_its_job_early_and_nothing_is_lost(service, tmp
     service.run("score", str(tmp_path / "in"), str(tmp_path / "out"), "--resume", "--pool", "dedicated")
     check_complete(tmp_path / "out", table, expected)
     assert set(read_output(tmp_path / "out").column("version").to_pylist()) == {version}
-
-
-def test_an_ended_command_leaves_no_job_running(service, tmp_path):
-    write_many(tmp_path / "in")
-    driver = start_job(service, tmp_path / "in", tmp_path / "out")
-    job = find_running(service)
-    driver.send_signal(signal.SIGTERM)
-    driver.communicate(timeout=30)
-    assert await_end(service, job["id"])["state"] == "cancelled"
-    assert service.is_answering()
