@@ -27,7 +27,7 @@ ENDED = {"succeeded", "incomplete", "failed", "cancelled", "died"}
 
 def await_end(service: ServiceProcess, job_id: str, timeout_s: float = 90) -> dict:
     def ended():
-        found = httpx.get(f"{service.url}/v1/jobs/{job_id}").json()
+        found = httpx.get(f"{service.url}/v1/jobs/{job_id}", timeout=30).json()
         return found if found["state"] in ENDED else None
 
     return wait_for(ended, timeout_s, f"the end of {job_id}")
@@ -39,7 +39,7 @@ def held(service: ServiceProcess, source: Path, output: Path, *options: str):
     driver = start_job(service, source, output, *options)
 
     def running():
-        jobs = httpx.get(f"{service.url}/v1/jobs").json()["jobs"]
+        jobs = httpx.get(f"{service.url}/v1/jobs", timeout=30).json()["jobs"]
         return next((job for job in jobs if job["output"] == str(output) and job["progress"]), None)
 
     job = wait_for(running, 10, "progress of the job")

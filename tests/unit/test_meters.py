@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,16 @@ from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
 from serve_app.core.input_counts import KINDS, InputCounts, count_inputs
 from serve_app.core.row_errors import RowError, add_unreadable, list_unreadable
 from serve_app.deployments.handles import parse_version_app, version_app
-from serve_app.deployments.meters import FLUSH_S, KEPT_ROWS, METRICS, HttpMeter, InputMeter, create_counter
+from serve_app.deployments.meters import (
+    FLUSH_S,
+    KEPT_ROWS,
+    METRICS,
+    HttpMeter,
+    InputMeter,
+    RayJobMeter,
+    create_counter,
+    create_gauge,
+)
 from tests.testing_kit import VOCABULARIES, random_rows, run_virtual
 
 pytestmark = pytest.mark.unit
@@ -156,18 +166,33 @@ def test_what_a_gateway_refuses_and_ignores_is_counted_by_route():
     }
 
 
+def test_jobs_are_counted_by_version_and_by_how_they_ended():
+    counters: dict[str, MemoryCounter] = {}
+    levels: dict[str, float] = {}
+    gauge = SimpleNamespace(set=lambda value, tags: levels.update({tags["kind"]: value}))
+    meter = RayJobMeter(lambda name: counters.setdefault(name, MemoryCounter()), lambda _: gauge)
+    meter.count_rows("purchase", 3, "scored", 5)
+    meter.count_ended("died")
+    meter.set_jobs("running", 2)
+    assert {name: counter.values for name, counter in counters.items()} == {
+        "scorecat_job_rows_total": {(("kind", "scored"), ("model", "purchase"), ("version", "3")): 5},
+        "scorecat_jobs_ended_total": {(("kind", "died"),): 1},
+    }
+    assert levels == {"running": 2}
+
+
 @pytest.mark.parametrize("name", METRICS)
-def test_a_counter_is_one_of_ray_s_with_the_labels_that_are_listed(name, monkeypatch):
+def test_a_metric_is_one_of_ray_s_with_the_labels_that_are_listed(name, monkeypatch):
     made = {}
 
     def remember(name: str, description: str, tag_keys: tuple[str, ...]) -> str:
         made[name] = (description, tag_keys)
         return "counter"
 
-    monkeypatch.setattr(ray_metrics, "Counter", remember)
-    assert create_counter(name) == "counter"
+    is_counter = name.endswith("_total")
+    monkeypatch.setattr(ray_metrics, "Counter" if is_counter else "Gauge", remember)
+    assert (create_counter if is_counter else create_gauge)(name) == "counter"
     assert made == {name: METRICS[name]}
-    assert name.endswith("_total")
 
 
 def test_what_a_reader_could_not_read_is_of_the_wrong_type_and_no_null():
