@@ -182,8 +182,7 @@ class JobControl:
                 self._guard(f"stop {record.order.id}", self._stop, record, now_s)
             ended_at_s = record.ended_at_s(now_s)
             if ended_at_s is not None and now_s - ended_at_s > self._limits.keep_s:
-                logger.info("job %s: its record is let go", record.order.id)
-                self._store.remove(record.order.id)
+                self._guard(f"remove {record.order.id}", self._store.remove, record.order.id)
         self._guard("keep pools", self._keep_pools, records, now_s)
 
     def _launch(self, records: Sequence[JobRecord], now_s: float) -> None:
