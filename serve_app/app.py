@@ -17,8 +17,9 @@ from serve_app.deployments.control_handle import CONTROL_APP, CONTROLLER
 from serve_app.deployments.controller import ControllerConfig, RolloutController
 from serve_app.deployments.gateway import Gateway, GatewayConfig
 from serve_app.deployments.handles import version_app
-from serve_app.deployments.options import OPTIONS, DeploymentOptions, Profile
+from serve_app.deployments.options import OPTIONS, DeploymentOptions, Profile, pool_options
 from serve_app.deployments.replicas import CatBoostModel, Encoder
+from serve_app.service.jobs import JobLimits
 from serve_app.service.ports import Registry
 from serve_app.service.rollout_ports import AppState
 from serve_app.service.state_config import StateConfig
@@ -66,6 +67,11 @@ def build_version_app(
     return bound
 
 
+def build_pool_app(package: Path, max_replicas: int, profile: Profile, state: StateConfig | None = None) -> Application:
+    """Return the application of a batch job's own copy of a version, see `build_version_app`."""
+    return build_version_app(package, profile, state=state, options=pool_options(max_replicas))
+
+
 def build_gateway_app(
     settings: Settings, profile: Profile, *, options: dict[str, DeploymentOptions] | None = None
 ) -> Application:
@@ -87,17 +93,23 @@ def build_gateway_app(
 def build_control_app(settings: Settings, profile: Profile) -> Application:
     """Return the application that owns the rollouts."""
     config = ControllerConfig(
+        home=str(settings.home),
         registry_root=str(settings.registry_root),
         package_cache=str(settings.package_cache),
         database=str(settings.database),
         split_path=str(settings.split_path),
         log_dir=str(settings.log_dir),
+        job_dir=str(settings.job_dir),
+        model=settings.model,
+        job_roots=settings.job_places,
+        job_limits=JobLimits(settings.job_slots, settings.job_queue, settings.job_keep_hours * 3600),
         user=settings.user,
         pins=settings.pins,
     )
     controller = serve.deployment(RolloutController, name=CONTROLLER).options(**OPTIONS[profile][CONTROLLER].to_ray())
     build = partial(build_version_app, profile=profile, state=settings.state_config)
-    bound: Application = controller.bind(config, build)
+    build_pool = partial(build_pool_app, profile=profile, state=settings.state_config)
+    bound: Application = controller.bind(config, build, build_pool)
     return bound
 
 

@@ -52,6 +52,17 @@ class Settings(BaseModel):
         None, gt=0, allow_inf_nan=False, description="Sessions are forgotten after so many days; default never."
     )
     state_timeout_s: float = Field(0.25, gt=0, le=2, description="Longest wait for a look-up of history.")
+    job_roots: str | None = Field(
+        None,
+        min_length=1,
+        description="Where batch jobs asked for over HTTP may read and write: folders, s3://…, gs://…, by comma; "
+        "default <home>/data.",
+    )
+    job_slots: int = Field(1, ge=1, le=100, description="Jobs asked for over HTTP start while fewer jobs run.")
+    job_queue: int = Field(10, ge=0, le=1000, description="Jobs that may wait for that; more are refused.")
+    job_keep_hours: float = Field(
+        168.0, gt=0, description="How long after its end a job's record, and results nobody named a place for, stay."
+    )
     request_timeout_s: float = Field(5.0, gt=0, le=60, description="Deadline of a request that names none.")
 
     @property
@@ -84,6 +95,19 @@ class Settings(BaseModel):
     def database(self) -> Path:
         """File of this machine's rollouts."""
         return self.home / "state" / "rollouts.db"
+
+    @property
+    def job_dir(self) -> Path:
+        """Folder of the records of batch jobs."""
+        return self.home / "jobs"
+
+    @property
+    def job_places(self) -> tuple[str, ...]:
+        """Absolute folders and URLs that jobs asked for over HTTP may use."""
+        if self.job_roots is None:
+            return (str(self.home / "data"),)
+        named = [root.strip() for root in self.job_roots.split(",") if root.strip()]
+        return tuple(root if "://" in root else str(Path(root).absolute()) for root in named)
 
     @property
     def split_path(self) -> Path:

@@ -20,6 +20,8 @@ from serve_app.core.history_keys import KEY_SPECS
 from serve_app.core.manifest import Manifest
 
 FORMAT: Final = 1
+WORKER_CPUS: Final = 0.25
+"""CPUs Ray reserves for a worker; a share, as for replicas: most of the work is done by those."""
 
 
 @dataclass(frozen=True, slots=True)

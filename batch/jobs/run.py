@@ -18,7 +18,7 @@ from ray import serve
 from ray.exceptions import RayError
 
 from batch.jobs.board import Board
-from batch.jobs.prepare import Plan, describe, with_workers
+from batch.jobs.prepare import WORKER_CPUS, Plan, describe, with_workers
 from batch.jobs.worker import ScoreWorker, WorkerConfig
 from batch.storage.folder import SUMMARY, OutputFolder, open_location
 from batch.transforms.progress import Meter, Progress
@@ -26,8 +26,6 @@ from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tall
 from serve_app.core.errors import InvalidDataError, InvariantError, NotReadyError, ScorecatError
 from serve_app.core.manifest import Manifest
 
-WORKER_CPUS: Final = 0.25
-"""CPUs Ray reserves for a worker; a share, as for replicas: most of the work is done by those."""
 SPARE_CPUS: Final = 0.4
 """Left for replicas that the load of the job may call for."""
 START_TIMEOUT_S: Final = 90.0
@@ -61,6 +59,8 @@ class Job:
         How long a batch is tried while its replicas are lost.
     show, say : callable
         Take progress, and messages for people.
+    spare_cpus : float
+        Left for replicas that the load of the job may call for.
     """
 
     plan: Plan
@@ -73,6 +73,7 @@ class Job:
     patience_s: float
     show: Show
     say: Callable[[str], None]
+    spare_cpus: float = SPARE_CPUS
     _live: dict[int, Counts] = field(default_factory=dict)
     _n_failed: int = 0
 
@@ -103,7 +104,8 @@ class Job:
         return summary
 
     def _score_open_units(self) -> None:
-        n_free = ray.available_resources().get("CPU", 0.0) - SPARE_CPUS
+        n_free = ray.available_resources().get("CPU", 0.0)
+        n_free -= max(0.0, min(self.spare_cpus, n_free - WORKER_CPUS))  # the only worker goes before a replica more
         n_default = min(8, int(ray.cluster_resources().get("CPU", 1)))
         n_workers, message = with_workers(self.n_workers, max(n_free, 0.0), WORKER_CPUS, max(1, n_default))
         if message:
@@ -209,7 +211,7 @@ def check_deployed(app: str) -> None:
         there = ", ".join(sorted(name for name in applications if "-v" in name)) or "none"
         raise NotReadyError(
             f"the version's application {app} is not deployed (deployed: {there}). What is scored stays; "
-            "continue with --resume once it is back",
+            "continue with --resume once it is back, or with --resume --pool dedicated, which brings its own",
             60.0,
         )
 

@@ -19,6 +19,7 @@ from serve_app.cli import (
     events,
     features,
     features_clean,
+    jobs,
     models,
     models_import,
     predict,
@@ -56,6 +57,7 @@ models.app.add_typer(aliases.app)
 models.app.command("import")(models_import.import_model)
 models.app.command("export")(models_import.export_model)
 app.add_typer(models.app, name="models")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(shadow.app, name="shadow")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -18,3 +19,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as on
 def print_json(value: dict[str, Any]) -> None:
     """Write one JSON object and a newline to stdout."""
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
+
+
+def print_aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> None:
+    """Print columns two blanks apart; lines are never wrapped, so that they can be searched and cut."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+        out.print(f"{indent}{line}".rstrip(), markup=False)

@@ -16,7 +16,7 @@ from serve_app.adapters.package_dir import load_parts
 from serve_app.adapters.registry_open import open_registry
 from serve_app.adapters.split_file import SplitFile
 from serve_app.deployments.bind_node import bind_to_node_address
-from serve_app.deployments.control_handle import ControlHandle
+from serve_app.deployments.control_handle import ControlHandle, JobsHandle
 from serve_app.deployments.event_process import EventProcess
 from serve_app.deployments.handles import EncoderHandle, ModelHandle, version_app
 from serve_app.deployments.meters import HttpMeter
@@ -94,6 +94,7 @@ class Gateway:
             self._access_log,
             timeout_s=self._config.request_timeout_s,
             rollouts=self._rollouts,
+            jobs=JobsHandle(),
             meter=HttpMeter(),
             events=EventWriter(self._events.write) if self._events is not None else None,
         )

@@ -18,9 +18,10 @@ from ray.serve import metrics
 from serve_app.core.encoding import EncodedBatch
 from serve_app.core.input_counts import count_inputs
 from serve_app.core.row_history import HISTORY_STATUSES
-from serve_app.deployments.handles import parse_version_app
+from serve_app.deployments.handles import parse_pool_app, parse_version_app
 from serve_app.http.asgi import Meter
 from serve_app.service.history_reader import RowHistories
+from serve_app.service.job_ports import JobMeter
 
 METRICS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "scorecat_encoded_rows_total": ("Rows that came to an Encoder.", ("model", "version")),
@@ -40,6 +41,9 @@ METRICS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "scorecat_event_delay_seconds": ("Age at arrival of the newest event of a request.", ("route",)),
     "scorecat_problems_total": ("Requests answered with a problem.", ("route", "code")),
     "scorecat_ignored_columns_total": ("Columns of tables that are no feature.", ("route",)),
+    "scorecat_job_rows_total": ("Rows that batch jobs scored or rejected.", ("model", "version", "kind")),
+    "scorecat_jobs_ended_total": ("Batch jobs that ended, by how.", ("kind",)),
+    "scorecat_jobs": ("Batch jobs that wait or run now.", ("kind",)),
 }
 """Description and labels by name. Ray puts ``ray_`` before the name and adds its own labels."""
 AGES_S: Final = (1, 10, 60, 300, 1_800, 3_600, 21_600, 86_400, 604_800, 2_592_000)
@@ -82,6 +86,21 @@ def create_counter(name: str) -> CounterPort:
     description, labels = METRICS[name]
     counter: CounterPort = metrics.Counter(name, description=description, tag_keys=labels)
     return counter
+
+
+class GaugePort(Protocol):
+    """A level with labels."""
+
+    def set(self, value: float, tags: dict[str, str]) -> None:
+        """Set one label set."""
+        ...
+
+
+def create_gauge(name: str) -> GaugePort:
+    """Return a gauge of `METRICS`; works inside a replica."""
+    description, labels = METRICS[name]
+    gauge: GaugePort = metrics.Gauge(name, description=description, tag_keys=labels)
+    return gauge
 
 
 class InputMeter:
@@ -174,7 +193,7 @@ class InputMeter:
 def create_input_meter(names: Sequence[str]) -> InputMeter:
     """Return the meter of the Encoder replica this runs in; its application's name says model and version."""
     app = serve.get_replica_context().app_name
-    model, version = parse_version_app(app) or (app, 0)
+    model, version = parse_version_app(app) or parse_pool_app(app) or (app, 0)
     rows, values = (create_counter(f"scorecat_{what}_total") for what in ("encoded_rows", "input_values"))
     return InputMeter(
         names,
@@ -185,6 +204,31 @@ def create_input_meter(names: Sequence[str]) -> InputMeter:
         histories=create_counter("scorecat_history_rows_total"),
         ages=create_histogram("scorecat_history_age_seconds"),
     )
+
+
+class RayJobMeter(JobMeter):
+    """Counts what the control app reads in the records of batch jobs."""
+
+    def __init__(
+        self,
+        create: Callable[[str], CounterPort] = create_counter,
+        create_level: Callable[[str], GaugePort] = create_gauge,
+    ) -> None:
+        self._rows = create("scorecat_job_rows_total")
+        self._ended = create("scorecat_jobs_ended_total")
+        self._jobs = create_level("scorecat_jobs")
+
+    def count_rows(self, model: str, version: int, kind: str, n: int) -> None:
+        """Count rows that were scored or rejected."""
+        self._rows.inc(n, {"model": model, "version": str(version), "kind": kind})
+
+    def count_ended(self, kind: str) -> None:
+        """Count a job that ended, by its state."""
+        self._ended.inc(1, {"kind": kind})
+
+    def set_jobs(self, kind: str, n: int) -> None:
+        """Note how many jobs are queued, starting or running."""
+        self._jobs.set(n, {"kind": kind})
 
 
 class HttpMeter(Meter):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +26,10 @@ from serve_app.deployments.meters import (
     SAMPLED_AGES,
     HttpMeter,
     InputMeter,
+    RayJobMeter,
     create_counter,
+    create_gauge,
+    create_histogram,
 )
 from serve_app.service.history_reader import RowHistories
 from tests.testing_kit import VOCABULARIES, random_rows, run_virtual
@@ -199,16 +204,36 @@ def test_what_a_gateway_refuses_and_ignores_is_counted_by_route():
     }
 
 
-@pytest.mark.parametrize("name", [name for name in METRICS if name.endswith("_total")])
-def test_a_counter_is_one_of_ray_s_with_the_labels_that_are_listed(name, monkeypatch):
+def test_jobs_are_counted_by_version_and_by_how_they_ended():
+    counters: dict[str, MemoryCounter] = {}
+    levels: dict[str, float] = {}
+    gauge = SimpleNamespace(set=lambda value, tags: levels.update({tags["kind"]: value}))
+    meter = RayJobMeter(lambda name: counters.setdefault(name, MemoryCounter()), lambda _: gauge)
+    meter.count_rows("purchase", 3, "scored", 5)
+    meter.count_ended("died")
+    meter.set_jobs("running", 2)
+    assert {name: counter.values for name, counter in counters.items()} == {
+        "scorecat_job_rows_total": {(("kind", "scored"), ("model", "purchase"), ("version", "3")): 5},
+        "scorecat_jobs_ended_total": {(("kind", "died"),): 1},
+    }
+    assert levels == {"running": 2}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_is_one_of_ray_s_with_the_labels_that_are_listed(name, monkeypatch):
     made = {}
 
-    def remember(name: str, description: str, tag_keys: tuple[str, ...]) -> str:
+    def remember(name: str, description: str, tag_keys: tuple[str, ...], **_: Any) -> str:
         made[name] = (description, tag_keys)
-        return "counter"
+        return "metric"
 
-    monkeypatch.setattr(ray_metrics, "Counter", remember)
-    assert create_counter(name) == "counter"
+    create, kind = create_gauge, "Gauge"
+    if name.endswith("_total"):
+        create, kind = create_counter, "Counter"
+    if name.endswith("_seconds"):
+        create, kind = create_histogram, "Histogram"
+    monkeypatch.setattr(ray_metrics, kind, remember)
+    assert create(name) == "metric"
     assert made == {name: METRICS[name]}
 
 
