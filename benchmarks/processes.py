@@ -52,20 +52,24 @@ class Running:
 @contextlib.contextmanager
 def running_service(package_registry: Path, work_dir: Path, profile: str) -> Iterator[Running]:
     """Run ``scorecat up`` on a state folder of its own, and ``scorecat down`` at the end."""
-    home = work_dir / "home"
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("SCORECAT_", "RAY_"))},
-        "SCORECAT_HOME": str(home),
-        "SCORECAT_REGISTRY": str(package_registry),
-    }
+    environment = make_environment(package_registry, work_dir)
     try:
         port = _start_service(environment, profile)
-        spec = load_spec(home)
+        spec = load_spec(work_dir / "home")
         yield Running(port, lambda: {p.pid: _name_role(p) for p in find_processes(spec) if p.is_running()})
     finally:
         subprocess.run(
             [SCORECAT, "down", "--json"], env=environment, check=True, capture_output=True, start_new_session=True
         )
+
+
+def make_environment(package_registry: Path, work_dir: Path) -> dict[str, str]:
+    """Return the environment of the service and of the commands that speak to it."""
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("SCORECAT_", "RAY_"))},
+        "SCORECAT_HOME": str(work_dir / "home"),
+        "SCORECAT_REGISTRY": str(package_registry),
+    }
 
 
 def _start_service(environment: dict[str, str], profile: str) -> int:

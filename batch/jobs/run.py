@@ -75,6 +75,7 @@ class Job:
     say: Callable[[str], None]
     _live: dict[int, Counts] = field(default_factory=dict)
     _n_failed: int = 0
+    _span: list[float] = field(default_factory=list)
 
     def run(self) -> dict[str, Any]:
         """Score what is left and return the summary, which is written too, however the job ends.
@@ -99,6 +100,8 @@ class Job:
         summary = describe(self.plan, self.tally)
         if summary["is_complete"]:
             check_parts(self.output, self.tally)
+        if self._span:  # what is before is start-up: Ray Data's, and the workers'
+            summary["scored_from"], summary["scored_until"] = self._span
         self.output.write_json(SUMMARY, summary)
         return summary
 
@@ -160,6 +163,8 @@ class Job:
         unit, state = outcome["unit"], outcome["state"]
         if state == "done":
             self._n_failed = 0
+            times = [*self._span, *outcome["span"]]
+            self._span = [min(times), max(times)]
             self.tally.add(Commit.from_json(c) for c in outcome["commits"])
             return
         self.tally.add(self.output.commits(unit))  # chunks before the trouble are in the output

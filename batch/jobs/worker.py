@@ -91,7 +91,7 @@ class ScoreWorker:
         return {"outcome": [_encode(outcome) for outcome in outcomes]}
 
     def _score(self, unit: Unit) -> dict[str, Any]:
-        shown_at = 0.0
+        shown_at, began_at = 0.0, time.time()
 
         def report(counts: Counts) -> None:
             nonlocal shown_at
@@ -109,7 +109,7 @@ class ScoreWorker:
         except Exception as exc:  # noqa: BLE001 - the job says which unit it was
             state, reason = _judge(exc)
             return {"unit": unit.number, "state": state, "reason": reason}
-        return {"unit": unit.number, "state": "done", "commits": commits}
+        return {"unit": unit.number, "state": "done", "commits": commits, "span": [began_at, time.time()]}
 
 
 def _judge(exc: Exception) -> tuple[str, str]:
