@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,17 +35,19 @@ def run_way(way: str, package_dir: Path, source: Path, output: Path) -> dict:
 
     started_at = time.time()
     driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    watch = Watch(lambda: find() if driver.poll() is None else {})
+    watch = Watch(lambda: find() if driver.poll() is None else {}, PARTS)
     said = _finish(driver, watch)
     return _describe(said["rows"], started_at, (said["began_at"], said["ended_at"]), watch)
 
 
 @contextmanager
-def running_job(target: Running, registry: Path, work_dir: Path, source: Path, output: Path) -> Iterator[Watch]:
+def running_job(
+    target: Running, registry: Path, work_dir: Path, source: Path, output: Path, options: Sequence[str] = ()
+) -> Iterator[Watch]:
     """Score with a batch job on a running service; gives the watch, whose `driver` is the job's process."""
     raylet = next(psutil.Process(pid) for pid, role in target.find_roles().items() if role == "raylet")
     driver = subprocess.Popen(
-        [sys.executable, "-m", "batch.score", str(source), str(output), "--json"],
+        [sys.executable, "-m", "batch.score", str(source), str(output), "--json", *options],
         cwd=ROOT,
         env=make_environment(registry, work_dir),
         stdout=subprocess.PIPE,
@@ -57,7 +59,7 @@ def running_job(target: Running, registry: Path, work_dir: Path, source: Path, o
         found = {process: _name(process) for process in raylet.children(recursive=True)}
         return {**found, psutil.Process(driver.pid): "driver"} if driver.poll() is None else found
 
-    watch = Watch(find)
+    watch = Watch(find, PARTS)
     watch.driver = driver
     try:
         yield watch
@@ -117,5 +119,6 @@ def _describe(n_rows: int, started_at: float, span: tuple[float, float], watch: 
         "rss_mb": watch.peak_bytes("rss", PARTS) / 1e6,
         "replicas_pss_mb": watch.peak_bytes("pss", REPLICAS) / 1e6,
         "pss_mb_by_role": {role: watch.peak_bytes("pss", [role]) / 1e6 for role in cpu_s},
+        "most_processes": dict(watch.most_processes),
         "load_average": os.getloadavg()[0],
     }

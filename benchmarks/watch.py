@@ -7,13 +7,13 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import psutil
 
 EVERY_S = 0.25
-MEMORY_EVERY = 4
-"""Memory is read every so many samples: the kernel walks every page table for it."""
+MEMORY_EVERY = 6
+"""Memory is read every so many samples: the kernel walks every page table for it, some 5 ms a process."""
 
 
 class Watch(threading.Thread):
@@ -23,20 +23,25 @@ class Watch(threading.Thread):
     ----------
     find : callable
         Returns {process: role} of those that live now.
+    measured : sequence of str
+        Roles whose memory is read.
 
     Attributes
     ----------
     driver : Popen or None
         The process that was started, for who waits for it.
+    most_processes : Counter
+        Most processes of each role at one time.
     """
 
-    def __init__(self, find: Callable[[], dict[psutil.Process, str]]) -> None:
+    def __init__(self, find: Callable[[], dict[psutil.Process, str]], measured: Sequence[str]) -> None:
         super().__init__(daemon=True)
-        self._find = find
+        self._find, self._measured = find, measured
         self._ended = threading.Event()
         self._cpu_s: dict[tuple[int, float], tuple[str, float]] = {}
         self._history: list[tuple[float, dict[str, float]]] = []
         self._memory: list[dict[str, Counter[str]]] = []
+        self.most_processes: Counter[str] = Counter()
         self.driver: subprocess.Popen | None = None
 
     def run(self) -> None:
@@ -45,7 +50,8 @@ class Watch(threading.Thread):
             found = self._find()
             self._read_cpu(found)
             if number % MEMORY_EVERY == 0:
-                self._read_memory(found)
+                self._read_memory({p: role for p, role in found.items() if role in self._measured})
+                self.most_processes |= Counter(found.values())
             number += 1
 
     def end(self) -> None:

@@ -27,9 +27,8 @@ from serve_app.deployments.handles import EncoderHandle, ModelHandle
 from serve_app.deployments.parcels import FOLDER_VARIABLE
 
 NICENESS: Final = 10
-"""Reading and writing give way to online requests; scoring does so in the replicas."""
+"""Driving a job, reading and writing give way to online requests; scoring does so in the replicas."""
 REPORT_S: Final = 0.5
-MOST_CALLS: Final = 4
 UNSHARED_ROWS: Final = 16_384
 """Rows of one call where arrays travel in the call: a message of gRPC must stay small."""
 
@@ -53,6 +52,8 @@ class WorkerConfig:
     partition_by : tuple of str
     n_reasons : int
     patience_s : float
+    most_calls : int
+        Calls that this worker may have under way.
     """
 
     app: str
@@ -65,6 +66,7 @@ class WorkerConfig:
     partition_by: tuple[str, ...]
     n_reasons: int
     patience_s: float
+    most_calls: int
 
 
 class ScoreWorker:
@@ -139,7 +141,7 @@ def _create_scorer(config: WorkerConfig) -> UnitScorer:
         results=ResultColumns(manifest, config.version, config.n_reasons),
         encoder=EncoderHandle(config.app, is_bulk=True),
         model=ModelHandle(config.app, is_bulk=True),
-        pace=Pace(MOST_CALLS),
+        pace=Pace(config.most_calls),
         partition_by=config.partition_by,
         patience_s=config.patience_s,
     )
