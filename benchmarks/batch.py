@@ -140,7 +140,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--registry", type=Path, help="serve purchase@champion from here instead of training")
     parser.add_argument(
         "--folder", type=Path, default=Path(tempfile.gettempdir()) / "scorecat-bench-batch",
-        help="where rows and the model are kept for the next run; 3.2 GB for 20 million",
+        help="where rows and the model are kept for the next run; 1 GB for 20 million",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, help="write every figure here")
     options = parser.parse_args(arguments)

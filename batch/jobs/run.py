@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 from ray.serve.schema import ReplicaState
 
 from batch.jobs.board import Board
-from batch.jobs.prepare import Plan, describe, with_workers
+from batch.jobs.prepare import MOST_CALLS, Plan, describe, share_calls, with_workers
 from batch.jobs.worker import NICENESS, ScoreWorker, WorkerConfig
 from batch.storage.folder import SUMMARY, OutputFolder, open_location
 from batch.transforms.progress import Meter, Progress
@@ -28,7 +28,6 @@ from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tall
 from serve_app.core.errors import InvalidDataError, InvariantError, NotReadyError, ScorecatError
 from serve_app.core.manifest import Manifest
 from serve_app.deployments.handles import parse_version_app
-from serve_app.deployments.options import DeploymentOptions
 
 WORKER_CPUS: Final = 0.25
 """CPUs Ray reserves for a worker; a share, as for replicas: most of the work is done by those."""
@@ -41,8 +40,6 @@ START_TIMEOUT_S: Final = 90.0
 POLL_S: Final = 0.5
 CHECK_S: Final = 5.0
 """How often the driver looks whether the version is still deployed."""
-MOST_CALLS: Final = 4
-"""Calls that a worker has under way at most: of its three parts, reading, scoring and writing, one is always ready."""
 MAX_FAILED: Final = 3
 """Units given up in a row before the job ends: replicas that are gone do not come back for the next either."""
 
@@ -229,16 +226,11 @@ def check_deployed(app: str) -> None:
 
 
 def count_calls(app: str, n_workers: int) -> int:
-    """Return how many calls each worker may have under way.
-
-    Together no more than the version's own replicas are meant to have: each is kept busy by that, and not one
-    more is started, which would cost this machine some 5 s of CPU and help nobody. A pool of the job's own grows.
-    """
+    """Return how many calls each worker may have under way; a pool of the job's own may grow, a version's not."""
     if parse_version_app(app) is None:
         return MOST_CALLS
     states = serve.status().applications[app].deployments["CatBoostModel"].replica_states
-    n_replicas = states.get(ReplicaState.RUNNING, 0)
-    return max(1, min(MOST_CALLS, int(n_replicas * DeploymentOptions().target_ongoing_requests) // n_workers))
+    return share_calls(states.get(ReplicaState.RUNNING, 0), n_workers)
 
 
 def check_parts(output: OutputFolder, tally: Tally) -> None:
