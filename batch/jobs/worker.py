@@ -26,8 +26,10 @@ from serve_app.core.manifest import Manifest, parse_manifest
 from serve_app.deployments.handles import EncoderHandle, ModelHandle
 from serve_app.deployments.parcels import FOLDER_VARIABLE
 
-NICENESS: Final = 10
-"""Driving a job, reading and writing give way to online requests; scoring does so in the replicas."""
+NICENESS: Final = 15
+"""Driving a job, reading and writing give way to online requests, as the replicas' threads for jobs do. Not less
+than those: they hold their replica's interpreter at times, and while a worker keeps one of them from the CPU,
+online rows wait too."""
 REPORT_S: Final = 0.5
 UNSHARED_ROWS: Final = 16_384
 """Rows of one call where arrays travel in the call: a message of gRPC must stay small."""
