@@ -30,6 +30,7 @@ JOB = "batch job"
 FIGURES = (
     ("rows_per_s", ",.0f"), ("cpu_s_per_million", ".2f"), ("pss_mb", ",.0f"), ("rss_mb", ",.0f"),
     ("replicas_pss_mb", ",.0f"), ("start_s", ".1f"), ("end_s", ".1f"),
+    ("others_share", ".0%"),
 )  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def print_sizes(summary: dict) -> None:
         print(f"\n### {n_rows:,} rows\n")
         print(
             "| way | rows/s | batch job / this | CPU s per million rows | peak PSS, MB | peak RSS, MB | replicas PSS, "
-            "MB | start, s | end, s |\n|---|---|---|---|---|---|---|---|---|"
+            "MB | start, s | end, s | others' CPU |\n|---|---|---|---|---|---|---|---|---|---|"
         )
         for way, figures in found["ways"].items():
             ratio = found["ratios"].get(f"{JOB} / {way}")

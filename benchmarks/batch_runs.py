@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.processes import ROOT, Running, make_environment, running_service
-from benchmarks.watch import Watch
+from benchmarks.watch import MACHINE, Watch
 
 WAYS = ("expert_threads", "expert_processes", "pandas")
 JOB_ROLES = (("ScoreWorker", "workers"), (":Encoder", "encoder"), (":CatBoostModel", "model"))
@@ -106,6 +106,7 @@ def _finish(driver: subprocess.Popen, watch: Watch) -> dict:
 def _describe(n_rows: int, started_at: float, span: tuple[float, float], watch: Watch) -> dict:
     began_at, ended_at = span
     cpu_s = watch.cpu_s(began_at, ended_at)
+    others_s = cpu_s.pop(MACHINE) - sum(cpu_s.values())
     own = {role: seconds for role, seconds in cpu_s.items() if role in PARTS}
     return {
         "rows": n_rows,
@@ -120,5 +121,6 @@ def _describe(n_rows: int, started_at: float, span: tuple[float, float], watch: 
         "replicas_pss_mb": watch.peak_bytes("pss", REPLICAS) / 1e6,
         "pss_mb_by_role": {role: watch.peak_bytes("pss", [role]) / 1e6 for role in cpu_s},
         "most_processes": dict(watch.most_processes),
+        "others_share": max(0.0, others_s) / ((ended_at - began_at) * (os.cpu_count() or 1)),
         "load_average": os.getloadavg()[0],
     }

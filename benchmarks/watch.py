@@ -11,7 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import psutil
 
+from benchmarks.load import read_busy_s
+
 EVERY_S = 0.25
+MACHINE = "machine"
+"""The role under which all cores' busy time is kept."""
 MEMORY_EVERY = 6
 """Memory is read every so many samples: the kernel walks every page table for it, some 5 ms a process."""
 
@@ -80,6 +84,7 @@ class Watch(threading.Thread):
         total: dict[str, float] = {}
         for role, seconds in self._cpu_s.values():  # a process that has ended keeps what it used
             total[role] = total.get(role, 0.0) + seconds
+        total[MACHINE] = read_busy_s()
         self._history.append((time.time(), total))
 
     def _read_memory(self, found: dict[psutil.Process, str]) -> None:
