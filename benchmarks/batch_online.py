@@ -35,7 +35,7 @@ def measure_online(registry: DirectoryRegistry, source: Path, options: argparse.
             def load() -> dict:
                 return measure_load(
                     target, rows, rate=options.online_rate, seconds=options.online_seconds, warmup=2,
-                    connections=CONNECTIONS,
+                    connections=CONNECTIONS, urgent=True,
                 )  # fmt: skip
 
             load()

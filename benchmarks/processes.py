@@ -118,11 +118,12 @@ def running_app(module: str, package_dir: Path, work_dir: Path) -> Iterator[Runn
         _end_family(parent)
 
 
-def measure_load(target: Running, rows: Path, **options) -> dict:
+def measure_load(target: Running, rows: Path, *, urgent: bool = False, **options) -> dict:
     """Run `benchmarks.load` in its own process and return what it printed, with CPU by role."""
     roles = target.find_roles()
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
     command = [sys.executable, "-m", "benchmarks.load", target.url, str(rows), *arguments]
+    command += ["--urgent"] if urgent else []
     command.append(f"--pids={','.join(map(str, roles))}")
     limit_s = 60 + 3 * (options.get("seconds", 8) + options.get("warmup", 1))
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=limit_s)
