@@ -44,7 +44,7 @@ MaxRejectedOption = Annotated[
     str, typer.Option(help="Rejected rows (1000) or share of the rows (2%) beyond which the job stops.")
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Processes that read and write; default one for each CPU, at most 8.")
+    int | None, typer.Option(min=1, help="Processes that read and write; default one for every two CPUs, at most 8.")
 ]
 PatienceOption = Annotated[
     float, typer.Option("--patience-s", min=1.0, help="How long a batch waits for replicas that are lost, seconds.")

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -261,10 +262,10 @@ def _stop(number: int, _: Any) -> None:
     raise StoppedError(f"signal {number}")
 
 
-def main() -> None:
-    """Run the command; exit codes as those of ``scorecat``."""
+def main(command: Callable[..., None] = score) -> None:
+    """Run a command of batch jobs; exit codes as those of ``scorecat``."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(score)
+    app.command()(command)
     try:
         app()
     except ScorecatError as error:

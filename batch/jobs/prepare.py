@@ -18,10 +18,13 @@ from batch.transforms.summary import Tally
 from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
 from serve_app.core.history_keys import KEY_SPECS
 from serve_app.core.manifest import Manifest
+from serve_app.deployments.options import DeploymentOptions
 
 FORMAT: Final = 1
 WORKER_CPUS: Final = 0.25
 """CPUs Ray reserves for a worker; a share, as for replicas: most of the work is done by those."""
+MOST_CALLS: Final = 4
+"""Calls that a worker has under way at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,3 +269,13 @@ def with_workers(wanted: int | None, n_free: float, per_worker: float, n_default
     if n_fit >= n_wanted:
         return n_wanted, ""
     return n_fit, f"{n_fit} workers in place of {n_wanted}: {n_free:g} CPUs are free"
+
+
+def share_calls(n_replicas: int, n_workers: int) -> int:
+    """Return how many calls each worker may have under way at the replicas of a version.
+
+    Together no more than these replicas are meant to have. That keeps them busy, and Serve starts none beside them:
+    one costs some 5 s of CPU and 200 MB, for a job that the machine's cores limit anyway.
+    """
+    n_calls = int(n_replicas * DeploymentOptions().target_ongoing_requests)
+    return max(1, min(MOST_CALLS, n_calls // n_workers))

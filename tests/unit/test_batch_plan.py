@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.jobs.prepare import begin_again, check_unchanged, take_up, with_workers
+from batch.jobs.prepare import MOST_CALLS, begin_again, check_unchanged, share_calls, take_up, with_workers
 from batch.storage.folder import OutputFolder
 from batch.transforms.columns import ColumnMapping, choose_columns, parse_mapping
 from batch.transforms.pace import Pace
@@ -219,6 +219,11 @@ def test_workers_are_as_many_as_fit():
     assert with_workers(None, 9.0, 0.25, 3) == (3, "")
     with pytest.raises(BadRequestError, match="no CPU is free"):
         with_workers(None, 0.2, 0.25, 2)
+
+
+def test_calls_of_all_workers_are_no_more_than_running_replicas_are_meant_to_have():
+    assert [share_calls(n, 1) for n in (0, 1, 2, 9)] == [1, 2, MOST_CALLS, MOST_CALLS]
+    assert [share_calls(4, n) for n in (2, 4, 8, 99)] == [4, 2, 1, 1]
 
 
 def test_an_output_that_is_there_is_not_written_over(package, tmp_path):
