@@ -139,17 +139,13 @@ class TextRows:
 
     def _read_objects(self, lines: bytes, at: int, unread: list[Unread]) -> pa.Table:
         """Read JSON lines one by one; `at` is the index of the first."""
-        rows: list[dict[str, Any]] = []
-        texts: list[str] = []
-        for number, line in enumerate(each for each in lines.splitlines() if each.strip()):
-            row = _parse_object(line)
-            problem = row if isinstance(row, str) else self._find_misfit(row)
-            text = line.decode(errors="replace")
-            if problem:
-                unread.append((at + number, problem, text))
-            elif isinstance(row, dict):
-                rows.append(row)
-                texts.append(text)
+        texts = [line.decode(errors="replace") for line in lines.splitlines() if line.strip()]
+        parsed = [_parse_object(text) for text in texts]
+        problems = {k: row for k, row in enumerate(parsed) if isinstance(row, str)}
+        problems |= self._find_misfits({k: row for k, row in enumerate(parsed) if isinstance(row, dict)})
+        unread += [(at + k, problems[k], texts[k]) for k in sorted(problems)]
+        rows = [row for k, row in enumerate(parsed) if k not in problems and isinstance(row, dict)]
+        texts = [text for k, text in enumerate(texts) if k not in problems]
         errors: dict[int, RowError] = {}
         columns = {}
         for field in self._schema:
@@ -158,15 +154,18 @@ class TextRows:
             columns[field.name] = found
         return _add_errors(pa.table(columns, self._schema), errors, [texts[row] for row in sorted(errors)])
 
-    def _find_misfit(self, row: dict[str, Any]) -> str:
-        """Return what is wrong with the members that are carried along, which have the type of their first lines."""
+    def _find_misfits(self, rows: Mapping[int, dict[str, Any]]) -> dict[int, str]:
+        """Return what is wrong with members that are carried along: they have the type of the first lines."""
+        found: dict[int, str] = {}
         for field in self._schema:
-            if field.name not in self._specs:
-                try:
-                    pa.array([row.get(field.name)], field.type)
-                except (pa.ArrowException, OverflowError, TypeError, ValueError):
-                    return f"{field.name} must hold {field.type}, got {show_value(row.get(field.name))}"
-        return ""
+            values = {k: row.get(field.name) for k, row in rows.items()}
+            if field.name not in self._specs and not _fits(list(values.values()), field.type):
+                found |= {
+                    k: f"{field.name} must hold {field.type}, got {show_value(value)}"
+                    for k, value in values.items()
+                    if not _fits([value], field.type)
+                }
+        return found
 
     def _read_csv(self, lines: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
         return pacsv.read_csv(
@@ -205,7 +204,15 @@ def _add_errors(table: pa.Table, errors: Mapping[int, RowError], contents: Seque
     return pa.Table.from_batches([batch])
 
 
-def _parse_object(line: bytes) -> dict[str, Any] | str:
+def _fits(values: Sequence[Any], kind: pa.DataType) -> bool:
+    try:
+        pa.array(values, kind)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _parse_object(line: bytes | str) -> dict[str, Any] | str:
     """Return the JSON object of a line, or why it is none."""
     try:
         found = orjson.loads(line)
