@@ -6,6 +6,7 @@ the same rules as a table that comes over HTTP.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -54,7 +55,9 @@ def read_json_schema(system: pafs.FileSystem, path: str, types: Mapping[str, pa.
             found.append(_read_json(orjson.dumps(others), pa.schema([]), "infer").schema)
     if not found:
         raise ValueError("its first 1,000 lines hold no JSON object")
-    merged = pa.unify_schemas(found, promote_options="permissive")
+    merged = found[0]
+    for schema in found[1:]:
+        merged = _merge(merged, schema)
     plain = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in merged]
     return pa.schema([pa.field(name, kind) for name, kind in types.items() if name in seen] + plain)
 
@@ -202,6 +205,14 @@ def _add_errors(table: pa.Table, errors: Mapping[int, RowError], contents: Seque
     (batch,) = table.combine_chunks().to_batches()
     batch = add_unreadable(batch, errors.values()).append_column(CONTENT, pa.array(column, pa.string()))
     return pa.Table.from_batches([batch])
+
+
+def _merge(known: pa.Schema, more: pa.Schema) -> pa.Schema:
+    """Return both, the wider type where types differ, and what is known where none is wider: misfits are rejected."""
+    for field in more:
+        with contextlib.suppress(pa.ArrowTypeError):
+            known = pa.unify_schemas([known, pa.schema([field])], promote_options="permissive")
+    return known
 
 
 def _fits(values: Sequence[Any], kind: pa.DataType) -> bool:
