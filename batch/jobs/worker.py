@@ -132,9 +132,9 @@ def _judge(exc: Exception) -> tuple[str, str]:
 def _create_scorer(config: WorkerConfig) -> UnitScorer:
     manifest: Manifest = parse_manifest(config.manifest)
     schema = pa.ipc.read_schema(pa.py_buffer(config.schema))
-    files = RowFiles(config.location, config.columns, schema)
+    files = RowFiles(config.location, config.columns, schema, manifest.features)
     if not os.environ.get(FOLDER_VARIABLE):
-        files = RowFiles(config.location, config.columns, schema, UNSHARED_ROWS)
+        files = RowFiles(config.location, config.columns, schema, manifest.features, UNSHARED_ROWS)
     return UnitScorer(
         manifest=manifest,
         columns=config.columns,

@@ -20,6 +20,7 @@ from batch.transforms.columns import Columns
 from batch.transforms.plan import InputFile, Unit
 from serve_app.core.errors import InvalidDataError, NotFoundError
 from serve_app.core.features import FeatureSpec
+from serve_app.core.history_keys import KEY_SPECS
 
 PARQUET: Final = (".parquet", ".pq")
 CSV: Final = (".csv", ".csv.gz")
@@ -131,11 +132,20 @@ class RowFiles:
         What is read.
     schema : Schema
         Types of the columns that are read.
+    features : sequence of FeatureSpec
+        By them the values of text are read.
     batch_rows : int
         Most rows of a batch.
     """
 
-    def __init__(self, location: str, columns: Columns, schema: pa.Schema, batch_rows: int = BATCH_ROWS) -> None:
+    def __init__(
+        self,
+        location: str,
+        columns: Columns,
+        schema: pa.Schema,
+        features: Sequence[FeatureSpec],
+        batch_rows: int = BATCH_ROWS,
+    ) -> None:
         self._system, _ = open_location(location)
         self._columns = columns
         self._schema = pa.schema([schema.field(name) for name in columns.read])
@@ -144,6 +154,8 @@ class RowFiles:
         self._coded = [f.name for f in self._schema if f.type == pa.string() and f.name not in kept]
         fields = [f.with_type(_CODED) if f.name in self._coded else f for f in self._schema]
         self._read_schemas = (self._schema, pa.schema(fields))
+        specs = {spec.name: spec for spec in (*features, *KEY_SPECS)}
+        self._specs = {column: specs[name] for name, column in (*columns.features, *columns.keys)}
         self._batch_rows = batch_rows
 
     def batches(self, unit: Unit, n_skipped: int = 0) -> Iterator[RowBatch]:
@@ -181,7 +193,7 @@ class RowFiles:
     def _read_text(self, unit: Unit) -> Iterator[RowBatch]:
         kind = "csv" if unit.path.endswith(CSV) else "json"
         at = 0
-        for batch, unread in TextRows(self._system, unit.path, kind, self._schema).blocks():
+        for batch, unread in TextRows(self._system, unit.path, kind, self._schema, self._specs).blocks():
             bad = np.array([row for row, _, _ in unread], dtype=np.int64)
             n_rows = batch.num_rows + len(unread)
             numbers = np.setdiff1d(np.arange(n_rows), bad) + at

@@ -12,8 +12,10 @@ import pyarrow as pa
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import HISTORY_NAMES, FeatureSpec
 from serve_app.core.history_keys import KEY_NAMES, REQUIRED_KEYS, TIME_KEY, convert_keys
-from serve_app.core.row_errors import RowError, add_unreadable
+from serve_app.core.row_errors import UNREADABLE, add_unreadable, list_unreadable
 
+CONTENT: Final = "__content__"
+"""Column of a batch beside `UNREADABLE`: the row as it was, where a value of it could not be read."""
 _KEYS: Final = ("columns", "defaults", "history")
 
 
@@ -63,7 +65,7 @@ class Columns:
     def select_features(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the feature columns under the features' names, and the keys of the history under theirs."""
         columns = {feature: batch.column(column) for feature, column in self.features}
-        errors: dict[int, RowError] = {}
+        errors = list_unreadable(batch)
         columns |= convert_keys({key: batch.column(column) for key, column in self.keys}, errors)
         found = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
         return add_unreadable(found, errors.values())
@@ -160,7 +162,7 @@ def choose_columns(
         if absent:
             raise InvalidDataError(f"{where} has no column {absent[0]} to keep{_hint(absent[0], schema.names)}")
         kept = [name for name in schema.names if name in keep]
-    taken = [name for name in kept if name in added]
+    taken = [name for name in kept if name in {*added, UNREADABLE, CONTENT}]
     if taken:
         raise InvalidDataError(
             f"{where} has a column {taken[0]}, which is also the name of a result: leave it out with --keep"

@@ -9,9 +9,21 @@ from typing import Annotated, Any
 import orjson
 import typer
 from rich.console import Console
+from rich.text import Text
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False, soft_wrap=True)
+from serve_app.core.plain_text import show_lines
+
+
+class PlainConsole(Console):
+    """A console on which the texts of others, from files or over the network, are nothing but text."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a string as rich text, its control characters escaped."""
+        return super().render_str(show_lines(text), **options)
+
+
+err = PlainConsole(stderr=True, highlight=False, soft_wrap=True)
+out = PlainConsole(highlight=False, soft_wrap=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve_app.core.encoding import describe_required, describe_rule, holds_numbers
+from serve_app.core.cells import convert_values
+from serve_app.core.encoding import describe_required, holds_numbers
 from serve_app.core.errors import FieldError, InvalidDataError, InvalidRowError, PayloadTooLargeError
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.core.history_keys import TIME_KEY, convert_keys
 from serve_app.core.row_errors import RowError, add_unreadable
-from serve_app.http.row_body import show_value
 from serve_app.http.schemas import MAX_ID_LENGTH
 
 MAX_ROWS: Final = 100_000
@@ -157,38 +156,3 @@ def _check_strings(name: str, array: pa.Array) -> None:
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     combined = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
-
-
-def convert_values(
-    spec: FeatureSpec, kind: pa.DataType, values: Sequence[Any], errors: dict[int, RowError]
-) -> pa.Array:
-    """Return values as a column, by one call when all fit, one by one when some do not."""
-    numeric = spec.kind == "numeric"
-    takes_all = not numeric or spec.takes_booleans
-    if takes_all or bool not in set(map(type, values)):  # which Arrow would take for 0 and 1
-        try:
-            return pa.array(values, kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
-            pass
-    kept: list[Any] = []
-    for row, value in enumerate(values):
-        found = _number(value, spec) if numeric else _label(value)
-        if found is None and value is not None:
-            errors.setdefault(row, RowError(row, spec.name, f"{describe_rule(spec)}, got {show_value(value)}", "type"))
-        kept.append(found)
-    return pa.array(kept, kind)
-
-
-def _number(value: Any, spec: FeatureSpec) -> float | None:
-    if isinstance(value, (int, float)) and (spec.takes_booleans or not isinstance(value, bool)):
-        try:
-            return float(value)
-        except OverflowError:
-            return math.inf
-    return None
-
-
-def _label(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        return None
-    return str(value).encode(errors="replace").decode()

@@ -11,10 +11,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from serve_app.core.cells import show_value
 from serve_app.core.errors import InvalidDataError, MalformedBodyError, PayloadTooLargeError, UnsupportedMediaError
 from serve_app.core.history_keys import TIME_RULE, cut_times, parse_time
 from serve_app.http.ipc_limits import check_stream
-from serve_app.http.row_body import show_value
 from serve_app.http.schemas import MAX_ID_LENGTH
 from serve_app.service.event_intake import MAX_EVENTS, ParsedEvents
 from serve_app.service.live_history import ShopEvent

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from datetime import datetime
 from typing import Any, Final
 
 from pydantic import ValidationError
 
+from serve_app.core.cells import show_value
 from serve_app.core.encoding import describe_required, describe_rule
 from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyError
 from serve_app.core.features import PURCHASE_FEATURES
@@ -86,18 +86,3 @@ _REQUIRED: Final = {
     **dict.fromkeys(("session_id", "product_id"), f"is required and {_ID}"),
     **{f.name: describe_required(f) for f in PURCHASE_FEATURES if f.on_null == "reject"},
 }
-
-
-_JSON_WORDS: Final = {None: "null", True: "true", False: "false"}
-
-
-def show_value(value: Any, limit: int = 40) -> str:
-    """Return a bad value as JSON writes it, cut to a sane length; of lists and objects only that they are."""
-    if value is None or isinstance(value, bool):
-        return _JSON_WORDS[value]
-    if isinstance(value, (list, dict)):
-        return "a list" if isinstance(value, list) else "an object"
-    text = (
-        value.isoformat() if isinstance(value, datetime) else f"{value:g}" if isinstance(value, float) else repr(value)
-    )
-    return text if len(text) <= limit else text[: limit - 3] + "..."
