@@ -91,6 +91,7 @@ def test_redis_killed_under_load_and_back(service, redis_server):
         assert observed["observed"]["status"] == "unavailable"
         assert time_answers(service) < 2 * before_s + 2  # a dead store costs nothing a request
     finally:
+        redis_server.stop()  # it is still up when the test failed early
         redis_server.start()
     wait_for(lambda: look_up(service, user)["history"]["status"] == "found", 20, "look-ups again")
     confirmed = sender.n_confirmed
