@@ -31,6 +31,11 @@ _ARGO: Final = {
 }
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_FULL: Final = 100.0
+_NOTHING_TO_COMPARE: Final = (
+    "a first step of 100 per cent leaves nothing to compare with, so that no metric can be measured: begin with a "
+    "smaller one, or write `metrics: {}` to let time and health alone decide"
+)
 _PERCENT_BUCKETS: Final = N_BUCKETS // 100
 
 
@@ -134,9 +139,27 @@ def parse_plan(record: Any) -> Plan:
     if found is not None:
         metrics = [_parse_metric(str(name), settings or {}, errors) for name, settings in found.items()]
         fields["metrics"] = tuple(metric for metric in metrics if metric is not None)
+    plan = Plan(**fields)
+    if plan.steps[0] >= _FULL and plan.metrics and "/steps" not in {error.pointer for error in errors}:
+        errors.append(FieldError("/steps", _NOTHING_TO_COMPARE))
     if errors:
         raise BadRequestError("the plan cannot be used.", tuple(errors))
-    return Plan(**fields)
+    return plan
+
+
+def restore_plan(record: Mapping[str, Any]) -> Plan:
+    """Return the plan that `dump_plan` made a record of, whatever would be refused today.
+
+    Raises
+    ------
+    KeyError, TypeError
+        It is no such record.
+    """
+    metrics = tuple(
+        Metric(name, **{"limit" if field == LIMIT_NAMES[name] else field: value for field, value in settings.items()})
+        for name, settings in record["metrics"].items()
+    )
+    return Plan(**{**record, "steps": tuple(record["steps"]), "metrics": metrics})
 
 
 def dump_plan(plan: Plan) -> dict[str, Any]:

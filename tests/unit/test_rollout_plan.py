@@ -11,7 +11,7 @@ import yaml
 
 from serve_app.adapters.plan_file import load_plan
 from serve_app.core.errors import BadRequestError
-from serve_app.core.rollout_plan import DEFAULT_PLAN, Metric, Plan, dump_plan, parse_plan
+from serve_app.core.rollout_plan import DEFAULT_PLAN, Metric, Plan, dump_plan, parse_plan, restore_plan
 
 pytestmark = pytest.mark.unit
 
@@ -33,7 +33,17 @@ def test_a_plan_is_read_back_as_it_was_written():
     plan = Plan((2.5, 100.0), webhook="https://example.org/x", metrics=(Metric("latency", 0.01, 1.5, dry_run=True),))
     for each in (plan, DEFAULT_PLAN, Plan(metrics=())):
         assert parse_plan(json.loads(json.dumps(dump_plan(each)))) == each
+        assert restore_plan(json.loads(json.dumps(dump_plan(each)))) == each
     assert plan.false_rollback_share == 0.0
+
+
+def test_a_plan_that_is_stored_is_read_though_it_would_be_refused_today():
+    plan = Plan(steps=(100.0,), initial_delay_s=1e12, webhook="http://169.254.169.254/")
+    assert restore_plan(json.loads(json.dumps(dump_plan(plan)))) == plan
+
+
+def test_everything_at_once_is_a_plan_when_time_and_health_alone_decide():
+    assert parse_plan({"steps": [100], "metrics": {}}).steps == (100.0,)
 
 
 def test_what_a_metric_leaves_out_is_as_in_the_default_plan():
@@ -79,6 +89,7 @@ def test_argos_spelling_is_read_too():
         ([True], "got True"),
         ([float("nan")], "got nan"),
         ([0.001], "a step is a multiple of 0.01 per cent"),
+        ([100], "no metric can be measured: begin with a smaller one, or write `metrics: {}`"),
     ],
 )
 def test_steps_that_make_no_sense_are_named(steps, detail):
