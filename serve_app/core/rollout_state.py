@@ -185,6 +185,24 @@ def enter_step(plan: Plan, state: RolloutState, step: int, now_s: float, why: st
     )
 
 
+def shift_times(state: RolloutState, by_s: float) -> RolloutState:
+    """Return the state with all its times moved, after somebody set the clock by so many seconds."""
+    tallies = {
+        name: dataclasses.replace(tally, next_at_s=tally.next_at_s + by_s if tally.next_at_s else 0.0)
+        for name, tally in state.tallies.items()
+    }
+    return dataclasses.replace(state, since_s=state.since_s + by_s, tallies=tallies)
+
+
+def restart_phase(state: RolloutState, now_s: float) -> RolloutState:
+    """Return the state whose phase or step begins now, with no measurement later than now."""
+    tallies = {
+        name: dataclasses.replace(tally, next_at_s=min(tally.next_at_s, now_s))
+        for name, tally in state.tallies.items()
+    }
+    return dataclasses.replace(state, since_s=now_s, tallies=tallies)
+
+
 def spend_by_step(alpha: float, step: int) -> float:
     """Return the share of alpha that a step (0, 1, …) may use; over all steps they add up to alpha."""
     return alpha / ((step + 1) * (step + 2))

@@ -30,7 +30,7 @@ class ReportInbox:
         self._followed: dict[str, tuple[int, float]] = {}
 
     def add(self, report: Report, now_s: float) -> None:
-        """Take in a report; never waits."""
+        """Take in a report at a time of a clock that only grows; never waits."""
         revision, _ = self._followed.get(report.gateway, (0, 0.0))
         self._followed[report.gateway] = (max(revision, report.revision), now_s)
         self._waiting.append(report)

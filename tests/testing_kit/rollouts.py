@@ -37,11 +37,15 @@ HOLDING_PLAN = dataclasses.replace(QUICK_PLAN, bake_time_s=1000.0)
 
 @dataclass
 class FakeClock:
-    """Seconds since the epoch, moved by hand."""
+    """Seconds since the epoch, moved by hand; somebody may set it by `set_by_s`, and time goes on as before."""
 
     now_s: float = 1_800_000_000.0
+    set_by_s: float = 0.0
 
     def __call__(self) -> float:
+        return self.now_s + self.set_by_s
+
+    def steady(self) -> float:
         return self.now_s
 
 
@@ -138,8 +142,9 @@ class RolloutWorld:
     def restart(self, **options: Any) -> RolloutControl:
         """Replace the control by a new one on the same store, as after a crash."""
         self.control = RolloutControl(
-            self.store, self.sink, self.registry, self.apps, self.notifier, clock=self.clock, **options
-        )
+            self.store, self.sink, self.registry, self.apps, self.notifier, clock=self.clock,
+            steady=self.clock.steady, **options,
+        )  # fmt: skip
         return self.control
 
     def start(self, version: str = "2", plan: Plan | None = QUICK_PLAN, **asked: Any) -> dict[str, Any]:
