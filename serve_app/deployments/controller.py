@@ -16,6 +16,7 @@ from ray.serve import Application
 
 from serve_app.adapters.logs import log_json_lines
 from serve_app.adapters.registry_open import open_registry
+from serve_app.adapters.rollout_outbox import SqlOutbox
 from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
 from serve_app.adapters.split_file import SplitFile
 from serve_app.adapters.webhook import Webhooks
@@ -73,14 +74,17 @@ class RolloutController:
         log_json_lines(Path(config.log_dir) / f"controller-{os.getpid()}.jsonl")
         mover = config.user or f"controller@{socket.gethostname()}"
         registry = open_registry(config.registry_root, cache=Path(config.package_cache), by=mover)
+        engine = build_engine(Path(config.database))
+        webhooks = Webhooks(SqlOutbox(engine))
         self._control = RolloutControl(
-            SqlRolloutStore(build_engine(Path(config.database))),
+            SqlRolloutStore(engine),
             SplitFile(Path(config.split_path)),
             registry,
             ServeVersionApps(registry, build),
-            Webhooks(),
+            webhooks,
             pins=config.pins,
         )
+        webhooks.wake()  # a process that died may have left something to tell
         self._rounds = [
             Rounds("tick", self._control.tick, TICK_S, TICK_LIMIT_S),
             Rounds("reconcile", self._control.reconcile, RECONCILE_S, RECONCILE_LIMIT_S),

@@ -134,6 +134,7 @@ class RolloutChangeView(BaseModel):
     to: str
     why: str
     evidence: dict[str, Any]
+    webhook: str | None = Field(description="Waiting, delivered or undelivered and why; null without a webhook.")
 
 
 class RolloutHistory(BaseModel):

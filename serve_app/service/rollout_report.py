@@ -98,7 +98,7 @@ def describe_briefly(stored: Rollout, course: Course) -> dict[str, Any]:
 
 
 def describe_change(change: RolloutChange) -> dict[str, Any]:
-    """Return a change: ``at, who, from, to, why, evidence``."""
+    """Return a change: ``at, who, from, to, why, evidence``, and ``webhook``: what became of telling it, or null."""
     return {
         "at": change.at.isoformat(),
         "who": change.who,
@@ -106,6 +106,7 @@ def describe_change(change: RolloutChange) -> dict[str, Any]:
         "to": change.to_phase,
         "why": change.why,
         "evidence": dict(change.evidence),
+        "webhook": change.delivery or None,
     }
 
 

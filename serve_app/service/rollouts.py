@@ -19,17 +19,17 @@ from serve_app.core.rollout import Observations
 from serve_app.core.rollout_state import Phase, restart_phase, shift_times
 from serve_app.core.split import Split, dump_split
 from serve_app.service.clock_jumps import ClockJumps
+from serve_app.service.notice_ports import Notifier
 from serve_app.service.ports import Registry
 from serve_app.service.rollout_apps import AppKeeper
 from serve_app.service.rollout_care import VersionCare
 from serve_app.service.rollout_commands import list_commands, obey
 from serve_app.service.rollout_course import Champion, Course, add_reports, dump_course, parse_course
 from serve_app.service.rollout_decision import collect_evidence, decide_course, is_due
-from serve_app.service.rollout_events import make_change, make_event
+from serve_app.service.rollout_events import make_change
 from serve_app.service.rollout_inbox import ReportInbox
 from serve_app.service.rollout_ports import (
     Command,
-    Notifier,
     Report,
     Rollout,
     RolloutChange,
@@ -291,4 +291,4 @@ class RolloutControl:
     def _tell(self, course: Course, change: RolloutChange) -> None:
         logger.info("rollout %d: %s -> %s: %s", course.stored.id, change.from_phase, change.to_phase, change.why)
         if course.plan.webhook is not None:
-            self._notifier.send(course.plan.webhook, make_event(course, change))
+            self._notifier.wake()
