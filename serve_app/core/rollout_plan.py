@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
+from serve_app.core.addresses import check_webhook
 from serve_app.core.errors import BadRequestError, FieldError
 from serve_app.core.split import N_BUCKETS
+from serve_app.core.wordings import is_number, show
 
 LIMIT_NAMES: Final[Mapping[str, str]] = {"errors": "max_added_share", "latency": "max_ratio", "score": "max_psi"}
 """The name of each metric's limit in a plan file."""
@@ -31,6 +31,11 @@ _ARGO: Final = {
 }
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+MAX_SECONDS: Final = 366 * 86_400.0
+"""No time of a plan is longer: a year."""
+MAX_COUNT: Final = 1_000_000
+MAX_DIGITS: Final = 64
+
 _FULL: Final = 100.0
 _NOTHING_TO_COMPARE: Final = (
     "a first step of 100 per cent leaves nothing to compare with, so that no metric can be measured: begin with a "
@@ -137,7 +142,7 @@ def parse_plan(record: Any) -> Plan:
     fields = _read_fields(record, "", _PLAN_FIELDS, errors)
     found = fields.pop("metrics", None)
     if found is not None:
-        metrics = [_parse_metric(str(name), settings or {}, errors) for name, settings in found.items()]
+        metrics = [_parse_metric(name, settings, errors) for name, settings in found.items()]
         fields["metrics"] = tuple(metric for metric in metrics if metric is not None)
     plan = Plan(**fields)
     if plan.steps[0] >= _FULL and plan.metrics and "/steps" not in {error.pointer for error in errors}:
@@ -172,8 +177,9 @@ def dump_plan(plan: Plan) -> dict[str, Any]:
     return record
 
 
-def _parse_metric(name: str, settings: Any, errors: list[FieldError]) -> Metric | None:
-    pointer = f"/metrics/{name}"
+def _parse_metric(name: Any, settings: Any, errors: list[FieldError]) -> Metric | None:
+    pointer = f"/metrics/{name:.{MAX_DIGITS}}" if isinstance(name, str) else f"/metrics/{show(name)}"
+    settings = {} if settings is None else settings
     if name not in LIMIT_NAMES:
         errors.append(FieldError(pointer, f"there is no such metric; there are {', '.join(LIMIT_NAMES)}"))
         return None
@@ -187,31 +193,38 @@ def _parse_metric(name: str, settings: Any, errors: list[FieldError]) -> Metric 
     return dataclasses.replace(_DEFAULT_METRICS[name], **fields)
 
 
+def is_dealt(percent: float) -> bool:
+    """Return whether a share can be dealt out exactly: a multiple of 0.01 per cent."""
+    return abs(percent * _PERCENT_BUCKETS - round(percent * _PERCENT_BUCKETS)) <= 1e-6  # noqa: PLR2004
+
+
 def _read_fields(
     record: Mapping[Any, Any], pointer: str, readers: Mapping[str, _Read], errors: list[FieldError]
 ) -> dict[str, Any]:
     out: dict[str, Any] = {}
+    read_as: dict[str, Any] = {}
     for given, value in record.items():
-        name = _ARGO.get(given, given) if isinstance(given, str) else str(given)
+        name = _ARGO.get(given, given) if isinstance(given, str) else show(given)
+        pointed = f"{pointer}/{given:.{MAX_DIGITS}}" if isinstance(given, str) else f"{pointer}/{show(given)}"
         if name not in readers:
             near = difflib.get_close_matches(name, readers, 1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(readers)}"
-            errors.append(FieldError(f"{pointer}/{given}", f"unknown; {hint}"))
-        elif name in out:
-            errors.append(FieldError(f"{pointer}/{given}", f"is given twice (the same as {name})"))
+            errors.append(FieldError(pointed, f"unknown; {hint}"))
+        elif name in read_as:
+            errors.append(FieldError(pointed, f"says the same as {read_as[name]}: give one of them"))
         else:
+            read_as[name] = given
             try:
                 out[name] = readers[name](value)
             except ValueError as exc:
-                errors.append(FieldError(f"{pointer}/{given}", str(exc)))
+                errors.append(FieldError(pointed, str(exc)))
     return out
 
 
 def _read_number(low: float, high: float, what: str, *, is_open: bool = False) -> _Read:
     def read(value: Any) -> float:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or not low <= value <= high or (is_open and value in (low, high)):
-            raise ValueError(f"must be {what}, got {value!r}")
+        if not is_number(value) or not low <= value <= high or (is_open and value in (low, high)):
+            raise ValueError(f"must be {what}, got {show(value)}")
         return float(value)
 
     return read
@@ -219,8 +232,8 @@ def _read_number(low: float, high: float, what: str, *, is_open: bool = False) -
 
 def _read_count(low: int) -> _Read:
     def read(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"must be a whole number from {low}, got {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= MAX_COUNT:
+            raise ValueError(f"must be a whole number from {low} to {MAX_COUNT:,}, got {show(value)}")
         return value
 
     return read
@@ -229,11 +242,11 @@ def _read_count(low: int) -> _Read:
 def _read_seconds(low: float) -> _Read:
     def read(value: Any) -> float:
         if isinstance(value, str):
-            match = _DURATION.fullmatch(value.strip())
+            match = _DURATION.fullmatch(value.strip()[:MAX_DIGITS])
             value = float(match[1]) * _SECONDS[match[2]] if match else value
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or value < low:
-            raise ValueError(f"must be seconds from {low:g}, or a text such as 30s, 5m, 1h, got {value!r}")
+        if not is_number(value) or not low <= value <= MAX_SECONDS:
+            most = f"{MAX_SECONDS:,.0f} (a year)"
+            raise ValueError(f"must be seconds from {low:g} to {most}, or a text such as 30s, 5m, 1h, got {show(value)}")
         return float(value)
 
     return read
@@ -241,17 +254,19 @@ def _read_seconds(low: float) -> _Read:
 
 def _read_flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, got {value!r}")  # noqa: TRY004 # one kind of error is collected
+        raise ValueError(f"must be true or false, got {show(value)}")  # noqa: TRY004 # one kind of error is collected
     return value
 
 
 def _read_webhook(value: Any) -> str | None:
     if value is None:
         return None
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"must be an http or https address, got {value!r}")
-    return str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"must be an http or https address, got {show(value)}")  # noqa: TRY004
+    try:
+        return check_webhook(value)
+    except ValueError as exc:
+        raise ValueError(f"must be an http or https address to post to; {show(value)} {exc}") from exc
 
 
 def _read_metrics(value: Any) -> Mapping[Any, Any]:
@@ -265,10 +280,10 @@ def _read_steps(value: Any) -> tuple[float, ...]:
         raise ValueError("must be a list of at least one share in per cent, such as [1, 5, 25, 50, 100]")
     steps: list[float] = []
     for step in value:
-        if not isinstance(step, int | float) or isinstance(step, bool) or not 0 < step <= 100:  # noqa: PLR2004
-            raise ValueError(f"each step must be a number above 0 and up to 100 per cent, got {step!r}")
-        if abs(step * _PERCENT_BUCKETS - round(step * _PERCENT_BUCKETS)) > 1e-6:  # noqa: PLR2004
-            raise ValueError(f"a step is a multiple of 0.01 per cent, got {step!r}")
+        if not is_number(step) or not 0 < step <= _FULL:
+            raise ValueError(f"each step must be a number above 0 and up to 100 per cent, got {show(step)}")
+        if not is_dealt(step):
+            raise ValueError(f"a step is a multiple of 0.01 per cent, got {show(step)}")
         if steps and step <= steps[-1]:
             how = "twice" if step == steps[-1] else f"after {steps[-1]:g}"
             raise ValueError(f"steps must rise (users would bounce between versions), got {step:g} {how}")

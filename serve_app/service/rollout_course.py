@@ -25,6 +25,8 @@ COUNTED: Final = frozenset({Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING})
 Champion = Literal["", "moved", "left", "returned"]
 """What became of the alias: not touched yet, moved to the canary, left to somebody else who moved it, taken back."""
 
+_LAST_S: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+
 Arms = Mapping[int, ArmCounters]
 
 
@@ -206,8 +208,8 @@ def add_reports(course: Course, reports: Iterable[Report], shares: Mapping[int, 
 
 
 def to_time(now_s: float) -> datetime:
-    """Return seconds since the epoch as an aware time."""
-    return datetime.fromtimestamp(now_s, UTC)
+    """Return seconds since the epoch as an aware time; the last day of the year 9999 for all that is later."""
+    return datetime.fromtimestamp(min(now_s, _LAST_S), UTC)
 
 
 def _merge(parts: Iterable[Arms]) -> Arms:
