@@ -146,7 +146,7 @@ class Webhooks:
             return f"no answer within {self._timeout_s:g} s", False
         except httpx.HTTPError as exc:
             return f"{type(exc).__name__}: {exc}".removesuffix(": "), False
-        except Exception as exc:  # an address that nothing can be sent to
+        except Exception as exc:  # noqa: BLE001 - an address that nothing can be sent to
             return f"{type(exc).__name__}: {exc}", True
         is_worth_it = status >= httpx.codes.INTERNAL_SERVER_ERROR or status in (
             httpx.codes.TOO_MANY_REQUESTS,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+import unicodedata
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -13,6 +14,18 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories of what has no glyph of its own: control, direction, surrogate, unassigned, line separators."""
+
+
+def clean(text: str) -> str:
+    """Return a text that others wrote with what would steer a terminal escaped."""
+    if text.isascii() and text.isprintable():
+        return text
+    unseen = {c: c.encode("unicode_escape").decode() for c in set(text) if unicodedata.category(c) in _UNSEEN}
+    return "".join([unseen.get(c, c) for c in text])
 
 
 def print_json(value: dict[str, Any]) -> None:

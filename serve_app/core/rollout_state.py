@@ -85,7 +85,7 @@ class StepCounts:
     n_stable, x_stable : int
         Requests and errors.
     log_harmless : float
-        Evidence that the canary adds less than the plan's limit, see `serve_app.core.sequential.log_harmless`.
+        Evidence that the canary adds less than the plan's limit, see `serve_app.core.rate_bounds.log_harmless`.
     latency : LatencyEvidence
     scores_canary, scores_stable : tuple of int
         Counts in the bins of `serve_app.core.counters`.
@@ -197,8 +197,7 @@ def shift_times(state: RolloutState, by_s: float) -> RolloutState:
 def restart_phase(state: RolloutState, now_s: float) -> RolloutState:
     """Return the state whose phase or step begins now, with no measurement later than now."""
     tallies = {
-        name: dataclasses.replace(tally, next_at_s=min(tally.next_at_s, now_s))
-        for name, tally in state.tallies.items()
+        name: dataclasses.replace(tally, next_at_s=min(tally.next_at_s, now_s)) for name, tally in state.tallies.items()
     }
     return dataclasses.replace(state, since_s=now_s, tallies=tallies)
 

@@ -17,11 +17,12 @@ import numpy as np
 from serve_app.core.counters import ArmCounters
 from serve_app.core.errors import InvariantError
 from serve_app.core.latency_shift import MIN_LATENCIES, add_latencies, log_msprt_above
+from serve_app.core.rate_bounds import log_harmless, upper_rate
 from serve_app.core.rollout_plan import Metric, Plan
 from serve_app.core.rollout_state import Phase, RolloutState, StepCounts, spend_by_step
 from serve_app.core.sample_ratio import add_routed
 from serve_app.core.score_shift import MIN_SCORES, compare_scores, spend_alpha
-from serve_app.core.sequential import ErrorEvidence, add_alone, add_errors, log_harmless, upper_rate
+from serve_app.core.sequential import ErrorEvidence, add_alone, add_errors
 
 Outcome = Literal["pass", "fail", "inconclusive", "error"]
 PASS_ALPHA: Final = 0.05

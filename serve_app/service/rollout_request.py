@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from serve_app.core.errors import BadRequestError, FieldError, InvalidDataError
-from serve_app.core.rollout_plan import PLAN_NAMES, Plan, is_dealt, parse_plan
+from serve_app.core.plan_values import is_dealt
+from serve_app.core.rollout_plan import PLAN_NAMES, Plan, parse_plan
 from serve_app.core.wordings import is_number, show
 from serve_app.service.rollout_ports import StartRollout
 from serve_app.service.rollout_start import MAX_ALLOWED
@@ -101,7 +102,11 @@ def _find_unknown(record: Mapping[Any, Any], known: tuple[str, ...]) -> list[Fie
 
 
 def _find_near(name: Any, known: Mapping[str, Any] | tuple[str, ...]) -> str:
-    return next(iter(difflib.get_close_matches(name[:MAX_NAME_CHARACTERS], list(known), 1)), "") if isinstance(name, str) else ""
+    return (
+        next(iter(difflib.get_close_matches(name[:MAX_NAME_CHARACTERS], list(known), 1)), "")
+        if isinstance(name, str)
+        else ""
+    )
 
 
 def _read_version(value: Any) -> str:

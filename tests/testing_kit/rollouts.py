@@ -140,7 +140,11 @@ class RolloutWorld:
         for _ in range(n_versions):
             self.registry.publish("purchase", package_dir)
         self.registry.move_alias("purchase", "champion", 1)
-        self.apps, self.notifier, self.clock = FakeApps({1: AppState("running")}), IdleNotifier(self.outbox), FakeClock()
+        self.apps, self.notifier, self.clock = (
+            FakeApps({1: AppState("running")}),
+            IdleNotifier(self.outbox),
+            FakeClock(),
+        )
         self.error_shares: dict[int, float] = {}
         self.shadow: ShadowCounters | None = None
         self._owed: dict[int, float] = {}

@@ -152,7 +152,13 @@ def test_a_field_that_cannot_be_used_is_named_with_what_would_be_right(record, p
 
 @pytest.mark.parametrize(
     "url",
-    ["http://127.0.0.1:9000/x", "http://[::1]:80/", "https://10.1.2.3/a?b=%20", "http://hooks", "https://u:p@a.b-c.example./"],
+    [
+        "http://127.0.0.1:9000/x",
+        "http://[::1]:80/",
+        "https://10.1.2.3/a?b=%20",
+        "http://hooks",
+        "https://u:p@a.b-c.example./",
+    ],
 )
 def test_a_webhook_may_be_near_or_far(url):
     assert parse_plan({"webhook": url}).webhook == url

@@ -120,7 +120,8 @@ def test_an_erring_canary_is_rolled_back_with_its_evidence(world):
     assert described["verdicts"][0]["outcome"] == "fail"
     assert world.registry.aliases("purchase").versions == {"champion": 1}
     assert world.notifier.events[-1] == {
-        "url": QUICK_PLAN.webhook, "id": len(world.control.history(1)), "event": "rollback", "rollout": 1, "model": "purchase", "version": 2,
+        "url": QUICK_PLAN.webhook, "id": len(world.control.history(1)),
+        "event": "rollback", "rollout": 1, "model": "purchase", "version": 2,
         "from": "progressing", "to": "rolled_back", "why": described["why"], "who": "controller", "at": change["at"],
     }  # fmt: skip
 

@@ -11,17 +11,15 @@ import pytest
 from scipy.stats import nchypergeom_fisher
 
 from serve_app.core.group_cap import cap_counts, find_cap
+from serve_app.core.rate_bounds import log_harmless, lower_rate, upper_rate
 from serve_app.core.sequential import (
     THETAS,
     ErrorEvidence,
     add_alone,
     add_errors,
     begin_step,
-    log_harmless,
     log_noncentral,
     log_ratios_of,
-    lower_rate,
-    upper_rate,
 )
 from serve_app.core.split import N_GROUPS
 
