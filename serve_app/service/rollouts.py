@@ -18,7 +18,7 @@ from serve_app.core.errors import InvariantError, NotReadyError
 from serve_app.core.rollout import Observations
 from serve_app.core.rollout_state import Phase, restart_phase, shift_times
 from serve_app.core.split import Split, dump_split
-from serve_app.service.clock_jumps import ClockJumps
+from serve_app.service.clock_jumps import SMALLEST_S, ClockJumps
 from serve_app.service.notice_ports import Notifier
 from serve_app.service.ports import Registry
 from serve_app.service.rollout_apps import AppKeeper
@@ -241,7 +241,7 @@ class RolloutControl:
         """Return the course without time that did not pass: nothing ran, or somebody set the clock."""
         was_fresh, self._is_fresh = self._is_fresh, False
         silence_s, jump_s = now_s - course.stored.updated_at.timestamp(), self._jumps.take()
-        is_silent = was_fresh and not 0.0 <= silence_s < SILENCE_S and course.state.is_active
+        is_silent = was_fresh and not -SMALLEST_S <= silence_s < SILENCE_S and course.state.is_active
         if is_silent:
             state = restart_phase(course.state, now_s)
             why = f"nothing ran for {silence_s:.0f} s: {state.phase} begins anew"
