@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Pool(StrEnum):
+    """Which replicas score."""
+
+    SHARED = "shared"
+    DEDICATED = "dedicated"
+
 
 InputArgument = Annotated[
     str,
@@ -35,10 +44,17 @@ MaxRejectedOption = Annotated[
     str, typer.Option(help="Rejected rows (1000) or share of the rows (2%) beyond which the job stops.")
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Processes that read and write; default one for each CPU, at most 8.")
+    int | None, typer.Option(min=1, help="Processes that read and write; default one for every two CPUs, at most 8.")
 ]
 PatienceOption = Annotated[
     float, typer.Option("--patience-s", min=1.0, help="How long a batch waits for replicas that are lost, seconds.")
+]
+PoolOption = Annotated[
+    Pool,
+    typer.Option(help="shared: the version's own replicas, behind online rows. dedicated: a copy for this job alone."),
+]
+PoolReplicasOption = Annotated[
+    int | None, typer.Option(min=1, help="Most replicas of each deployment of a dedicated pool; default one a CPU.")
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the job that was begun in OUTPUT.")]
 DEFAULT_LIMIT = "10%"

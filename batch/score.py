@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,35 +32,36 @@ from batch.options import (
     OutputArgument,
     PartitionOption,
     PatienceOption,
+    Pool,
+    PoolOption,
+    PoolReplicasOption,
     ResumeOption,
     WorkersOption,
     split_names,
 )
-from batch.storage.folder import PROGRESS, OutputFolder
+from batch.record import IN_JOB, STOPPED, DriverRecord, StoppedError, find_submission_id, recorded
+from batch.storage.folder import OutputFolder
 from batch.transforms.progress import Progress
 from batch.transforms.summary import RejectLimit, Tally
 from batch.view import describe_resume, describe_summary, make_absolute, open_bar
+from serve_app.adapters.job_folders import JobFolders
+from serve_app.adapters.registry_aliases import name_mover
 from serve_app.cli.console import JsonOption, err, out
 from serve_app.cli.exits import error_fields, exit_code
 from serve_app.cli.registry import open_settings_registry
 from serve_app.core.errors import InvalidDataError, NotReadyError, ScorecatError
+from serve_app.core.job_record import JobOrder
 from serve_app.core.manifest import Manifest
 from serve_app.deployments.local_cluster import cluster_environment, load_spec
+from serve_app.service.jobs import name_job
 from serve_app.service.ports import CHAMPION
-from serve_app.settings import load_settings
+from serve_app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from batch.jobs.run import Job
 
-IN_JOB: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Ray sets it for the entry point of a submitted job."""
 LINE_S: Final = 5.0
 """Where no terminal is, progress is a line this often."""
-PROGRESS_FILE_S: Final = 1.0
-
-
-class _StoppedError(BaseException):
-    """A signal asked the job to end."""
 
 
 def score(
@@ -73,6 +75,8 @@ def score(
     max_rejected: MaxRejectedOption = DEFAULT_LIMIT,
     workers: WorkersOption = None,
     patience_s: PatienceOption = DEFAULT_PATIENCE_S,
+    pool: PoolOption = Pool.SHARED,
+    pool_replicas: PoolReplicasOption = None,
     resume: ResumeOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -82,15 +86,29 @@ def score(
         make_absolute(input), read_mapping(mapping), split_names(keep), split_names(partition_by) or (), explain
     )
     folder = OutputFolder(make_absolute(output))
-    started_s = time.monotonic()
-    with connected():
-        plan, manifest, tally = _plan(wanted, folder, model, resume)
+    settings, started_s = load_settings(), time.monotonic()
+    with connected(), recorded(JobFolders(settings.job_dir), _order(wanted, folder, model, settings), _say) as record:
+        is_shared = pool is Pool.SHARED
+        plan, manifest, tally = _plan(wanted, folder, model, resume=resume, is_shared=is_shared)
+        record.note_version(plan.model, plan.version, tally.counts)
         err.print(f"{plan.model} v{plan.version}: {len(tally.open_units)} of {len(plan.units)} units to score")
-        with _shown(folder) as show:
-            job = _build_job(plan, tally, manifest, folder, limit, workers, patience_s, show)
-            summary = _run(job, input, output)
-    summary["seconds"] = round(time.monotonic() - started_s, 1)
-    _finish(summary, folder, input, output, as_json)
+        app, spare_cpus = _choose_app(plan, record, pool_replicas, is_shared=is_shared)
+        with _shown(record) as show:
+            job = _build_job(plan, tally, manifest, folder, limit, workers, patience_s, show, app, spare_cpus)
+            summary = _run(job, record, input, output)
+        summary["seconds"] = round(time.monotonic() - started_s, 1)
+        _finish(summary, folder, input, output, as_json)
+
+
+def _order(wanted: Wanted, folder: OutputFolder, model: str | None, settings: Settings) -> JobOrder:
+    now_s = time.time()
+    job_id = find_submission_id(os.environ) or name_job(now_s)
+    who = settings.user or name_mover()
+    return JobOrder(job_id, now_s, "command", who, wanted.input, folder.location, model=model or "")
+
+
+def _say(text: str) -> None:
+    err.print(text, markup=False)
 
 
 def read_mapping(path: Path | None) -> dict[str, Any]:
@@ -141,7 +159,9 @@ def _plan(
     wanted: Wanted,
     folder: OutputFolder,
     model: str | None,
+    *,
     resume: bool,
+    is_shared: bool,
 ) -> tuple[Plan, Manifest, Tally]:
     registry = open_settings_registry()
     name, _, chosen = (model or load_settings().model).partition("@")
@@ -155,35 +175,51 @@ def _plan(
     from serve_app.deployments.handles import version_app  # noqa: PLC0415
 
     version = registry.resolve(name, chosen or CHAMPION)
-    check_deployed(version_app(name, version))
+    if is_shared:
+        check_deployed(version_app(name, version))
     manifest = registry.manifest(name, version)
     plan = make_plan(wanted, folder, name, version, manifest)
     return plan, manifest, Tally(plan.units)
 
 
-def _build_job(
-    plan: Plan, tally: Tally, manifest: Manifest, folder: OutputFolder, limit: RejectLimit, workers: int | None,
-    patience_s: float, show: Any,
-) -> Job:  # fmt: skip
-    from batch.jobs.run import Job  # noqa: PLC0415 - imports Ray, see `connected`
+def _choose_app(plan: Plan, record: DriverRecord, replicas: int | None, *, is_shared: bool) -> tuple[str, float | None]:
+    """Return the application that scores, and the CPUs to leave for its growth; None for the usual."""
+    from batch.jobs.pool import await_pool, plan_pool  # noqa: PLC0415 - imports Ray, see `connected`
     from serve_app.deployments.handles import version_app  # noqa: PLC0415
 
-    app = version_app(plan.model, plan.version)
-    return Job(plan, tally, manifest, folder, app, limit, workers, patience_s, show, err.print)
+    if is_shared:
+        return version_app(plan.model, plan.version), None
+    wish, spare_cpus = plan_pool(record.job_id, plan.model, plan.version, replicas, _say)
+    record.want_pool(wish)
+    err.print(f"starting {wish.app}, up to {wish.replicas} replicas of each deployment")
+    await_pool(wish.app, record.pool_problem)
+    return wish.app, spare_cpus
 
 
-def _run(job: Job, source: str, output: str) -> dict[str, Any]:
+def _build_job(
+    plan: Plan, tally: Tally, manifest: Manifest, folder: OutputFolder, limit: RejectLimit, workers: int | None,
+    patience_s: float, show: Any, app: str, spare_cpus: float | None,
+) -> Job:  # fmt: skip
+    from batch.jobs.run import SPARE_CPUS, Job  # noqa: PLC0415 - imports Ray, see `connected`
+
+    spare = SPARE_CPUS if spare_cpus is None else spare_cpus
+    return Job(plan, tally, manifest, folder, app, limit, workers, patience_s, show, err.print, spare)
+
+
+def _run(job: Job, record: DriverRecord, source: str, output: str) -> dict[str, Any]:
     try:
-        return job.run()
-    except (ScorecatError, _StoppedError) as exc:
+        summary = job.run()
+    except (ScorecatError, StoppedError) as exc:
         with contextlib.suppress(ScorecatError, OSError):
-            job.finish()
+            record.note_summary(job.finish())
         hint = describe_resume(source, output)
-        if isinstance(exc, _StoppedError):
+        if isinstance(exc, StoppedError):
             err.print(f"stopped: {hint}", markup=False)
-            raise typer.Exit(130) from exc
+            raise typer.Exit(STOPPED) from exc
         err.print(hint, markup=False)
         raise
+    record.note_summary(summary)
+    return summary
 
 
 def _finish(summary: dict[str, Any], folder: OutputFolder, source: str, output: str, as_json: bool) -> None:
@@ -203,21 +239,19 @@ def _finish(summary: dict[str, Any], folder: OutputFolder, source: str, output: 
 
 
 @contextlib.contextmanager
-def _shown(folder: OutputFolder) -> Any:
-    """Give a function that shows progress: a bar on a terminal, lines elsewhere, and a record for others."""
+def _shown(record: DriverRecord) -> Any:
+    """Give a function that shows progress: a bar on a terminal, lines elsewhere, and the record for others."""
     with open_bar(err) as (bar, task):
-        last = {"line": time.monotonic(), "record": 0.0}
+        last_s = time.monotonic()
 
         def show(done: Progress) -> None:
+            nonlocal last_s
             now_s = time.monotonic()
+            record.show(done)
             bar.update(task, completed=done.share, text=str(done), refresh=True)
-            if not err.is_terminal and now_s - last["line"] >= LINE_S:
-                last["line"] = now_s
+            if not err.is_terminal and now_s - last_s >= LINE_S:
+                last_s = now_s
                 err.print(str(done))
-            if now_s - last["record"] >= PROGRESS_FILE_S:
-                last["record"] = now_s
-                with contextlib.suppress(ScorecatError):
-                    folder.write_json(PROGRESS, done.to_json())
 
         yield show
 
@@ -225,19 +259,19 @@ def _shown(folder: OutputFolder) -> Any:
 def _stop(number: int, _: Any) -> None:
     for other in (signal.SIGINT, signal.SIGTERM):
         signal.signal(other, signal.SIG_IGN)
-    raise _StoppedError(f"signal {number}")
+    raise StoppedError(f"signal {number}")
 
 
-def main() -> None:
-    """Run the command; exit codes as those of ``scorecat``."""
+def main(command: Callable[..., None] = score) -> None:
+    """Run a command of batch jobs; exit codes as those of ``scorecat``."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(score)
+    app.command()(command)
     try:
         app()
     except ScorecatError as error:
         _report(error)
         sys.exit(exit_code(error))
-    except _StoppedError:
+    except StoppedError:
         err.print("stopped before anything was scored")
         sys.exit(130)
 

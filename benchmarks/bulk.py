@@ -110,11 +110,11 @@ class Bulk:
         return self._model.predict_proba(self._encoder.encode(batch).matrix, thread_count=1)[:, 1]
 
     def _post_arrow(self, connection: http.client.HTTPConnection) -> np.ndarray:
-        answer = _post(connection, self._arrow, ARROW)
+        answer = post(connection, self._arrow, ARROW)
         return pa.ipc.open_stream(answer).read_all().column("probability").to_numpy()
 
     def _post_json(self, connection: http.client.HTTPConnection) -> np.ndarray:
-        predictions = json.loads(_post(connection, self._json, "application/json"))["predictions"]
+        predictions = json.loads(post(connection, self._json, "application/json"))["predictions"]
         if predictions and isinstance(predictions[0], dict):
             predictions = [p["probability"] for p in predictions]
         return np.array(predictions, dtype=np.float64)
@@ -129,7 +129,7 @@ def has_route(port: int) -> bool:
     return ROUTE in paths
 
 
-def _post(connection: http.client.HTTPConnection, body: bytes, media: str) -> bytes:
+def post(connection: http.client.HTTPConnection, body: bytes, media: str) -> bytes:
     connection.request("POST", ROUTE, body, {"Content-Type": media, "Accept": media})
     answer = connection.getresponse()
     data = answer.read()

@@ -106,7 +106,7 @@ def main() -> None:
             train_reference(registry)
         package = registry.locate("purchase", registry.resolve("purchase", "champion"))
         bodies = make_bodies(package, N_ROWS, seed=1)
-        with running_service(registry.root, Path(folder), "laptop") as target:
+        with running_service(registry.root, Path(folder), "laptop", state="off") as target:
             time_rows(target.port, bodies, 1.0)
             print("| beside | tables answered | p50 of a row, ms | p99 | longest |\n|---|---|---|---|---|")
             show("nothing", time_rows(target.port, bodies, options.seconds), 0)

@@ -1,6 +1,7 @@
 """One row a request, and many: this service against what people would use instead, in one run.
 
 Run: ``python -m benchmarks.online [--rounds 3] [--seconds 8] [--connections 64] [--json FILE]``.
+``--targets service,stateless --history-share 0`` compares looking every row up with SCORECAT_STATE=off.
 Each target is started, measured and stopped before the next, in an order that turns every round:
 an idle Ray cluster alone takes a fifth of a core. Exit code 1 when an answer was wrong
 or missing. See docs/benchmarks.md.
@@ -20,15 +21,18 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.bulk import Bulk, has_route
+from benchmarks.history import add_keys, fill_history, make_events, send_events
 from benchmarks.model import train_reference
 from benchmarks.processes import Running, measure_load, running_app, running_service
 from benchmarks.report import describe_machine, print_bulk, print_online, summarize_online
-from benchmarks.rows import save_rows
+from benchmarks.rows import HISTORY_SHARE, make_bodies, save_rows
 from benchmarks.say import say
 from serve_app.adapters.registry import DirectoryRegistry
 
 APPS = {"pandas": "pandas_app", "numpy": "numpy_app"}
 TARGETS = ("service", *APPS)
+STATELESS = "stateless"
+"""The service without live history; its rows are the same."""
 N_ROWS = 2_000
 OPEN_SHARE = 0.5
 """Rate of the open loop, as a share of the slowest target's median rate in the closed loop."""
@@ -45,14 +49,21 @@ class Bench:
             train_reference(self._registry)
         self._package_dir = self._registry.locate("purchase", self._registry.resolve("purchase", "champion"))
         self._rows = work_dir / "rows.json"
-        save_rows(self._package_dir, N_ROWS, self._rows)
+        bodies = add_keys(make_bodies(self._package_dir, N_ROWS, history_share=options.history_share))
+        save_rows(self._package_dir, bodies, self._rows)
+        self._events = make_events(bodies)
+        self._looked_up_rows = work_dir / "looked-up-rows.json"
+        save_rows(self._package_dir, bodies, self._looked_up_rows, fill_history(bodies, self._events))
         self.bulk_rounds: list[dict] = []
         self.n_bad = 0
 
     @contextlib.contextmanager
     def running(self, name: str) -> Iterator[Running]:
-        if name == "service":
-            with running_service(self._registry.root, self._work_dir, self._options.profile) as target:
+        if name in {"service", STATELESS}:
+            state = "off" if name == STATELESS else self._options.state
+            with running_service(self._registry.root, self._work_dir, self._options.profile, state) as target:
+                if name == "service":
+                    send_events(target.port, self._events)
                 yield target
         else:
             with running_app(APPS[name], self._package_dir, self._work_dir) as target:
@@ -102,7 +113,7 @@ class Bench:
 
     def _load(self, label: str, target: Running, **options) -> dict:
         options = {"connections": self._options.connections, "warmup": self._options.warmup} | options
-        result = measure_load(target, self._rows, **options)
+        result = measure_load(target, self._looked_up_rows if label == "service" else self._rows, **options)
         bad = result["wrong"] + result["failed"]
         self.n_bad += bad
         if bad:
@@ -132,10 +143,12 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--profile", default="laptop", help="profile of the service")
     parser.add_argument("--registry", type=Path, help="serve purchase@champion from here instead of training")
     parser.add_argument("--targets", type=lambda text: text.split(","), default=list(TARGETS))
+    parser.add_argument("--state", help="SCORECAT_STATE of the service: a Redis URL; default SQLite in a new folder")
+    parser.add_argument("--history-share", type=float, default=HISTORY_SHARE, help="rows that bring their history")
     parser.add_argument("--json", type=Path, help="write every figure here")
     options = parser.parse_args(arguments)
-    if options.rounds < 1 or not set(options.targets) <= set(TARGETS):
-        parser.error(f"at least one round; targets are {', '.join(TARGETS)}")
+    if options.rounds < 1 or not set(options.targets) <= {*TARGETS, STATELESS}:
+        parser.error(f"at least one round; targets are {', '.join([*TARGETS, STATELESS])}")
     return options
 
 

@@ -50,22 +50,28 @@ class Running:
 
 
 @contextlib.contextmanager
-def running_service(package_registry: Path, work_dir: Path, profile: str) -> Iterator[Running]:
+def running_service(
+    package_registry: Path, work_dir: Path, profile: str, state: str | None = None
+) -> Iterator[Running]:
     """Run ``scorecat up`` on a state folder of its own, and ``scorecat down`` at the end."""
-    home = work_dir / "home"
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("SCORECAT_", "RAY_"))},
-        "SCORECAT_HOME": str(home),
-        "SCORECAT_REGISTRY": str(package_registry),
-    }
+    environment = make_environment(package_registry, work_dir) | ({"SCORECAT_STATE": state} if state else {})
     try:
         port = _start_service(environment, profile)
-        spec = load_spec(home)
+        spec = load_spec(work_dir / "home")
         yield Running(port, lambda: {p.pid: _name_role(p) for p in find_processes(spec) if p.is_running()})
     finally:
         subprocess.run(
             [SCORECAT, "down", "--json"], env=environment, check=True, capture_output=True, start_new_session=True
         )
+
+
+def make_environment(package_registry: Path, work_dir: Path) -> dict[str, str]:
+    """Return the environment of the service and of the commands that speak to it."""
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("SCORECAT_", "RAY_"))},
+        "SCORECAT_HOME": str(work_dir / "home"),
+        "SCORECAT_REGISTRY": str(package_registry),
+    }
 
 
 def _start_service(environment: dict[str, str], profile: str) -> int:
@@ -114,11 +120,12 @@ def running_app(module: str, package_dir: Path, work_dir: Path) -> Iterator[Runn
         _end_family(parent)
 
 
-def measure_load(target: Running, rows: Path, **options) -> dict:
+def measure_load(target: Running, rows: Path, *, urgent: bool = False, **options) -> dict:
     """Run `benchmarks.load` in its own process and return what it printed, with CPU by role."""
     roles = target.find_roles()
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
     command = [sys.executable, "-m", "benchmarks.load", target.url, str(rows), *arguments]
+    command += ["--urgent"] if urgent else []
     command.append(f"--pids={','.join(map(str, roles))}")
     limit_s = 60 + 3 * (options.get("seconds", 8) + options.get("warmup", 1))
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=limit_s)

@@ -19,7 +19,7 @@ STRANGE_SHARE = 0.02
 """Share of the rows with a brand the model never saw, and as many without one."""
 
 
-def make_bodies(package_dir: Path, n: int, seed: int = 0) -> list[dict]:
+def make_bodies(package_dir: Path, n: int, seed: int = 0, history_share: float = HISTORY_SHARE) -> list[dict]:
     """Return `n` request bodies, shopper ids and all, over the package's own brands and categories."""
     random = np.random.default_rng(seed)
     vocabularies = json.loads((package_dir / "vocabularies.json").read_bytes())
@@ -42,7 +42,7 @@ def make_bodies(package_dir: Path, n: int, seed: int = 0) -> list[dict]:
             "day_of_week": day,
             "is_weekend": int(day >= 5),
         }
-        bodies.append(body | _make_history(random, price) if random.random() < HISTORY_SHARE else body)
+        bodies.append(body | _make_history(random, price) if random.random() < history_share else body)
     return bodies
 
 
@@ -83,8 +83,7 @@ def expect_answers(package_dir: Path, bodies: list[dict]) -> list[dict]:
     ]
 
 
-def save_rows(package_dir: Path, n: int, path: Path) -> None:
-    """Write bodies with their answers where `benchmarks.load` reads them."""
-    bodies = make_bodies(package_dir, n)
-    answers = expect_answers(package_dir, bodies)
+def save_rows(package_dir: Path, bodies: list[dict], path: Path, complete: list[dict] | None = None) -> None:
+    """Write bodies with their answers, or those of `complete` ones, where `benchmarks.load` reads them."""
+    answers = expect_answers(package_dir, complete or bodies)
     path.write_text(json.dumps([{"body": b, "answer": a} for b, a in zip(bodies, answers, strict=True)]))

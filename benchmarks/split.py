@@ -17,7 +17,7 @@ from statistics import median
 
 from benchmarks.model import train_reference
 from benchmarks.processes import measure_load, running_service
-from benchmarks.rows import save_rows
+from benchmarks.rows import make_bodies, save_rows
 from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.core.manifest import Manifest
 from serve_app.core.split import Split, canary_arms, dump_split, only_arm
@@ -82,8 +82,9 @@ def main() -> None:
             train_reference(registry)
         version = registry.resolve("purchase", "champion")
         manifest = registry.manifest("purchase", version)
-        save_rows(registry.locate("purchase", version), 2_000, work_dir / "rows.json")
-        with running_service(registry.root, work_dir, "laptop") as target:
+        package = registry.locate("purchase", version)
+        save_rows(package, make_bodies(package, 2_000), work_dir / "rows.json")
+        with running_service(registry.root, work_dir, "laptop", state="off") as target:
             load = measure_load(target, work_dir / "rows.json", connections=64, seconds=6.0, warmup=1.0)
     request_us = sum(load["cpu_us"].values())
     splits = {

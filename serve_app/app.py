@@ -17,10 +17,12 @@ from serve_app.deployments.control_handle import CONTROL_APP, CONTROLLER
 from serve_app.deployments.controller import ControllerConfig, RolloutController
 from serve_app.deployments.gateway import Gateway, GatewayConfig
 from serve_app.deployments.handles import version_app
-from serve_app.deployments.options import OPTIONS, DeploymentOptions, Profile
+from serve_app.deployments.options import OPTIONS, DeploymentOptions, Profile, pool_options
 from serve_app.deployments.replicas import CatBoostModel, Encoder
+from serve_app.service.jobs import JobLimits
 from serve_app.service.ports import Registry
 from serve_app.service.rollout_ports import AppState
+from serve_app.service.state_config import StateConfig
 from serve_app.settings import Settings
 
 GATEWAY_APP = "gateway"
@@ -32,6 +34,7 @@ def build_version_app(
     package: Path,
     profile: Profile,
     *,
+    state: StateConfig | None = None,
     options: dict[str, DeploymentOptions] | None = None,
     encoder: type = Encoder,
     model: type = CatBoostModel,
@@ -43,6 +46,8 @@ def build_version_app(
     package : Path
         Directory of the package.
     profile : {"laptop", "production"}
+    state : StateConfig, optional
+        Where the Encoder looks history up.
     options : dict, optional
         Options by deployment, in place of the profile's.
     encoder, model : type, optional
@@ -55,9 +60,16 @@ def build_version_app(
         serve.deployment(model, name="CatBoostModel").options(**model_options.to_ray()).bind(str(package), threads)
     )
     bound: Application = (
-        serve.deployment(encoder, name="Encoder").options(**encoder_options.to_ray()).bind(str(package), bound_model)
+        serve.deployment(encoder, name="Encoder")
+        .options(**encoder_options.to_ray())
+        .bind(str(package), bound_model, state)
     )
     return bound
+
+
+def build_pool_app(package: Path, max_replicas: int, profile: Profile, state: StateConfig | None = None) -> Application:
+    """Return the application of a batch job's own copy of a version, see `build_version_app`."""
+    return build_version_app(package, profile, state=state, options=pool_options(max_replicas))
 
 
 def build_gateway_app(
@@ -70,6 +82,7 @@ def build_gateway_app(
         split_path=str(settings.split_path),
         log_dir=str(settings.log_dir),
         request_timeout_s=settings.request_timeout_s,
+        state=settings.state_config,
     )
     chosen = {**OPTIONS[profile], **(options or {})}
     gateway = serve.deployment(serve.ingress()(Gateway), name="Gateway")
@@ -80,16 +93,23 @@ def build_gateway_app(
 def build_control_app(settings: Settings, profile: Profile) -> Application:
     """Return the application that owns the rollouts."""
     config = ControllerConfig(
+        home=str(settings.home),
         registry_root=str(settings.registry_root),
         package_cache=str(settings.package_cache),
         database=str(settings.database),
         split_path=str(settings.split_path),
         log_dir=str(settings.log_dir),
+        job_dir=str(settings.job_dir),
+        model=settings.model,
+        job_roots=settings.job_places,
+        job_limits=JobLimits(settings.job_slots, settings.job_queue, settings.job_keep_hours * 3600),
         user=settings.user,
         pins=settings.pins,
     )
     controller = serve.deployment(RolloutController, name=CONTROLLER).options(**OPTIONS[profile][CONTROLLER].to_ray())
-    bound: Application = controller.bind(config, partial(build_version_app, profile=profile))
+    build = partial(build_version_app, profile=profile, state=settings.state_config)
+    build_pool = partial(build_pool_app, profile=profile, state=settings.state_config)
+    bound: Application = controller.bind(config, build, build_pool)
     return bound
 
 
@@ -111,7 +131,7 @@ def start_apps(settings: Settings, profile: Profile, registry: Registry, split: 
     for each in split.versions:
         app = version_app(split.model, each)
         try:
-            apps[app] = build_version_app(registry.locate(split.model, each), profile)
+            apps[app] = build_version_app(registry.locate(split.model, each), profile, state=settings.state_config)
         except ScorecatError as exc:
             if app == needed:
                 raise

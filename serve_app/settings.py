@@ -11,8 +11,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serve_app.core.errors import BadRequestError
+from serve_app.service.state_config import StateConfig
 
 PREFIX = "SCORECAT_"
+DAY_S = 86_400
 
 
 class Settings(BaseModel):
@@ -38,6 +40,29 @@ class Settings(BaseModel):
         default_factory=lambda: os.cpu_count() or 2, ge=1, description="CPUs Ray may schedule; default all."
     )
     pins: bool = Field(default=False, description="Whether a request may name its version by X-Model-Version.")
+    state: str | None = Field(
+        None,
+        min_length=1,
+        description="Where live history is kept: a file, redis://…, or off; default <home>/state/history.db.",
+    )
+    state_secret: Path | None = Field(
+        None, description="File with the secret that stored ids are keyed with; default <home>/state/history.secret."
+    )
+    state_retention_days: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Sessions are forgotten after so many days; default never."
+    )
+    state_timeout_s: float = Field(0.25, gt=0, le=2, description="Longest wait for a look-up of history.")
+    job_roots: str | None = Field(
+        None,
+        min_length=1,
+        description="Where batch jobs asked for over HTTP may read and write: folders, s3://…, gs://…, by comma; "
+        "default <home>/data.",
+    )
+    job_slots: int = Field(1, ge=1, le=100, description="Jobs asked for over HTTP start while fewer jobs run.")
+    job_queue: int = Field(10, ge=0, le=1000, description="Jobs that may wait for that; more are refused.")
+    job_keep_hours: float = Field(
+        168.0, gt=0, description="How long after its end a job's record, and results nobody named a place for, stay."
+    )
     request_timeout_s: float = Field(5.0, gt=0, le=60, description="Deadline of a request that names none.")
 
     @property
@@ -48,6 +73,20 @@ class Settings(BaseModel):
         return self.registry if "://" in self.registry else Path(self.registry).absolute()
 
     @property
+    def state_config(self) -> StateConfig | None:
+        """How to open the states of live history; None when it is off."""
+        if self.state == "off":
+            return None
+        place = self.state or str(self.home / "state" / "history.db")
+        days = self.state_retention_days
+        return StateConfig(
+            place if "://" in place else str(Path(place).absolute()),
+            str((self.state_secret or self.home / "state" / "history.secret").absolute()),
+            None if days is None else round(days * DAY_S),
+            self.state_timeout_s,
+        )
+
+    @property
     def package_cache(self) -> Path:
         """Folder that versions of a remote registry are fetched to."""
         return self.home / "cache" / "packages"
@@ -56,6 +95,19 @@ class Settings(BaseModel):
     def database(self) -> Path:
         """File of this machine's rollouts."""
         return self.home / "state" / "rollouts.db"
+
+    @property
+    def job_dir(self) -> Path:
+        """Folder of the records of batch jobs."""
+        return self.home / "jobs"
+
+    @property
+    def job_places(self) -> tuple[str, ...]:
+        """Absolute folders and URLs that jobs asked for over HTTP may use."""
+        if self.job_roots is None:
+            return (str(self.home / "data"),)
+        named = [root.strip() for root in self.job_roots.split(",") if root.strip()]
+        return tuple(root if "://" in root else str(Path(root).absolute()) for root in named)
 
     @property
     def split_path(self) -> Path:

@@ -20,6 +20,7 @@ ROW: dict[str, Any] = {
     "user_id": "541312140",
     "session_id": "s-1",
     "product_id": "1004856",
+    "category_id": "2053013555631882655",
     "category_code": "electronics.smartphone",
     "brand": "samsung",
     "price": 130.76,

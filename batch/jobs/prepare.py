@@ -16,9 +16,15 @@ from batch.transforms.plan import UNIT_ROWS, Unit, plan_units
 from batch.transforms.results import ResultColumns
 from batch.transforms.summary import Tally
 from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
+from serve_app.core.history_keys import KEY_SPECS
 from serve_app.core.manifest import Manifest
+from serve_app.deployments.options import DeploymentOptions
 
 FORMAT: Final = 1
+WORKER_CPUS: Final = 0.25
+"""CPUs Ray reserves for a worker; a share, as for replicas: most of the work is done by those."""
+MOST_CALLS: Final = 4
+"""Calls that a worker has under way at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ class Plan:
             "version": self.version,
             "digest": self.digest,
             **self.wanted.to_json(),
-            "columns": {"features": self.columns.features, "kept": self.columns.kept},
+            "columns": {"features": self.columns.features, "kept": self.columns.kept, "keys": self.columns.keys},
             "schema": pack_schema(self.schema),
             "units": [unit.to_json() for unit in self.units],
         }
@@ -104,6 +110,7 @@ class Plan:
         columns = Columns(
             tuple((feature, column) for feature, column in value["columns"]["features"]),
             tuple(value["columns"]["kept"]),
+            tuple((key, column) for key, column in value["columns"].get("keys", ())),
         )
         units = [Unit(**unit) for unit in value["units"]]
         schema = unpack_schema(value["schema"])
@@ -128,7 +135,8 @@ def make_plan(
         what = "a job's output: continue it with --resume" if output.read_json(PLAN) else "files already"
         raise ConflictError(f"{output.location} holds {what}, or choose another folder")
     mapping = parse_mapping(wanted.mapping or None, manifest.features)
-    files = find_files(wanted.input, manifest.features, dict(mapping.columns))
+    specs = (*manifest.features, *KEY_SPECS) if mapping.has_history else manifest.features
+    files = find_files(wanted.input, specs, dict(mapping.columns))
     readable = [found for found in files if found.schema is not None]
     if not readable:
         raise InvalidDataError(f"no file of {wanted.input} can be read; {files[0].file.path} {files[0].problem}")
@@ -261,3 +269,13 @@ def with_workers(wanted: int | None, n_free: float, per_worker: float, n_default
     if n_fit >= n_wanted:
         return n_wanted, ""
     return n_fit, f"{n_fit} workers in place of {n_wanted}: {n_free:g} CPUs are free"
+
+
+def share_calls(n_replicas: int, n_workers: int) -> int:
+    """Return how many calls each worker may have under way at the replicas of a version.
+
+    Together no more than these replicas are meant to have. That keeps them busy, and Serve starts none beside them:
+    one costs some 5 s of CPU and 200 MB, for a job that the machine's cores limit anyway.
+    """
+    n_calls = int(n_replicas * DeploymentOptions().target_ongoing_requests)
+    return max(1, min(MOST_CALLS, n_calls // n_workers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -16,18 +17,20 @@ import ray
 import ray.data
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve.schema import ReplicaState
 
 from batch.jobs.board import Board
-from batch.jobs.prepare import Plan, describe, with_workers
-from batch.jobs.worker import ScoreWorker, WorkerConfig
+from batch.jobs.prepare import MOST_CALLS, WORKER_CPUS, Plan, describe, share_calls, with_workers
+from batch.jobs.worker import NICENESS, ScoreWorker, WorkerConfig
 from batch.storage.folder import SUMMARY, OutputFolder, open_location
 from batch.transforms.progress import Meter, Progress
 from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally
 from serve_app.core.errors import InvalidDataError, InvariantError, NotReadyError, ScorecatError
 from serve_app.core.manifest import Manifest
+from serve_app.deployments.handles import parse_version_app
 
-WORKER_CPUS: Final = 0.25
-"""CPUs Ray reserves for a worker; a share, as for replicas: most of the work is done by those."""
+CPUS_OF_WORKER: Final = 2
+"""CPUs that one worker keeps busy: reading and writing is a third of the work, the rest is the replicas'."""
 SPARE_CPUS: Final = 0.4
 """Left for replicas that the load of the job may call for."""
 START_TIMEOUT_S: Final = 90.0
@@ -56,11 +59,13 @@ class Job:
         Serve application that scores.
     limit : RejectLimit
     n_workers : int or None
-        Workers asked for; None for one for each CPU, at most eight.
+        Workers asked for; None for one for every two CPUs, at most eight.
     patience_s : float
         How long a batch is tried while its replicas are lost.
     show, say : callable
         Take progress, and messages for people.
+    spare_cpus : float
+        Left for replicas that the load of the job may call for.
     """
 
     plan: Plan
@@ -73,8 +78,10 @@ class Job:
     patience_s: float
     show: Show
     say: Callable[[str], None]
+    spare_cpus: float = SPARE_CPUS
     _live: dict[int, Counts] = field(default_factory=dict)
     _n_failed: int = 0
+    _span: list[float] = field(default_factory=list)
 
     def run(self) -> dict[str, Any]:
         """Score what is left and return the summary, which is written too, however the job ends.
@@ -88,6 +95,7 @@ class Job:
         InvariantError
             Parts and records do not agree.
         """
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
         check_deployed(self.app)
         if self.tally.open_units:
             self._score_open_units()
@@ -99,29 +107,32 @@ class Job:
         summary = describe(self.plan, self.tally)
         if summary["is_complete"]:
             check_parts(self.output, self.tally)
+        if self._span:  # what is before is start-up: Ray Data's, and the workers'
+            summary["scored_from"], summary["scored_until"] = self._span
         self.output.write_json(SUMMARY, summary)
         return summary
 
     def _score_open_units(self) -> None:
-        n_free = ray.available_resources().get("CPU", 0.0) - SPARE_CPUS
-        n_default = min(8, int(ray.cluster_resources().get("CPU", 1)))
+        n_free = ray.available_resources().get("CPU", 0.0)
+        n_free -= max(0.0, min(self.spare_cpus, n_free - WORKER_CPUS))  # the only worker goes before a replica more
+        n_default = min(8, int(ray.cluster_resources().get("CPU", 1)) // CPUS_OF_WORKER)
         n_workers, message = with_workers(self.n_workers, max(n_free, 0.0), WORKER_CPUS, max(1, n_default))
         if message:
             self.say(message)
         units = self.tally.open_units
         board = ray.remote(num_cpus=0)(Board).remote()
         outcomes: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
-        config = self._configure_worker()
-        threading.Thread(
-            target=_stream, args=(units, config, board, min(n_workers, len(units)), outcomes), daemon=True
-        ).start()
+        n_workers = min(n_workers, len(units))
+        config = self._configure_worker(count_calls(self.app, n_workers))
+        threading.Thread(target=_stream, args=(units, config, board, n_workers, outcomes), daemon=True).start()
         self._follow(board, outcomes)
 
-    def _configure_worker(self) -> WorkerConfig:
+    def _configure_worker(self, most_calls: int) -> WorkerConfig:
         plan = self.plan
         return WorkerConfig(
             self.app, plan.version, self.manifest.dump(), plan.wanted.input, self.output.location, plan.columns,
             plan.schema.serialize().to_pybytes(), plan.wanted.partition_by, plan.wanted.explain, self.patience_s,
+            most_calls,
         )  # fmt: skip
 
     def _follow(self, board: Any, outcomes: queue.Queue[Any]) -> None:
@@ -160,6 +171,8 @@ class Job:
         unit, state = outcome["unit"], outcome["state"]
         if state == "done":
             self._n_failed = 0
+            times = [*self._span, *outcome["span"]]
+            self._span = [min(times), max(times)]
             self.tally.add(Commit.from_json(c) for c in outcome["commits"])
             return
         self.tally.add(self.output.commits(unit))  # chunks before the trouble are in the output
@@ -209,9 +222,17 @@ def check_deployed(app: str) -> None:
         there = ", ".join(sorted(name for name in applications if "-v" in name)) or "none"
         raise NotReadyError(
             f"the version's application {app} is not deployed (deployed: {there}). What is scored stays; "
-            "continue with --resume once it is back",
+            "continue with --resume once it is back, or with --resume --pool dedicated, which brings its own",
             60.0,
         )
+
+
+def count_calls(app: str, n_workers: int) -> int:
+    """Return how many calls each worker may have under way; a pool of the job's own may grow, a version's not."""
+    if parse_version_app(app) is None:
+        return MOST_CALLS
+    states = serve.status().applications[app].deployments["CatBoostModel"].replica_states
+    return share_calls(states.get(ReplicaState.RUNNING, 0), n_workers)
 
 
 def check_parts(output: OutputFolder, tally: Tally) -> None:

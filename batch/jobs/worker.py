@@ -26,10 +26,11 @@ from serve_app.core.manifest import Manifest, parse_manifest
 from serve_app.deployments.handles import EncoderHandle, ModelHandle
 from serve_app.deployments.parcels import FOLDER_VARIABLE
 
-NICENESS: Final = 10
-"""Reading and writing give way to online requests; scoring does so in the replicas."""
+NICENESS: Final = 15
+"""Driving a job, reading and writing give way to online requests, as the replicas' threads for jobs do. Not less
+than those: they hold their replica's interpreter at times, and while a worker keeps one of them from the CPU,
+online rows wait too."""
 REPORT_S: Final = 0.5
-MOST_CALLS: Final = 4
 UNSHARED_ROWS: Final = 16_384
 """Rows of one call where arrays travel in the call: a message of gRPC must stay small."""
 
@@ -53,6 +54,8 @@ class WorkerConfig:
     partition_by : tuple of str
     n_reasons : int
     patience_s : float
+    most_calls : int
+        Calls that this worker may have under way.
     """
 
     app: str
@@ -65,6 +68,7 @@ class WorkerConfig:
     partition_by: tuple[str, ...]
     n_reasons: int
     patience_s: float
+    most_calls: int
 
 
 class ScoreWorker:
@@ -91,7 +95,7 @@ class ScoreWorker:
         return {"outcome": [_encode(outcome) for outcome in outcomes]}
 
     def _score(self, unit: Unit) -> dict[str, Any]:
-        shown_at = 0.0
+        shown_at, began_at = 0.0, time.time()
 
         def report(counts: Counts) -> None:
             nonlocal shown_at
@@ -109,7 +113,7 @@ class ScoreWorker:
         except Exception as exc:  # noqa: BLE001 - the job says which unit it was
             state, reason = _judge(exc)
             return {"unit": unit.number, "state": state, "reason": reason}
-        return {"unit": unit.number, "state": "done", "commits": commits}
+        return {"unit": unit.number, "state": "done", "commits": commits, "span": [began_at, time.time()]}
 
 
 def _judge(exc: Exception) -> tuple[str, str]:
@@ -128,9 +132,9 @@ def _judge(exc: Exception) -> tuple[str, str]:
 def _create_scorer(config: WorkerConfig) -> UnitScorer:
     manifest: Manifest = parse_manifest(config.manifest)
     schema = pa.ipc.read_schema(pa.py_buffer(config.schema))
-    files = RowFiles(config.location, config.columns, schema)
+    files = RowFiles(config.location, config.columns, schema, manifest.features)
     if not os.environ.get(FOLDER_VARIABLE):
-        files = RowFiles(config.location, config.columns, schema, UNSHARED_ROWS)
+        files = RowFiles(config.location, config.columns, schema, manifest.features, UNSHARED_ROWS)
     return UnitScorer(
         manifest=manifest,
         columns=config.columns,
@@ -139,7 +143,7 @@ def _create_scorer(config: WorkerConfig) -> UnitScorer:
         results=ResultColumns(manifest, config.version, config.n_reasons),
         encoder=EncoderHandle(config.app, is_bulk=True),
         model=ModelHandle(config.app, is_bulk=True),
-        pace=Pace(MOST_CALLS),
+        pace=Pace(config.most_calls),
         partition_by=config.partition_by,
         patience_s=config.patience_s,
     )

@@ -31,7 +31,6 @@ PLAN: Final = "_job/plan.json"
 SUMMARY: Final = "_SUMMARY.json"
 COMMITS: Final = "_job/commits"
 STAGING: Final = "_job/staging"
-PROGRESS: Final = "_job/progress.json"
 REJECTED: Final = "_rejected"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 

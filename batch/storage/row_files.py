@@ -20,6 +20,7 @@ from batch.transforms.columns import Columns
 from batch.transforms.plan import InputFile, Unit
 from serve_app.core.errors import InvalidDataError, NotFoundError
 from serve_app.core.features import FeatureSpec
+from serve_app.core.history_keys import KEY_SPECS
 
 PARQUET: Final = (".parquet", ".pq")
 CSV: Final = (".csv", ".csv.gz")
@@ -27,6 +28,7 @@ JSON_LINES: Final = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 SUFFIXES: Final = (*PARQUET, *CSV, *JSON_LINES)
 BATCH_ROWS: Final = 65_536
 """Rows of one call: the cost of calls is then a few hundredths of that of scoring."""
+_CODED: Final = pa.dictionary(pa.int32(), pa.string())
 N_LOOKERS: Final = 16
 """Footers read at once; an object store answers one in tens of milliseconds."""
 
@@ -130,14 +132,30 @@ class RowFiles:
         What is read.
     schema : Schema
         Types of the columns that are read.
+    features : sequence of FeatureSpec
+        By them the values of text are read.
     batch_rows : int
         Most rows of a batch.
     """
 
-    def __init__(self, location: str, columns: Columns, schema: pa.Schema, batch_rows: int = BATCH_ROWS) -> None:
+    def __init__(
+        self,
+        location: str,
+        columns: Columns,
+        schema: pa.Schema,
+        features: Sequence[FeatureSpec],
+        batch_rows: int = BATCH_ROWS,
+    ) -> None:
         self._system, _ = open_location(location)
         self._columns = columns
         self._schema = pa.schema([schema.field(name) for name in columns.read])
+        # Names repeat: as codes they are cheaper to read, to move and to encode. What is kept stays as it is.
+        kept = set(columns.kept)
+        self._coded = [f.name for f in self._schema if f.type == pa.string() and f.name not in kept]
+        fields = [f.with_type(_CODED) if f.name in self._coded else f for f in self._schema]
+        self._read_schemas = (self._schema, pa.schema(fields))
+        specs = {spec.name: spec for spec in (*features, *KEY_SPECS)}
+        self._specs = {column: specs[name] for name, column in (*columns.features, *columns.keys)}
         self._batch_rows = batch_rows
 
     def batches(self, unit: Unit, n_skipped: int = 0) -> Iterator[RowBatch]:
@@ -159,13 +177,15 @@ class RowFiles:
     def _read_parquet(self, unit: Unit) -> Iterator[RowBatch]:
         is_remote = not isinstance(self._system, pafs.LocalFileSystem)
         at = unit.first_row
-        with pq.ParquetFile(unit.path, filesystem=self._system, pre_buffer=is_remote) as parquet:
+        with pq.ParquetFile(
+            unit.path, filesystem=self._system, pre_buffer=is_remote, read_dictionary=self._coded
+        ) as parquet:
             first, n_groups = unit.first_group or 0, unit.n_groups or parquet.num_row_groups
             for batch in parquet.iter_batches(
                 self._batch_rows, list(range(first, first + n_groups)), self._columns.read, use_threads=False
             ):
                 ordered = batch.select(self._schema.names)
-                if ordered.schema.types != self._schema.types:
+                if not any(ordered.schema.types == schema.types for schema in self._read_schemas):
                     raise InvalidDataError(f"{unit.path}: its columns are not of the types of the plan")
                 yield RowBatch(ordered, np.arange(at, at + ordered.num_rows))
                 at += ordered.num_rows
@@ -173,7 +193,7 @@ class RowFiles:
     def _read_text(self, unit: Unit) -> Iterator[RowBatch]:
         kind = "csv" if unit.path.endswith(CSV) else "json"
         at = 0
-        for batch, unread in TextRows(self._system, unit.path, kind, self._schema).blocks():
+        for batch, unread in TextRows(self._system, unit.path, kind, self._schema, self._specs).blocks():
             bad = np.array([row for row, _, _ in unread], dtype=np.int64)
             n_rows = batch.num_rows + len(unread)
             numbers = np.setdiff1d(np.arange(n_rows), bad) + at

@@ -1,21 +1,30 @@
-"""Rows of CSV and JSON lines; a line that is none is found and handed over, the others go on."""
+"""Rows of CSV and JSON lines; a line that is none is found and handed over, the others go on.
+
+Blocks of lines are read at once by type. When a value does not fit its type, the block is read value by value, by
+the same rules as a table that comes over HTTP.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
+import orjson
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.fs as pafs
 import pyarrow.json as pajson
 
+from batch.transforms.columns import CONTENT
+from serve_app.core.cells import convert_values, read_cell, show_value
+from serve_app.core.features import FeatureSpec
+from serve_app.core.row_errors import RowError, add_unreadable
+
 BLOCK_BYTES: Final = 8 << 20
 HEAD_BYTES: Final = 1 << 20
 _BOM: Final = b"\xef\xbb\xbf"
-_NULLS: Final = ["", "NULL", "null", "NaN", "nan"]
-
 Unread = tuple[int, str, str]
 """A line that is no row: its index, why, and its text."""
 
@@ -34,21 +43,23 @@ def read_json_schema(system: pafs.FileSystem, path: str, types: Mapping[str, pa.
     head = next(_read_blocks(system, path, HEAD_BYTES), b"")
     if not head.strip():
         raise ValueError("the file is empty")
-    explicit = pa.schema([pa.field(name, kind) for name, kind in types.items()])
     found: list[pa.Schema] = []
+    seen: set[str] = set()
     for line in head.splitlines()[:1000]:
-        try:
-            found.append(_read_json(line, explicit, "infer").schema)
-        except pa.ArrowException:  # a bad line is found again when it is its turn
+        row = _parse_object(line)
+        if isinstance(row, str):  # a bad line is found again when it is its turn
             continue
-        if len(found) >= 100:  # noqa: PLR2004 - enough to meet the members that are not always there
-            break
+        seen |= row.keys()
+        others = {name: value for name, value in row.items() if name not in types}
+        if len(found) < 100:  # noqa: PLR2004 - enough to meet the members that are not always there
+            found.append(_read_json(orjson.dumps(others), pa.schema([]), "infer").schema)
     if not found:
-        raise ValueError("its first 1,000 lines hold no JSON object with these members")
-    merged = pa.unify_schemas(found, promote_options="permissive")
-    seen = b"".join(head.splitlines()[:1000])
-    fields = [f for f in merged if f.name not in types or f'"{f.name}"'.encode() in seen]
-    return pa.schema([pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in fields])
+        raise ValueError("its first 1,000 lines hold no JSON object")
+    merged = found[0]
+    for schema in found[1:]:
+        merged = _merge(merged, schema)
+    plain = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in merged]
+    return pa.schema([pa.field(name, kind) for name, kind in types.items() if name in seen] + plain)
 
 
 class TextRows:
@@ -62,14 +73,22 @@ class TextRows:
     kind : {"csv", "json"}
     schema : Schema
         The columns that are read.
+    specs : mapping of str to FeatureSpec
+        What is known of columns, by name.
     """
 
-    def __init__(self, system: pafs.FileSystem, path: str, kind: str, schema: pa.Schema) -> None:
+    def __init__(
+        self, system: pafs.FileSystem, path: str, kind: str, schema: pa.Schema, specs: Mapping[str, FeatureSpec]
+    ) -> None:
         self._system, self._path, self._kind, self._schema = system, path, kind, schema
+        self._specs = {name: spec for name, spec in specs.items() if name in schema.names}
         self._header: list[str] = []
 
     def blocks(self) -> Iterator[tuple[pa.RecordBatch, list[Unread]]]:
-        """Yield the rows of each block of whole lines, and the lines that are none by index in the block."""
+        """Yield the rows of each block of whole lines, and the lines that are none by index in the block.
+
+        Values of no use are null; the columns `UNREADABLE` and `CONTENT` then say what was there.
+        """
         for number, block in enumerate(_read_blocks(self._system, self._path, BLOCK_BYTES)):
             lines = block
             if number == 0 and self._kind == "csv":
@@ -78,7 +97,7 @@ class TextRows:
             tables: list[pa.Table] = []
             unread: list[Unread] = []
             self._parse(lines, tables, unread)
-            table = pa.concat_tables([self._schema.empty_table(), *tables]).combine_chunks()
+            table = pa.concat_tables([self._schema.empty_table(), *tables], promote_options="default").combine_chunks()
             batches = table.to_batches()
             yield batches[0] if batches else pa.RecordBatch.from_pylist([], self._schema), unread
 
@@ -87,11 +106,11 @@ class TextRows:
         if not lines.strip():
             return
         try:
-            if self._kind == "csv":
-                tables.append(self._read_csv(lines))
-            else:
-                tables.append(_read_json(lines, self._schema, "ignore").select(self._schema.names))
+            tables.append(self._read(lines))
         except pa.ArrowException as exc:
+            if self._kind == "json":
+                tables.append(self._read_objects(lines, len(unread) + sum(t.num_rows for t in tables), unread))
+                return
             middle = _end_of_line(lines, len(lines) // 2)
             if middle >= len(lines):
                 middle = lines.rfind(b"\n", 0, len(lines) - 1) + 1
@@ -102,20 +121,115 @@ class TextRows:
             self._parse(lines[:middle], tables, unread)
             self._parse(lines[middle:], tables, unread)
 
-    def _read_csv(self, lines: bytes) -> pa.Table:
+    def _read(self, lines: bytes) -> pa.Table:
+        types = {f.name: f.type for f in self._schema}
+        if self._kind == "json":
+            return _read_json(lines, self._schema, "ignore").select(self._schema.names)
+        try:
+            return self._read_csv(lines, types)
+        except pa.ArrowException:  # perhaps one bad value
+            return self._convert_texts(self._read_csv(lines, {**types, **dict.fromkeys(self._specs, pa.string())}))
+
+    def _convert_texts(self, texts: pa.Table) -> pa.Table:
+        """Return the columns of a table of texts by their types."""
+        errors: dict[int, RowError] = {}
+        columns = {name: texts.column(name) for name in texts.column_names}
+        for name, spec in self._specs.items():
+            if spec.kind == "numeric":
+                columns[name] = _convert_numbers(columns[name], spec, self._schema.field(name).type, errors)
+        rows = texts.take(pa.array(sorted(errors), pa.int64())).to_pylist()
+        return _add_errors(pa.table(columns), errors, [orjson.dumps(row).decode() for row in rows])
+
+    def _read_objects(self, lines: bytes, at: int, unread: list[Unread]) -> pa.Table:
+        """Read JSON lines one by one; `at` is the index of the first."""
+        texts = [line.decode(errors="replace") for line in lines.splitlines() if line.strip()]
+        parsed = [_parse_object(text) for text in texts]
+        problems = {k: row for k, row in enumerate(parsed) if isinstance(row, str)}
+        problems |= self._find_misfits({k: row for k, row in enumerate(parsed) if isinstance(row, dict)})
+        unread += [(at + k, problems[k], texts[k]) for k in sorted(problems)]
+        rows = [row for k, row in enumerate(parsed) if k not in problems and isinstance(row, dict)]
+        texts = [text for k, text in enumerate(texts) if k not in problems]
+        errors: dict[int, RowError] = {}
+        columns = {}
+        for field in self._schema:
+            values, spec = [row.get(field.name) for row in rows], self._specs.get(field.name)
+            found = pa.array(values, field.type) if spec is None else convert_values(spec, field.type, values, errors)
+            columns[field.name] = found
+        return _add_errors(pa.table(columns, self._schema), errors, [texts[row] for row in sorted(errors)])
+
+    def _find_misfits(self, rows: Mapping[int, dict[str, Any]]) -> dict[int, str]:
+        """Return what is wrong with members that are carried along: they have the type of the first lines."""
+        found: dict[int, str] = {}
+        for field in self._schema:
+            values = {k: row.get(field.name) for k, row in rows.items()}
+            if field.name not in self._specs and not _fits(list(values.values()), field.type):
+                found |= {
+                    k: f"{field.name} must hold {field.type}, got {show_value(value)}"
+                    for k, value in values.items()
+                    if not _fits([value], field.type)
+                }
+        return found
+
+    def _read_csv(self, lines: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
         return pacsv.read_csv(
             pa.BufferReader(lines),
             read_options=pacsv.ReadOptions(
                 column_names=self._header, use_threads=False, block_size=max(len(lines), 1) + 1
             ),
             convert_options=pacsv.ConvertOptions(
-                column_types={f.name: f.type for f in self._schema},
+                column_types=types,
                 include_columns=self._schema.names,
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
-                null_values=_NULLS,
+                null_values=[""],
             ),
         )
+
+
+def _convert_numbers(
+    texts: pa.ChunkedArray, spec: FeatureSpec, kind: pa.DataType, errors: dict[int, RowError]
+) -> pa.Array | pa.ChunkedArray:
+    try:
+        return texts.cast(kind)
+    except pa.ArrowInvalid:
+        return convert_values(spec, kind, [read_cell(text) for text in texts.to_pylist()], errors)
+
+
+def _add_errors(table: pa.Table, errors: Mapping[int, RowError], contents: Sequence[str]) -> pa.Table:
+    """Return the table with what could not be read, and the contents of those rows, when there are such."""
+    if not errors:
+        return table
+    column: list[str | None] = [None] * table.num_rows
+    for row, content in zip(sorted(errors), contents, strict=True):
+        column[row] = content
+    (batch,) = table.combine_chunks().to_batches()
+    batch = add_unreadable(batch, errors.values()).append_column(CONTENT, pa.array(column, pa.string()))
+    return pa.Table.from_batches([batch])
+
+
+def _merge(known: pa.Schema, more: pa.Schema) -> pa.Schema:
+    """Return both, the wider type where types differ, and what is known where none is wider: misfits are rejected."""
+    for field in more:
+        with contextlib.suppress(pa.ArrowTypeError):
+            known = pa.unify_schemas([known, pa.schema([field])], promote_options="permissive")
+    return known
+
+
+def _fits(values: Sequence[Any], kind: pa.DataType) -> bool:
+    try:
+        pa.array(values, kind)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _parse_object(line: bytes | str) -> dict[str, Any] | str:
+    """Return the JSON object of a line, or why it is none."""
+    try:
+        found = orjson.loads(line)
+    except orjson.JSONDecodeError as exc:
+        return f"no JSON: {exc}"
+    return found if isinstance(found, dict) else "no JSON object"
 
 
 def _read_json(lines: bytes, schema: pa.Schema, unexpected: str) -> pa.Table:

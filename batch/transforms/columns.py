@@ -10,9 +10,13 @@ from typing import Any, Final
 import pyarrow as pa
 
 from serve_app.core.errors import InvalidDataError
-from serve_app.core.features import FeatureSpec
+from serve_app.core.features import HISTORY_NAMES, FeatureSpec
+from serve_app.core.history_keys import KEY_NAMES, REQUIRED_KEYS, TIME_KEY, convert_keys
+from serve_app.core.row_errors import UNREADABLE, add_unreadable, list_unreadable
 
-_KEYS: Final = ("columns", "defaults")
+CONTENT: Final = "__content__"
+"""Column of a batch beside `UNREADABLE`: the row as it was, where a value of it could not be read."""
+_KEYS: Final = ("columns", "defaults", "history")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +29,14 @@ class ColumnMapping:
         Input column by feature, where the names differ.
     defaults : tuple of str
         Features that no column carries: every row takes their declared default.
+    has_history : bool
+        History features that no column carries are looked up in the state, by the columns of
+        `serve_app.core.history_keys`.
     """
 
     columns: Mapping[str, str]
     defaults: tuple[str, ...] = ()
+    has_history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +49,26 @@ class Columns:
         Feature and input column, of the features that a column carries.
     kept : tuple of str
         Input columns that travel to the output, in the input's order.
+    keys : tuple of (str, str)
+        Key and input column, by which history is looked up; empty when it is not.
     """
 
     features: tuple[tuple[str, str], ...]
     kept: tuple[str, ...]
+    keys: tuple[tuple[str, str], ...] = ()
 
     @property
     def read(self) -> list[str]:
         """Every column that is read, each once."""
-        return list(dict.fromkeys([*self.kept, *(column for _, column in self.features)]))
+        return list(dict.fromkeys([*self.kept, *(column for _, column in (*self.features, *self.keys))]))
 
     def select_features(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the feature columns under the features' names."""
-        return pa.RecordBatch.from_arrays(
-            [batch.column(column) for _, column in self.features], [feature for feature, _ in self.features]
-        )
+        """Return the feature columns under the features' names, and the keys of the history under theirs."""
+        columns = {feature: batch.column(column) for feature, column in self.features}
+        errors = list_unreadable(batch)
+        columns |= convert_keys({key: batch.column(column) for key, column in self.keys}, errors)
+        found = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+        return add_unreadable(found, errors.values())
 
     def select_kept(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the columns that travel to the output."""
@@ -73,20 +86,23 @@ def parse_mapping(value: Any, features: Sequence[FeatureSpec]) -> ColumnMapping:
     if value is None:
         return ColumnMapping({})
     if not isinstance(value, dict) or set(value) - set(_KEYS):
-        raise InvalidDataError(f"a mapping file has the members {' and '.join(_KEYS)}, see docs/batch.md")
+        raise InvalidDataError(f"a mapping file has the members {', '.join(_KEYS)}, see docs/batch.md")
+    has_history = value.get("history", False)
+    if not isinstance(has_history, bool):
+        raise InvalidDataError("`history` of a mapping file is true or false")
     columns, defaults = value.get("columns") or {}, value.get("defaults") or []
     if not isinstance(columns, dict) or not all(isinstance(c, str) for c in columns.values()):
         raise InvalidDataError("`columns` of a mapping file is a table of feature: column")
     if not isinstance(defaults, list):
         raise InvalidDataError("`defaults` of a mapping file is a list of features")
-    names = [spec.name for spec in features]
+    names = [*(spec.name for spec in features), *(KEY_NAMES if has_history else ())]
     for name in [*columns, *defaults]:
         if name not in names:
             raise InvalidDataError(f"the mapping names {name!r}, which is no feature of the model{_hint(name, names)}")
     twice = set(columns) & set(defaults)
     if twice:
         raise InvalidDataError(f"the mapping gives {', '.join(sorted(twice))} both a column and the default")
-    return ColumnMapping(columns, tuple(defaults))
+    return ColumnMapping(columns, tuple(defaults), has_history)
 
 
 def choose_columns(
@@ -120,6 +136,10 @@ def choose_columns(
     if twice:
         raise InvalidDataError(f"{where} has the column {twice[0]} more than once")
     pairs = [(s, mapping.columns.get(s.name, s.name)) for s in features if s.name not in mapping.defaults]
+    keys: tuple[tuple[str, str], ...] = ()
+    if mapping.has_history:
+        pairs = [(s, column) for s, column in pairs if column in schema.names or s.name not in HISTORY_NAMES]
+        keys = _choose_keys(where, schema, mapping)
     missing = [(s.name, column) for s, column in pairs if column not in schema.names]
     if missing:
         named = "; ".join(
@@ -142,12 +162,32 @@ def choose_columns(
         if absent:
             raise InvalidDataError(f"{where} has no column {absent[0]} to keep{_hint(absent[0], schema.names)}")
         kept = [name for name in schema.names if name in keep]
-    taken = [name for name in kept if name in added]
+    taken = [name for name in kept if name in {*added, UNREADABLE, CONTENT}]
     if taken:
         raise InvalidDataError(
             f"{where} has a column {taken[0]}, which is also the name of a result: leave it out with --keep"
         )
-    return Columns(tuple((spec.name, column) for spec, column in pairs), tuple(kept))
+    return Columns(tuple((spec.name, column) for spec, column in pairs), tuple(kept), keys)
+
+
+def _choose_keys(where: str, schema: pa.Schema, mapping: ColumnMapping) -> tuple[tuple[str, str], ...]:
+    keys = [(name, mapping.columns.get(name, name)) for name in KEY_NAMES]
+    found = tuple((name, column) for name, column in keys if column in schema.names)
+    missing = [name for name in REQUIRED_KEYS if name not in dict(found)]
+    if missing:
+        raise InvalidDataError(
+            f"{where} has no column for {', '.join(missing)}, which history is looked up by: name the columns in the "
+            "mapping file"
+        )
+    for name, column in found:
+        kind = schema.field(column).type
+        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+        is_text = pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_null(plain)
+        fits = pa.types.is_timestamp(kind) if name == TIME_KEY else pa.types.is_integer(plain)
+        if not (is_text or fits):
+            wanted = "times" if name == TIME_KEY else "strings or whole numbers"
+            raise InvalidDataError(f"{where}: column {column} must hold {wanted} for {name}, not {kind}")
+    return found
 
 
 def _check_type(where: str, spec: FeatureSpec, column: str, kind: pa.DataType) -> None:

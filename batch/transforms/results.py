@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from batch.transforms.columns import CONTENT
 from serve_app.core.manifest import Manifest
 from serve_app.core.outputs import choose_labels, name_prediction
 from serve_app.core.recommendation import BANDS
-from serve_app.core.row_errors import RowError
+from serve_app.core.row_errors import UNREADABLE, RowError
 
 REJECTED_SCHEMA: Final = pa.schema(
     [
@@ -101,16 +102,22 @@ def build_rejected(
         Index in the file of each row of the batch.
     """
     rows = batch.take(pa.array([e.row for e in errors], pa.int64())).to_pylist()
+    contents = [row.pop(CONTENT, None) or _dump(row) for row in rows]
     return pa.RecordBatch.from_arrays(
         [
             pa.array([path] * len(errors), pa.string()),
             pa.array([int(row_numbers[e.row]) for e in errors], pa.int64()),
             pa.array([e.feature for e in errors], pa.string()),
             pa.array([e.detail for e in errors], pa.string()),
-            pa.array([json.dumps(row, default=str, ensure_ascii=False) for row in rows], pa.string()),
+            pa.array(contents, pa.string()),
         ],
         schema=REJECTED_SCHEMA,
     )
+
+
+def _dump(row: dict[str, Any]) -> str:
+    row.pop(UNREADABLE, None)
+    return json.dumps(row, default=str, ensure_ascii=False)
 
 
 def build_unread(path: str, unread: Sequence[tuple[int, str, str]]) -> pa.RecordBatch:

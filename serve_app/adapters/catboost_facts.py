@@ -40,7 +40,7 @@ def read_facts(model: CatBoost) -> ModelFacts:
     return ModelFacts(
         task=task,
         loss=loss,
-        classes=() if task == "regression" else labels or ("0", "1"),
+        classes=_check_classes(task, labels, n_outputs),
         feature_names=names,
         is_named=names != tuple(str(i) for i in range(len(names))),
         categorical=tuple(int(i) for i in model.get_cat_feature_indices()),
@@ -79,9 +79,17 @@ def _choose_task(loss: str, labels: tuple[str, ...], n_outputs: int) -> Task:
             f"the model has {n_outputs} outputs and the loss {loss or 'is not known'}: only binary and multiclass "
             f"classifiers and models with one number a row can be served"
         )
-    if not loss and labels:
-        return "binary"
-    return "regression"
+    # Only classifiers keep labels: its loss is not known, or was written in Python.
+    return "binary" if labels else "regression"
+
+
+def _check_classes(task: Task, labels: tuple[str, ...], n_outputs: int) -> tuple[str, ...]:
+    if task == "regression":
+        return ()
+    found = labels or (("0", "1") if task == "binary" else ())
+    if len(found) != (2 if task == "binary" else n_outputs):
+        raise InvalidDataError(f"damaged: a {task} model of {n_outputs} outputs that names {len(found)} classes")
+    return found
 
 
 def _count_outputs(model: CatBoost) -> int:

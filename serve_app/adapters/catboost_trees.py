@@ -30,7 +30,7 @@ def build_shap_tables(model: CatBoost) -> ShapTables | None:
     """Build a model's tables, or return None when its trees are not oblivious, too deep or without weights."""
     content = read_json(model)
     trees = content.get("oblivious_trees")
-    if trees is None or any(len(tree["splits"]) > MAX_DEPTH or not tree.get("leaf_weights") for tree in trees):
+    if trees is None or any(len(tree["splits"] or ()) > MAX_DEPTH or not tree.get("leaf_weights") for tree in trees):
         return None
     players = _read_players(content["features_info"])
     scale, bias = content["scale_and_bias"]
@@ -38,7 +38,7 @@ def build_shap_tables(model: CatBoost) -> ShapTables | None:
     for tree in trees:
         weights = np.array(tree["leaf_weights"], dtype=np.float64)
         values = np.array(tree["leaf_values"], dtype=np.float64).reshape(len(weights), -1)
-        parsed.append(ObliviousTree(tuple(players[s["split_index"]] for s in tree["splits"]), values, weights))
+        parsed.append(ObliviousTree(tuple(players[s["split_index"]] for s in tree["splits"] or ()), values, weights))
     return ShapTables(parsed, len(model.feature_names_), float(scale), np.atleast_1d(np.array(bias, dtype=np.float64)))
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import joblib
 import numpy as np
-from catboost import to_classifier, to_regressor
+from catboost import CatBoost, CatBoostClassifier, CatBoostError, to_classifier, to_ranker, to_regressor
 from sklearn.preprocessing import LabelEncoder
 
 from serve_app.adapters.catboost_files import save_catboost
 from serve_app.adapters.catboost_model import CatBoostScorer, load_catboost
 from serve_app.adapters.package_dir import MODEL, load_parts
-from serve_app.core.errors import BadRequestError
+from serve_app.core.errors import BadRequestError, PackageError
+from serve_app.core.manifest import Task
+from serve_app.service.importing import LABEL_KINDS
 from serve_app.service.ports import PackageParts
 
 
@@ -60,17 +64,22 @@ def export_model(package: Path, target: Path, version: int) -> list[str]:
 def to_document(parts: PackageParts, scorer: CatBoostScorer, version: int) -> dict[str, Any]:
     """Return the dict of a ``deployed_model.pkl``.
 
-    The model is CatBoost's own classifier or regressor and knows its features by name; each
-    `LabelEncoder` turns labels into the codes the model takes, with ``__unknown__`` where the
-    vocabulary has it.
+    The model is CatBoost's own classifier, regressor or ranker and knows its features by name; each
+    `LabelEncoder` turns labels of the type it was fitted with into the codes the model takes, with
+    ``__unknown__`` where the vocabulary has it.
+
+    Raises
+    ------
+    PackageError
+        The manifest says the types of another number of classes than a vocabulary has.
     """
     manifest = parts.manifest
     scorer.model.set_feature_names(list(manifest.feature_names))
-    convert = to_regressor if manifest.task == "regression" else to_classifier
+    kinds = manifest.training.get(LABEL_KINDS, {})
     return {
-        "model": convert(scorer.model),
+        "model": _convert(scorer.model, manifest.task),
         "label_encoders": {
-            spec.name: _make_encoder(parts.vocabularies[spec.name])
+            spec.name: _make_encoder(parts.vocabularies[spec.name], kinds.get(spec.name))
             for spec in manifest.features
             if spec.kind == "categorical" and not spec.is_string
         },
@@ -88,8 +97,28 @@ def to_document(parts: PackageParts, scorer: CatBoostScorer, version: int) -> di
     }
 
 
-def _make_encoder(classes: list[str]) -> LabelEncoder:
+def _convert(model: CatBoost, task: Task) -> CatBoost:
+    """Return the model as the class it was trained with."""
+    for convert in (to_regressor, to_ranker) if task == "regression" else (to_classifier,):
+        with contextlib.suppress(CatBoostError):  # it takes some losses only, none written in Python
+            return convert(model)
+    with tempfile.TemporaryDirectory(prefix="scorecat-model-") as folder:
+        path = Path(folder) / MODEL
+        save_catboost(model, path, "cbm")
+        other = CatBoost() if task == "regression" else CatBoostClassifier()
+        return other.load_model(str(path))
+
+
+_READERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "str": str, "int": int, "float": float, "bool": lambda label: label == "True",
+}  # fmt: skip
+
+
+def _make_encoder(labels: list[str], kinds: list[list[Any]] | None) -> LabelEncoder:
+    readers = [_READERS[kind] for kind, n in kinds for _ in range(n)] if kinds else [str] * len(labels)
+    if len(readers) != len(labels):
+        raise PackageError(f"the manifest says the types of {len(readers)} classes, the vocabulary has {len(labels)}")
     encoder = LabelEncoder()
     # As objects: scikit-learn then looks labels up, and need not find the classes sorted.
-    encoder.classes_ = np.array(classes, dtype=object)
+    encoder.classes_ = np.array([read(label) for read, label in zip(readers, labels, strict=True)], dtype=object)
     return encoder

@@ -22,10 +22,13 @@ from typing import IO, Any, Final, Literal
 
 from serve_app.adapters.sandbox import Limits
 from serve_app.core.errors import InvalidDataError, NotFoundError
+from serve_app.core.plain_text import show_line
 
 MAX_HEADER_BYTES: Final = 256 << 20
 TRIAL_MEMORY_BYTES: Final = 4 << 30
 """CatBoost and pandas alone reserve about 1 GiB of address space."""
+UNWRITTEN: Final = 120
+"""Exit code of Python when what was written could not be flushed at its end."""
 SUFFIXES: Final = {".cbm": "cbm", ".json": "json"}
 
 Kind = Literal["pickle", "cbm", "json"]
@@ -81,6 +84,8 @@ def read_model_file(path: Path, folder: Path, limits: Limits | None = None) -> M
         It is neither, it is damaged, or it asks for a class that is not allowed; the message names it.
     """
     limits = limits or Limits()
+    if path.exists() and not path.is_file():
+        raise NotFoundError(f"{path} is no regular file: give the file of a model")
     try:
         with path.open("rb", buffering=0) as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -143,15 +148,15 @@ def _receive(answer: IO[bytes], model: Path) -> dict[str, Any] | None:
 
 
 def _describe_error(error: dict[str, str], limits: Limits) -> str:
-    detail = error["detail"]
+    detail = show_line(error["detail"])
     if error["kind"] == "refused":
         return (
             f"it asks for {detail}, which is not on the list of what a model file may hold. Nothing in it was run. "
             "Write it again as a dict of a CatBoost model, LabelEncoders, lists, numbers and text"
         )
     if error["kind"] == "memory":
-        return f"reading it needs more than {limits.memory_bytes >> 20} MiB of memory"
-    return detail
+        return f"reading it needs more than {limits.memory_bytes >> 20} MiB of memory: allow more with --max-memory"
+    return f"{detail}. If it is a model that you can load, write it again with joblib.dump, or model.save_model"
 
 
 def _try_model(model: Path, path: Path, limits: Limits) -> dict[str, str]:
@@ -185,12 +190,20 @@ def _run(module: str, limits: Limits, *arguments: str, stdout: IO[bytes], stdin:
             return f"took longer than {limits.wall_s:g} s and was stopped"
         errors.seek(0)
         words = errors.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
-    if done.returncode == 0:
-        return ""
-    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        return f"took more than {limits.cpu_s} s of computing and was stopped"
-    if words and words[-1].startswith("MemoryError"):
-        return f"needs more than {limits.memory_bytes >> 20} MiB of memory"
-    if done.returncode < 0:
-        return f"ended by {signal.Signals(-done.returncode).name}: the file is damaged"
-    return f"failed ({words[-1] if words else f'exit code {done.returncode}'})"
+    return _explain_end(done.returncode, words[-1] if words else "", limits)
+
+
+def _explain_end(code: int, last_words: str, limits: Limits) -> str:
+    """Return why a process ended with a code other than 0."""
+    why = f"failed ({last_words or f'exit code {code}'})"
+    if code == 0:
+        why = ""
+    elif code in (-signal.SIGXCPU, -signal.SIGKILL):
+        why = f"took more than {limits.cpu_s} s of computing and was stopped"
+    elif last_words.startswith("MemoryError"):
+        why = f"needs more than {limits.memory_bytes >> 20} MiB of memory (--max-memory allows more)"
+    elif code == UNWRITTEN:
+        why = f"worked, but its result could not be written: is {tempfile.gettempdir()} full? TMPDIR names another"
+    elif code < 0:
+        why = f"ended by {signal.Signals(-code).name}: the file is damaged"
+    return why

@@ -15,17 +15,21 @@ import pyarrow as pa
 
 from serve_app.adapters.catboost_facts import read_facts
 from serve_app.adapters.catboost_model import CatBoostScorer, load_catboost
+from serve_app.adapters.catboost_structure import check_structure
 from serve_app.adapters.sandbox import Limits, enter
 from serve_app.core.errors import ScorecatError
 from serve_app.core.features import FeatureSpec
+from serve_app.core.model_facts import check_size
 
 N_ROWS = 64
 
 
 def try_model(path: Path) -> None:
-    """Load a model and score rows of random numbers and labels; raises ScorecatError."""
+    """Load a model, check its structure, and score rows of random numbers and labels; raises ScorecatError."""
     model = load_catboost(path)
+    check_structure(model)
     facts = read_facts(model)
+    check_size(facts.feature_names, facts.classes)
     features = tuple(
         FeatureSpec(name, "categorical", "", form="native_string")
         if j in facts.categorical

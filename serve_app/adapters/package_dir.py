@@ -69,9 +69,18 @@ def load_parts(directory: Path) -> PackageParts:
         vocabularies = json.loads((directory / VOCABULARIES).read_bytes())
         golden = pq.read_table(directory / GOLDEN)
         reference = pq.read_table(directory / REFERENCE)
-    except (ValueError, OSError, pa.ArrowException) as exc:
+        _check_vocabularies(vocabularies)
+    except (ValueError, TypeError, AttributeError, RecursionError, OSError, pa.ArrowException) as exc:
         raise PackageError(f"{directory} is not readable: {exc}") from exc
     return PackageParts(manifest, vocabularies, golden, reference)
+
+
+def _check_vocabularies(value: object) -> None:
+    """Raise ValueError unless a value is a table of lists of classes."""
+    if not isinstance(value, dict) or not all(
+        isinstance(classes, list) and all(isinstance(label, str) for label in classes) for classes in value.values()
+    ):
+        raise ValueError(f"{VOCABULARIES} is no table of lists of texts")
 
 
 def load_manifest(directory: Path) -> Manifest:
@@ -94,12 +103,15 @@ def check_files(directory: Path, manifest: Manifest) -> None:
     for name in FILES:
         if name not in manifest.files:
             raise PackageError(f"{directory / MANIFEST} does not list {name}")
+    foreign = sorted(manifest.files.keys() - set(FILES))
+    if foreign:
+        raise PackageError(f"{directory / MANIFEST} lists {foreign[0]}, which is no file of a package")
     extra = sorted({p.name for p in directory.iterdir()} - {MANIFEST, *manifest.files})
     if extra:
         raise PackageError(f"{directory} has files that its manifest does not list: {', '.join(extra)}")
     for name, expected in manifest.files.items():
         path = directory / name
-        if not path.is_file():
+        if path.is_symlink() or not path.is_file():
             raise PackageError(f"{path} is missing: the package is torn, publish it again")
         if hash_file(path) != expected:
             raise PackageError(f"{path} was altered or cut short: its SHA-256 is not the one in manifest.json")

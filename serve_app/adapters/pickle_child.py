@@ -102,12 +102,17 @@ def read(file: io.BufferedReader, limits: Limits) -> tuple[dict[str, Any], bytes
         source, compression = open_source(file, limits.memory_bytes // 2)
         content: Content = read_content(load_inert(source))
     except RefusedError as exc:
-        return {"error": {"kind": "refused", "detail": str(exc)}}, b""
+        return {"error": {"kind": "refused", "detail": _show(exc)}}, b""
     except MemoryError:
         return {"error": {"kind": "memory", "detail": ""}}, b""
     except (MalformedError, EOFError, OSError, zlib.error, lzma.LZMAError, RecursionError) as exc:
-        return {"error": {"kind": "malformed", "detail": str(exc) or "the file is cut short"}}, b""
+        return {"error": {"kind": "malformed", "detail": _show(exc) or "the file is cut short"}}, b""
     return {**content.document, "compression": compression}, content.model
+
+
+def _show(exc: BaseException) -> str:
+    """Return an error's text without what cannot be printed: it may quote the file."""
+    return str(exc).encode("utf-8", "backslashreplace").decode()
 
 
 def main() -> None:

@@ -27,6 +27,11 @@ from serve_app.adapters.pickle_vm import (
 
 MAX_NODES: Final = 1_000_000
 """Values that the content may unfold to: shared parts of a pickle can unfold without end."""
+MAX_TEXT: Final = 32 << 20
+"""Characters of all classes of all encoders: they are a file of the package."""
+MAX_NOTE_NODES: Final = 100_000
+MAX_NOTE_TEXT: Final = 1 << 20
+"""Values and characters of the rest, names, metadata and metrics: they are kept in the manifest."""
 MAX_DEPTH: Final = 50
 _FORMATS: Final = {"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q",
                    "f2": "e", "f4": "f", "f8": "d"}  # fmt: skip
@@ -77,9 +82,9 @@ def _interpret(value: Any) -> Content:
     if type(model) is not Record or not _is(model, MODELS):
         keys = ", ".join(sorted(str(key)[:40] for key in value)[:20])
         raise MalformedError(f"'model' is {_name(model)}, not a CatBoost model; the dict has: {keys or 'nothing'}")
-    plain = _Plain()
+    plain = _Plain(MAX_NOTE_NODES, MAX_NOTE_TEXT)
     known = {"model", "label_encoders", "feature_names", "categorical_features", "model_metadata", "metrics"}
-    encoders, versions = _read_encoders(value.get("label_encoders"), plain)
+    encoders, versions = _read_encoders(value.get("label_encoders"))
     return Content(
         _read_model(model),
         {
@@ -89,7 +94,7 @@ def _interpret(value: Any) -> Content:
             "categorical_features": _read_names(value.get("categorical_features"), "categorical_features", plain),
             "metadata": plain.convert(value.get("model_metadata")),
             "metrics": plain.convert(value.get("metrics")),
-            "extra_keys": sorted(str(key)[:200] for key in value if key not in known),
+            "extra_keys": sorted(plain.convert([str(key)[:200] for key in value if key not in known])),
             "sklearn_version": versions,
         },
     )
@@ -102,11 +107,12 @@ def _read_model(record: Record) -> bytes:
     return found
 
 
-def _read_encoders(value: Any, plain: _Plain) -> tuple[dict[str, list[Any]], str]:
+def _read_encoders(value: Any) -> tuple[dict[str, list[Any]], str]:
     if value is None:
         return {}, ""
     if type(value) is not dict:
         raise MalformedError(f"label_encoders is {_name(value)}, not a dict of scikit-learn LabelEncoders")
+    plain = _Plain(MAX_NODES, MAX_TEXT, keeps_nan=True)
     encoders, version = {}, ""
     for column, encoder in value.items():
         if not _is(encoder, LABEL_ENCODERS) or type(encoder.state) is not dict:
@@ -118,7 +124,7 @@ def _read_encoders(value: Any, plain: _Plain) -> tuple[dict[str, list[Any]], str
             raise MalformedError(
                 f"the LabelEncoder of {str(column)[:80]} has classes that are neither text nor numbers"
             )
-        encoders[str(column)] = classes
+        encoders[plain.convert(str(column))] = classes
         version = str(encoder.state.get("_sklearn_version", version))[:40]
     return encoders, version
 
@@ -133,28 +139,55 @@ def _read_names(value: Any, key: str, plain: _Plain) -> list[str | int] | None:
 
 
 class _Plain:
-    """Turns values into what JSON can hold, up to a number of values and a depth."""
+    """Turns values into what JSON can hold, up to a number of values, of characters, and a depth."""
 
-    def __init__(self) -> None:
-        self._n_left = MAX_NODES
+    def __init__(self, max_nodes: int, max_text: int, *, keeps_nan: bool = False) -> None:
+        self._max_nodes, self._n_left = max_nodes, max_nodes
+        self._max_text, self._text_left = max_text, max_text
+        self._keeps_nan = keeps_nan
 
     def convert(self, value: Any, depth: int = 0) -> Any:  # noqa: PLR0911  (one line for each kind)
         self._n_left -= 1
         if self._n_left < 0 or depth > MAX_DEPTH:
-            raise MalformedError(f"the content is nested too deeply or unfolds to more than {MAX_NODES:,} values")
-        if value is None or type(value) in (bool, int, str):
+            raise MalformedError(
+                f"the content is nested too deeply or unfolds to more than {self._max_nodes:,} values: leave out of "
+                "the dict what the model does not need"
+            )
+        if value is None or type(value) is bool:
             return value
+        if type(value) is int:
+            self._spend_text(value.bit_length() // 3)
+            return value
+        if type(value) is str:
+            return self._check_text(value)
         if type(value) is float:
-            return value if math.isfinite(value) else str(value)
+            return value if math.isfinite(value) or (self._keeps_nan and math.isnan(value)) else str(value)
         if type(value) in (list, tuple):
             return [self.convert(item, depth + 1) for item in value]
         if type(value) in (set, frozenset):
             return sorted((self.convert(item, depth + 1) for item in value), key=str)
         if type(value) is dict:
-            return {str(key)[:200]: self.convert(item, depth + 1) for key, item in value.items()}
+            return {self._check_text(str(key)[:200]): self.convert(item, depth + 1) for key, item in value.items()}
         if type(value) in (bytes, bytearray):
             return f"({len(value)} bytes)"
         return self._convert_record(value, depth)
+
+    def _spend_text(self, n: int) -> None:
+        self._text_left -= n
+        if self._text_left < 0:
+            raise MalformedError(
+                f"the content unfolds to more than {self._max_text:,} characters: leave out of the dict what the "
+                "model does not need"
+            )
+
+    def _check_text(self, text: str) -> str:
+        self._spend_text(len(text))
+        try:
+            text.encode()
+        except UnicodeEncodeError as exc:
+            shown = ascii(text[max(0, exc.start - 20) : exc.start + 20])
+            raise MalformedError(f"{shown} holds half a character (a lone surrogate), which is no text") from None
+        return text
 
     def _convert_record(self, value: Any, depth: int) -> Any:  # noqa: PLR0911  (one line for each kind)
         if _is(value, ARRAY_MAKERS):

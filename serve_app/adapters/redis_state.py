@@ -13,9 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-import numpy as np
 import redis
-from numpy.typing import NDArray
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -25,12 +23,13 @@ from serve_app.core.live_batch import (
     KeyedEvent,
     KeyedRow,
     Known,
+    LookedUp,
     RecordStatus,
     StateKeys,
-    accumulate_rows,
     fold_events,
     keys_of_events,
     keys_of_rows,
+    look_up_rows,
 )
 from serve_app.core.live_state import NO_USER, dump_session, dump_user, parse_session, parse_user, remove_session
 from serve_app.core.pseudonyms import ITEM_BYTES, KEY_BYTES
@@ -106,12 +105,12 @@ class RedisStateStore:
 
         return self._until_applied(attempt)
 
-    def lookup(self, rows: Sequence[KeyedRow], now_s: int) -> NDArray[np.int64]:
-        """Return the accumulators of each row."""
+    def lookup(self, rows: Sequence[KeyedRow], now_s: int) -> LookedUp:
+        """Return what is known of each row."""
         keys = keys_of_rows(rows)
         with _translated():
             known = self._parse(keys, self._read(keys))
-        return accumulate_rows(known, rows, now_s)
+        return look_up_rows(known, rows, now_s)
 
     def load_states(self, users: Sequence[StoredUser]) -> int:
         """Store users that are not known yet, and return how many those were."""

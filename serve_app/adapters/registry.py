@@ -22,6 +22,7 @@ from serve_app.adapters.registry_aliases import (
     RegistryAliases,
     check_name,
     is_name,
+    is_number,
     resolve_version,
     unknown_version,
 )
@@ -59,7 +60,7 @@ class DirectoryRegistry:
 
     def versions(self, name: str) -> list[int]:
         """Return the versions of a model, ascending."""
-        return sorted(int(entry) for entry in self._list(self._versions_dir(name)) if entry.isdecimal())
+        return sorted(int(entry) for entry in self._list(self._versions_dir(name)) if is_number(entry))
 
     def publish(self, name: str, directory: Path) -> int:
         """Copy a finished package in as the next version and return its number.

@@ -20,6 +20,7 @@ from serve_app.service.ports import CHAMPION, Aliases, Registry
 ATTEMPTS: Final = 60
 """Tries of a move that expects nothing; each failed one means that somebody else's move succeeded."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
 
 
 class RegistryAliases:
@@ -65,9 +66,7 @@ class RegistryAliases:
 
     def move(self, name: str, alias: str, version: int, *, expected: Aliases | None, reason: str) -> Aliases:
         """Point an alias at a version, and record it in the same write."""
-        if not is_name(alias):
-            raise BadRequestError(f"{alias!r} is no alias: use lower-case letters, digits and dashes")
-        return self._change(name, alias, version, expected, reason)
+        return self._change(name, check_alias(alias), version, expected, reason)
 
     def remove(self, name: str, alias: str, *, expected: Aliases | None, reason: str) -> Aliases:
         """Delete an alias, and record it in the same write."""
@@ -121,6 +120,18 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
+def is_number(text: str) -> bool:
+    """Return whether a text is the number of a version as folders are named: ``2``, not ``02`` or ``٢``."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def check_alias(alias: str) -> str:
+    """Return an alias; raises BadRequestError when it is none."""
+    if not is_name(alias):
+        raise BadRequestError(f"{alias[:80]!r} is no alias: use lower-case letters, digits and dashes")
+    return alias
+
+
 def check_name(name: str) -> str:
     """Return a model's name; raises BadRequestError when it is none."""
     if not is_name(name):
@@ -134,7 +145,7 @@ def resolve_version(registry: Registry, name: str, wanted: str) -> int:
     if not versions:
         known = ", ".join(registry.names()) or "none"
         raise NotFoundError(f"there is no model {name} in {registry.where} (there: {known})")
-    if wanted.isdecimal():
+    if is_number(wanted):
         if int(wanted) not in versions:
             raise unknown_version(registry.where, name, int(wanted), versions)
         return int(wanted)

@@ -26,6 +26,7 @@ from serve_app.adapters.registry_aliases import (
     RegistryAliases,
     check_name,
     is_name,
+    is_number,
     name_mover,
     resolve_version,
     unknown_version,
@@ -164,7 +165,7 @@ class StoreRegistry:
 
     def resolve(self, name: str, wanted: str) -> int:
         """Return the version a number or alias stands for; raises NotFoundError."""
-        if wanted.isdecimal() and self._cache.find(check_name(name), int(wanted)) is not None:
+        if is_number(wanted) and self._cache.find(check_name(name), int(wanted)) is not None:
             return int(wanted)
         return resolve_version(self, name, wanted)
 

@@ -7,9 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from serve_app.adapters.sqlite_connections import SqliteConnections
 from serve_app.core.errors import InvariantError
 from serve_app.core.live_batch import (
@@ -17,12 +14,13 @@ from serve_app.core.live_batch import (
     KeyedEvent,
     KeyedRow,
     Known,
+    LookedUp,
     RecordStatus,
     StateKeys,
-    accumulate_rows,
     fold_events,
     keys_of_events,
     keys_of_rows,
+    look_up_rows,
 )
 from serve_app.core.live_state import NO_USER, dump_session, dump_user, parse_session, parse_user, remove_session
 from serve_app.service.state_ports import Erased, StoredUser
@@ -83,11 +81,11 @@ class SqliteStateStore:
             _store(connection, known, folded)
         return folded.statuses
 
-    def lookup(self, rows: Sequence[KeyedRow], now_s: int) -> NDArray[np.int64]:
-        """Return the accumulators of each row."""
+    def lookup(self, rows: Sequence[KeyedRow], now_s: int) -> LookedUp:
+        """Return what is known of each row."""
         with self._connections.transaction("read") as connection:
             known = _fetch(connection, keys_of_rows(rows))
-        return accumulate_rows(known, rows, now_s)
+        return look_up_rows(known, rows, now_s)
 
     def load_states(self, users: Sequence[StoredUser]) -> int:
         """Store users that are not known yet, and return how many those were."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from serve_app.adapters.sqlite_state import SqliteStateStore
+from serve_app.adapters.state_secret import load_state_secret
 from serve_app.core.errors import BadRequestError
+from serve_app.core.pseudonyms import Pseudonyms
+from serve_app.service.live_history import LiveHistory
+from serve_app.service.state_config import StateConfig
 from serve_app.service.state_ports import StateStore
 
 SCHEMES: Final = ("redis", "rediss", "unix")
@@ -38,3 +44,18 @@ def open_state_store(place: str | Path, check: bytes) -> StateStore:
     except ImportError as exc:
         raise BadRequestError("redis:// needs a library that is not installed: pip install 'scorecat[redis]'") from exc
     return RedisStateStore(str(place), check)
+
+
+def open_live_history(config: StateConfig, clock: Callable[[], float] = time.time) -> LiveHistory:
+    """Open the live history of a machine; makes the secret when there is none yet.
+
+    Raises
+    ------
+    BadRequestError
+        The place is of no known form, or the client library is not installed.
+    NotReadyError, InvariantError
+        The store or the secret cannot be used, or they do not belong together.
+    """
+    names = Pseudonyms(load_state_secret(Path(config.secret_path)))
+    store = open_state_store(config.place, names.check)
+    return LiveHistory(store, names, clock, retention_s=config.retention_s)

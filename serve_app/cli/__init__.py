@@ -16,6 +16,10 @@ import typer
 from serve_app.cli import (
     aliases,
     data,
+    events,
+    features,
+    features_clean,
+    jobs,
     models,
     models_import,
     predict,
@@ -46,10 +50,14 @@ app.command("replay")(replay.replay_log)
 app.command("score")(score.score)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
+app.add_typer(events.app, name="events")
+features.app.command("clean")(features_clean.clean)
+app.add_typer(features.app, name="features")
 models.app.add_typer(aliases.app)
 models.app.command("import")(models_import.import_model)
 models.app.command("export")(models_import.export_model)
 app.add_typer(models.app, name="models")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(shadow.app, name="shadow")
 

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import orjson
 import typer
 from rich.console import Console
+from rich.text import Text
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False, soft_wrap=True)
+from serve_app.core.plain_text import show_lines
+
+
+class PlainConsole(Console):
+    """A console on which the texts of others, from files or over the network, are nothing but text."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a string as rich text, its control characters escaped."""
+        return super().render_str(show_lines(text), **options)
+
+
+err = PlainConsole(stderr=True, highlight=False, soft_wrap=True)
+out = PlainConsole(highlight=False, soft_wrap=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
@@ -31,3 +44,11 @@ def clean(text: str) -> str:
 def print_json(value: dict[str, Any]) -> None:
     """Write one JSON object and a newline to stdout."""
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
+
+
+def print_aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> None:
+    """Print columns two blanks apart; lines are never wrapped, so that they can be searched and cut."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+        out.print(clean(f"{indent}{line}".rstrip()), markup=False)

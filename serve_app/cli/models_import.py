@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from serve_app.adapters.registry_aliases import check_alias
 from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.models import ModelArgument, locate
 from serve_app.cli.registry import open_settings_registry
@@ -75,6 +76,8 @@ def import_model(
     options = ImportOptions(
         name, schema, sample, Thresholds(threshold_medium, threshold_high), tuple(allow or ()), max_memory
     )
+    if alias is not None:
+        check_alias(alias)
     registry = open_settings_registry()
     with err.status("") as status:
         version, manifest, report = import_and_publish(path, registry, options, report=status.update)

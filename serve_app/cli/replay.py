@@ -46,7 +46,7 @@ def replay_log(
 
     log = EventLog(events)
     url = url or read_url(load_settings())
-    _check_present(url)
+    check_present(url)
     report = ReplayReport()
 
     async def send() -> None:
@@ -76,7 +76,7 @@ def replay_log(
         raise typer.Exit(1)
 
 
-def _check_present(url: str) -> None:
+def check_present(url: str) -> None:
     """Raise NotReadyError when nothing listens there: rows wait for a service that comes back, not for none."""
     try:
         httpx.get(f"{url}/livez", timeout=PROBE_TIMEOUT_S)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from rich.markup import escape
 
-from serve_app.cli.console import clean, err, out
+from serve_app.cli.console import clean, err, out, print_aligned
 from serve_app.client.rollouts import RolloutClient
 from serve_app.core.errors import NotReadyError
 
@@ -74,7 +74,7 @@ def print_list(rollouts: Sequence[Mapping[str, Any]]) -> None:
         (str(r["id"]), f"{r['model']} {_describe_versions(r)}", _say_time(r["created_at"]), summarise(r))
         for r in rollouts
     ]
-    _print_aligned(rows, "")
+    print_aligned(rows, "")
 
 
 def print_history(rollout: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> None:
@@ -128,7 +128,7 @@ def _print_arms(rollout: Mapping[str, Any]) -> None:
         )
         for arm in rollout["arms"]
     ]
-    _print_aligned(rows)
+    print_aligned(rows)
 
 
 def _print_verdicts(verdicts: Sequence[Mapping[str, Any]]) -> None:
@@ -140,7 +140,7 @@ def _print_verdicts(verdicts: Sequence[Mapping[str, Any]]) -> None:
         if v["outcome"]:
             outcome += f" ({v['n_passed']} passed of {v['n_needed']} needed)"
         rows.append((v["metric"], f"{outcome}, dry run" if v["is_dry_run"] else outcome, v["evidence"]))
-    _print_aligned(rows)
+    print_aligned(rows)
 
 
 def _print_apps(rollout: Mapping[str, Any]) -> None:
@@ -184,14 +184,6 @@ def _describe_versions(rollout: Mapping[str, Any]) -> str:
     else:
         between = f"v{stable} -> v{version}" if kind == "canary" else f"v{version} beside v{stable}"
     return f"{KINDS[kind]} {between}"
-
-
-def _print_aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> None:
-    """Print columns two blanks apart; lines are never wrapped, so that they can be searched and cut."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        _say(f"{indent}{line}".rstrip())
 
 
 def _say_interval(interval: Mapping[str, float] | None, write: Callable[[float], str]) -> str:

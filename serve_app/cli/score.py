@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import signal
-import sys
 import time
 from typing import Any, Final
 
@@ -25,18 +23,21 @@ from batch.options import (
     OutputArgument,
     PartitionOption,
     PatienceOption,
+    Pool,
+    PoolOption,
+    PoolReplicasOption,
     ResumeOption,
     WorkersOption,
 )
 from batch.view import describe_resume, describe_summary, make_absolute, open_bar
+from serve_app.adapters.job_folders import JobFolders
 from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.core.errors import NotReadyError
 from serve_app.deployments.local_cluster import ClusterSpec, cluster_environment, load_spec
+from serve_app.service.jobs import name_job
 from serve_app.settings import PREFIX, Settings, load_settings
 
 POLL_S: Final = 0.5
-AGENT_S: Final = 60.0
-"""How long Ray's agent, which starts jobs, may take to be there: it starts later than the service answers."""
 STOP_S: Final = 20.0
 """How long a job that was asked to stop may take to say how to go on."""
 
@@ -52,6 +53,8 @@ def score(
     max_rejected: MaxRejectedOption = DEFAULT_LIMIT,
     workers: WorkersOption = None,
     patience_s: PatienceOption = DEFAULT_PATIENCE_S,
+    pool: PoolOption = Pool.SHARED,
+    pool_replicas: PoolReplicasOption = None,
     resume: ResumeOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,13 +72,15 @@ def score(
         "--max-rejected": max_rejected,
         "--workers": workers,
         "--patience-s": patience_s,
+        "--pool": pool.value,
+        "--pool-replicas": pool_replicas,
     }
     places = [make_absolute(input), make_absolute(output)]
-    command = [sys.executable, "-m", "batch.score", *places, "--json", *(["--resume"] if resume else [])]
-    command += [f"{name}={value}" for name, value in options.items() if value is not None]
-    client, job_id = _submit(spec, settings, command, input, output)
+    arguments = ["--json", *(["--resume"] if resume else [])]
+    arguments += [f"{name}={value}" for name, value in options.items() if value is not None]
+    client, job_id = _submit(spec, settings, [*arguments, "--", *places])
     try:
-        _follow(client, job_id, places[1])
+        _follow(client, job_id, JobFolders(settings.job_dir))
     except KeyboardInterrupt:
         _stop(client, job_id)
         err.print(f"stopped: {describe_resume(input, output)}", markup=False)
@@ -83,58 +88,48 @@ def score(
     _finish(client, job_id, places[1], as_json)
 
 
-def _submit(spec: ClusterSpec, settings: Settings, command: list[str], source: str, output: str) -> tuple[Any, str]:
+def _submit(spec: ClusterSpec, settings: Settings, arguments: list[str]) -> tuple[Any, str]:
     os.environ.update(cluster_environment(spec))  # before Ray is imported: it reads them at import
     from ray.job_submission import JobSubmissionClient
+
+    from serve_app.deployments.job_runner import AGENT_S, submit_driver
 
     # A job's variables are shown to everyone who can list jobs: keys of object stores are not among them. The
     # job inherits those that `scorecat up` was started with.
     variables = {k: v for k, v in os.environ.items() if k.startswith(PREFIX) or k == "PYTHONPATH"}
-    variables |= {f"{PREFIX}HOME": str(settings.home), "PYTHONWARNINGS": "ignore"}
+    variables |= {f"{PREFIX}HOME": str(settings.home)}
     if settings.registry is not None:
         variables[f"{PREFIX}REGISTRY"] = str(settings.registry_root)
-    give_up_at = time.monotonic() + AGENT_S
-    while True:
-        try:
-            client = JobSubmissionClient(spec.job_address)
-            job_id: str = client.submit_job(
-                entrypoint=shlex.join(command),
-                runtime_env={"env_vars": variables},
-                metadata={"scorecat": "score", "input": source, "output": output},
-            )
-            break
-        except (ConnectionError, RuntimeError) as exc:
-            if "No available agent" not in str(exc) or time.monotonic() > give_up_at:
-                raise NotReadyError(
-                    f"no job can be submitted to {spec.job_address}: see `scorecat status` ({exc})"
-                ) from exc
-            time.sleep(POLL_S)
+    job_id = name_job(time.time())
+    try:
+        client = JobSubmissionClient(spec.job_address)
+    except (ConnectionError, RuntimeError) as exc:
+        raise NotReadyError(f"no job can be submitted to {spec.job_address}: see `scorecat status` ({exc})") from exc
+    submit_driver(client, job_id, arguments, variables, AGENT_S)
     err.print(f"job {job_id}", markup=False)
     return client, job_id
 
 
-def _follow(client: Any, job_id: str, output: str) -> None:
+def _follow(client: Any, job_id: str, folders: JobFolders) -> None:
     """Show the job's progress until it ends."""
     with open_bar(err) as (bar, task):
         while not client.get_job_status(job_id).is_terminal():
-            if err.is_terminal and (done := _read_progress(output)):
-                bar.update(task, completed=done.pop("share"), text=_describe(done), refresh=True)
+            if err.is_terminal and (done := _read_progress(folders, job_id)):
+                bar.update(task, completed=done["share"], text=_describe(done), refresh=True)
             time.sleep(POLL_S)
 
 
-def _read_progress(output: str) -> dict[str, Any] | None:
-    from batch.storage.folder import PROGRESS, OutputFolder
-
+def _read_progress(folders: JobFolders, job_id: str) -> dict[str, Any] | None:
     with contextlib.suppress(Exception):  # a picture of the job must not end it
-        found: dict[str, Any] | None = OutputFolder(output).read_json(PROGRESS)
-        return found
+        beat = folders.find(job_id).beat
+        return dict(beat.progress) if beat and beat.progress else None
     return None
 
 
 def _describe(fields: dict[str, Any]) -> str:
     from batch.transforms.progress import Progress as Done
 
-    return str(Done(share=0.0, **fields)).replace(" · 0 %", "")
+    return str(Done(**{**fields, "share": 0.0})).replace(" · 0 %", "")
 
 
 def _stop(client: Any, job_id: str) -> None:

@@ -21,7 +21,8 @@ from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.registry import open_settings_registry
 from serve_app.cli.status import describe_endpoints, probe, url_of
 from serve_app.cli.train import train_demo
-from serve_app.core.errors import BadRequestError, InvariantError
+from serve_app.cli.warm import check_state_from, load_state
+from serve_app.core.errors import BadRequestError, InvariantError, NotReadyError
 from serve_app.core.split import Split
 from serve_app.deployments.local_cluster import (
     SPEC_FILE,
@@ -52,6 +53,9 @@ def up(
         str | None, typer.Option(help="Model to serve: name, name@version or name@alias; default purchase@champion.")
     ] = None,
     profile: Annotated[str | None, typer.Option(help="laptop (one replica each) or production (two and more).")] = None,
+    state_from: Annotated[
+        Path | None, typer.Option(help="Event log whose users' history to begin with; users known already stay.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start the service in the background and return when it answers.
@@ -59,9 +63,14 @@ def up(
     Trains a demo model on generated events first when the registry has no model.
     """
     settings = _settings(port, profile)
+    warm = None if state_from is None else check_state_from(settings, state_from)
     with _locked(settings.home):
         spec = load_spec(settings.home)
         if spec is not None and find_processes(spec):
+            if warm:
+                raise BadRequestError(
+                    "the service runs already: `scorecat down` first, or send the log with `scorecat events load`"
+                )
             _say_running(spec, {"port": port, "profile": profile, "model": model}, as_json)
             return
         if find_processes(_derive_spec(settings)):
@@ -79,8 +88,11 @@ def up(
         split = open_split(settings, name, version)
         if split.stable != version:
             load_parts(registry.locate(name, split.stable))
+        _check_state(settings)
+        loaded = {"state": load_state(*warm)} if warm else {}
         spec = _start(settings, registry, split)
         result = {
+            **loaded,
             **describe_endpoints(spec),
             "model": name,
             "version": split.stable,
@@ -126,6 +138,19 @@ def open_split(settings: Settings, name: str, version: int) -> Split:
         store.close()
 
 
+def _check_state(settings: Settings) -> None:
+    """Open the states once, so that a wrong place or secret is refused before anything starts."""
+    from serve_app.adapters.state_open import open_live_history
+
+    config = settings.state_config
+    if config is None:
+        return
+    try:
+        open_live_history(config).close()
+    except NotReadyError as exc:
+        err.print(f"scores use defaults until the state can be used: {exc}", markup=False)
+
+
 def _start(settings: Settings, registry: Registry, split: Split) -> ClusterSpec:
     """Start cluster and applications; whatever goes wrong, nothing is left running."""
     spec = _start_ray(settings)
@@ -158,10 +183,15 @@ def _start_ray(settings: Settings) -> ClusterSpec:
 
 def _job_environment(settings: Settings) -> dict[str, str]:
     """Return what a job of `ray job submit` inherits: the same state folder, registry and Python as here."""
+    state = settings.state_config
     variables = {
         f"{PREFIX}HOME": str(settings.home),
+        f"{PREFIX}STATE": "off" if state is None else state.place,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }
+    if state is not None:
+        variables[f"{PREFIX}STATE_SECRET"] = state.secret_path
+        variables[f"{PREFIX}STATE_TIMEOUT_S"] = str(state.timeout_s)
     if settings.registry is not None:
         variables[f"{PREFIX}REGISTRY"] = str(settings.registry_root)
     return variables

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 import httpx
 import pyarrow as pa
 
+from serve_app.client.events import Events, EventsAnswer, as_events, parse_events_answer
 from serve_app.client.frames import ANSWER_SCHEMA, MEDIA_TYPE, FrameT, as_table, encode_stream, like_frame, parse_stream
 from serve_app.client.problems import explain_failure, parse_problem
 from serve_app.client.retries import RETRIED_FAILURES, RETRIED_STATUS, backoff_s, parse_retry_after
@@ -107,10 +108,12 @@ class Calls:
         self._clocks = clocks
         self._row_url = httpx.URL(f"{self.url}/predict_purchase")
         self._detail_url = httpx.URL(f"{self.url}/predict_purchase?detail=true")
+        self._events_url = httpx.URL(f"{self.url}/v1/events")
         self._frame_url = httpx.URL(f"{self.url}/invocations")
         common = {"host": base.netloc.decode("ascii"), "user-agent": "scorecat-client", **(headers or {})}
         self._json_headers = {**common, "accept": "application/json", "content-type": "application/json"}
         self._arrow_headers = {**common, "accept": MEDIA_TYPE, "content-type": MEDIA_TYPE}
+        self._events_headers = {**common, "accept": "application/json", "content-type": MEDIA_TYPE}
 
     def score_row(self, row: RowLike, *, detail: bool, deadline_s: float | None) -> Steps[Prediction]:
         """Score one row."""
@@ -136,8 +139,24 @@ class Calls:
                 raise
         return like_frame(pa.concat_tables(answers), frame)
 
+    def send_events(self, events: Events, *, deadline_s: float | None) -> Steps[EventsAnswer]:
+        """Send events in one request; after a lost connection again only when each has an id."""
+        deadline_at = self._deadline_at(deadline_s)
+        table, has_ids = as_events(events)
+        body = encode_stream(table)
+        response = yield from self._exchange(
+            self._events_url, self._events_headers, body, deadline_at, is_repeatable=has_ids
+        )
+        return parse_events_answer(response, table.num_rows)
+
     def _exchange(
-        self, url: httpx.URL, headers: dict[str, str], body: bytes, deadline_at: float
+        self,
+        url: httpx.URL,
+        headers: dict[str, str],
+        body: bytes,
+        deadline_at: float,
+        *,
+        is_repeatable: bool = True,
     ) -> Steps[httpx.Response]:
         # One id for all tries, so that the service's logs show them as one request.
         headers = {**headers, "x-request-id": uuid.uuid4().hex}
@@ -155,7 +174,7 @@ class Calls:
                 retry_after_s = parse_retry_after(reply.headers.get("retry-after"), self._clocks.wall())
                 error, cause = parse_problem(reply, retry_after_s), None
             elif reply is not None:
-                is_retried, retry_after_s = isinstance(reply, RETRIED_FAILURES), None
+                is_retried, retry_after_s = is_repeatable and isinstance(reply, RETRIED_FAILURES), None
                 error, cause = explain_failure(reply, self.url), reply
             wait_s = backoff_s(n_tries, self._clocks.jitter()) if retry_after_s is None else retry_after_s
             if not is_retried or n_tries > self._retries or self._clocks.monotonic() + wait_s >= deadline_at:

@@ -11,6 +11,7 @@ from typing import Final, Self, TypeVar
 import httpx
 
 from serve_app.client.calls import Calls, Clocks, Reply, Steps, Wait
+from serve_app.client.events import Events, EventsAnswer
 from serve_app.client.frames import FrameT
 from serve_app.client.rows import Prediction, RowLike
 
@@ -33,7 +34,7 @@ class Client:
         of it; connecting, sending and waiting for bytes each end with it at the latest.
     retries : int
         Tries after the first, on 429, 503 and failed connections, and only as far as the deadline
-        allows. Scoring changes no state, so every call may be tried again.
+        allows. A row that may have been scored, and events with ids, are safe to send again.
     max_rows : int
         Rows in one request of `predict_frame`.
     max_connections : int
@@ -120,6 +121,24 @@ class Client:
         """
         return self._run(self._calls.score_frame(frame, deadline_s=deadline_s))
 
+    def send_events(self, events: Events, *, deadline_s: float | None = None) -> EventsAnswer:
+        """Record shop events, in their order, in one request and one transaction of the service.
+
+        Parameters
+        ----------
+        events : frame, mapping or sequence of mappings
+            Members: the published columns of a log (``event_time`` with a zone, or null for now), and
+            ``event_id``, by which an event that is sent again counts once.
+        deadline_s : float or None
+            Seconds for the whole call; default `timeout_s`.
+
+        Raises
+        ------
+        As `predict`; an event that is not recorded is no error, the answer says why. When a connection
+        was lost, events without id may have been recorded: they are not sent again.
+        """
+        return self._run(self._calls.send_events(events, deadline_s=deadline_s))
+
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
@@ -182,6 +201,10 @@ class AsyncClient:
     async def predict_frame(self, frame: FrameT, *, deadline_s: float | None = None) -> FrameT:
         """Score a frame: see `Client.predict_frame`."""
         return await self._run(self._calls.score_frame(frame, deadline_s=deadline_s))
+
+    async def send_events(self, events: Events, *, deadline_s: float | None = None) -> EventsAnswer:
+        """Record shop events: see `Client.send_events`."""
+        return await self._run(self._calls.send_events(events, deadline_s=deadline_s))
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import orjson
 import pyarrow as pa
@@ -39,8 +39,8 @@ def encode_log(batches: Iterable[pa.RecordBatch]) -> Iterator[list[bytes]]:
             yield encode_events(kept.slice(start, CHUNK_ROWS))
 
 
-def encode_events(batch: pa.RecordBatch) -> list[bytes]:
-    """Return every line of a batch as the JSON of a request."""
+def encode_events(batch: pa.RecordBatch, **extra: Any) -> list[bytes]:
+    """Return every line of a batch as the JSON of a request, which gets the members `extra` too."""
     at = batch.column("event_time").cast(pa.timestamp("s"))
     day = pc.day_of_week(at)
     columns = [
@@ -61,4 +61,4 @@ def encode_events(batch: pa.RecordBatch) -> list[bytes]:
         names.append("event_id")
         columns.append(batch.column("event_id"))
     values = (column.to_pylist() for column in columns)
-    return [orjson.dumps(dict(zip(names, row, strict=True))) for row in zip(*values, strict=True)]
+    return [orjson.dumps(dict(zip(names, row, strict=True)) | extra) for row in zip(*values, strict=True)]

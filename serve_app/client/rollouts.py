@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any
 
 import httpx
-import orjson
 
-from serve_app.client.problems import explain_failure, parse_problem
-from serve_app.client.retries import parse_retry_after
-from serve_app.core.errors import BadRequestError, FieldError, InvariantError
-
-TIMEOUT_S: Final = 70.0
-"""Longer than the service waits for its control app: a start fetches and checks the package."""
+from serve_app.client.operator import OperatorClient
 
 
-class RolloutClient:
-    """Rollouts of one service; use it in ``with``. No call is sent twice: most of them change something.
-
-    Parameters
-    ----------
-    url : str
-        Where the service is, for example ``http://127.0.0.1:8000``.
-    timeout_s : float
-        For the parts of each call.
-    transport : httpx.BaseTransport or None
-        In place of the network: for tests.
+class RolloutClient(OperatorClient):
+    """Rollouts of one service.
 
     Raises
     ------
@@ -41,80 +25,30 @@ class RolloutClient:
         Change what was asked; `errors` names the members.
     """
 
-    def __init__(self, url: str, timeout_s: float = TIMEOUT_S, *, transport: httpx.BaseTransport | None = None) -> None:
-        self._url = url.rstrip("/")
-        self._http = httpx.Client(transport=transport, timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)))
-
     def models(self) -> list[dict[str, Any]]:
         """Return what is served, with the share of each version."""
-        found: list[dict[str, Any]] = self._send("GET", "/v1/models")["models"]
+        found: list[dict[str, Any]] = self.send("GET", "/v1/models")["models"]
         return found
 
     def start(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Start a rollout, and return it."""
-        return self._send("POST", "/v1/rollouts", body)
+        return self.send("POST", "/v1/rollouts", body)
 
     def recent(self, model: str = "", limit: int = 20) -> list[dict[str, Any]]:
         """Return rollouts in short form, newest first."""
         query = httpx.QueryParams({"model": model, "limit": limit})
-        found: list[dict[str, Any]] = self._send("GET", f"/v1/rollouts?{query}")["rollouts"]
+        found: list[dict[str, Any]] = self.send("GET", f"/v1/rollouts?{query}")["rollouts"]
         return found
 
     def describe(self, rollout_id: int) -> dict[str, Any]:
         """Return a rollout."""
-        return self._send("GET", f"/v1/rollouts/{rollout_id}")
+        return self.send("GET", f"/v1/rollouts/{rollout_id}")
 
     def history(self, rollout_id: int) -> list[dict[str, Any]]:
         """Return the changes of a rollout, oldest first."""
-        found: list[dict[str, Any]] = self._send("GET", f"/v1/rollouts/{rollout_id}/history")["changes"]
+        found: list[dict[str, Any]] = self.send("GET", f"/v1/rollouts/{rollout_id}/history")["changes"]
         return found
 
     def command(self, rollout_id: int, command: str, who: str, why: str) -> dict[str, Any]:
         """Tell a rollout to pause, resume, promote or abort, and return it."""
-        return self._send("POST", f"/v1/rollouts/{rollout_id}/{command}", {"who": who, "why": why})
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._http.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        content = None if body is None else _encode(body)
-        headers = {} if body is None else {"content-type": "application/json"}
-        try:
-            answer = self._http.request(method, f"{self._url}{path}", content=content, headers=headers)
-        except httpx.RequestError as failure:
-            raise explain_failure(failure, self._url) from failure
-        if not answer.is_success:
-            raise parse_problem(answer, parse_retry_after(answer.headers.get("retry-after"), 0.0))
-        try:
-            found = orjson.loads(answer.content)
-        except orjson.JSONDecodeError as exc:
-            raise InvariantError(f"{self._url} answers no JSON: is it scorecat?") from exc
-        if not isinstance(found, dict):
-            raise InvariantError(f"{self._url} answers no JSON object: is it scorecat?")
-        return found
-
-
-def _encode(body: Mapping[str, Any]) -> bytes:
-    """Return a body as JSON; raises BadRequestError for what JSON cannot hold, as bytes that are no UTF-8."""
-    try:
-        return orjson.dumps(body)
-    except TypeError:
-        wrong = tuple(FieldError(f"/{name}", why) for name, value in body.items() if (why := _find_wrong(value)))
-        raise BadRequestError("this cannot be sent", wrong) from None
-
-
-def _find_wrong(value: Any) -> str:
-    try:
-        orjson.dumps(value)
-    except TypeError as exc:
-        return f"is no text in UTF-8, or holds what JSON cannot: {exc}"
-    return ""
+        return self.send("POST", f"/v1/rollouts/{rollout_id}/{command}", {"who": who, "why": why})

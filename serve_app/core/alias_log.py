@@ -129,7 +129,7 @@ def parse_alias_log(data: bytes) -> AliasLog:
     """
     try:
         value = json.loads(data)
-        return AliasLog(
+        log = AliasLog(
             int(value["revision"]),
             {str(alias): int(version) for alias, version in value["aliases"].items()},
             tuple(AliasMove.from_json(move) for move in value.get("history", ())),
@@ -137,6 +137,10 @@ def parse_alias_log(data: bytes) -> AliasLog:
         )
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError, OverflowError) as exc:
         raise ValueError(f"{type(exc).__name__}: {exc}") from exc
+    for alias, version in {move.alias: move.new for move in log.moves}.items():
+        if log.versions.get(alias) != version:
+            raise ValueError(f"{alias} points at {log.versions.get(alias)}, its last move was to {version}")
+    return log
 
 
 def dump_moves(moves: tuple[AliasMove, ...]) -> bytes:

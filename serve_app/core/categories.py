@@ -26,8 +26,8 @@ class CategoryValues:
         Rows whose value was null; None when none was.
     unseen : ndarray of bool, shape (n,), or None
         Rows whose class the vocabulary does not list; None when there is none.
-    labels : arrow array of string, n values
-        The labels as they came; empty when the column was not there.
+    labels : arrow array of string, or of a dictionary of strings, n values
+        The labels as they came; null when the column was not there.
     """
 
     codes: NDArray[np.floating]
@@ -76,7 +76,7 @@ class CategoryEncoder:
             codes = np.full(n_rows, self._null_code, dtype=np.float32)
             return CategoryValues(codes, np.ones(n_rows, dtype=bool), None, pa.nulls(n_rows, pa.string()))
         labels = _as_strings(self.spec.name, column)
-        found = pc.index_in(labels, value_set=self._classes)
+        found = self._find(labels)
         missing = find_nulls(labels)
         unseen = None
         unlisted = find_nulls(found)
@@ -87,9 +87,17 @@ class CategoryEncoder:
             codes = np.where(missing, np.float32(self._null_code), codes)
         return CategoryValues(codes, missing, unseen, labels)
 
+    def _find(self, labels: pa.Array) -> pa.Array:
+        """Return the position of each label's class, null for none; of a dictionary each label is looked up once."""
+        if not pa.types.is_dictionary(labels.type):
+            return pc.index_in(labels, value_set=self._classes)
+        return pc.index_in(labels.dictionary, value_set=self._classes).take(labels.indices)
+
     def strings(self, labels: pa.Array, rows: NDArray[np.int64]) -> pa.Array:
         """Return the strings the model takes for the accepted rows, in memory of their own."""
         picked = labels.take(pa.array(rows))
+        if pa.types.is_dictionary(picked.type):
+            picked = picked.dictionary_decode()
         return picked.fill_null(self.spec.fill) if self.spec.on_null != "reject" else picked
 
     def describe_unseen(self, label: str) -> str:
@@ -99,9 +107,10 @@ class CategoryEncoder:
 
 def _as_strings(name: str, column: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(column.type):
-        column = pa.DictionaryArray.from_arrays(
-            column.indices, _as_strings(name, column.dictionary)
-        ).dictionary_decode()
+        coded = pa.DictionaryArray.from_arrays(column.indices, _as_strings(name, column.dictionary))
+        # A null among the values is one of the column, and few rows are cheaper without their dictionary.
+        is_small = len(coded.dictionary) >= len(coded)
+        return coded.dictionary_decode() if coded.dictionary.null_count or is_small else coded
     kind = column.type
     if pa.types.is_null(kind) or pa.types.is_integer(kind) or pa.types.is_large_string(kind):
         return column.cast(pa.string())

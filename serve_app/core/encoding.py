@@ -51,6 +51,9 @@ class EncodedBatch:
     strings : RecordBatch or None
         The accepted rows' strings of every feature whose model takes strings as they are, one
         column each; None for a model without such a feature.
+    history : ndarray of uint8, shape (n_ok,), or None
+        What became of each row's look-up: index into `serve_app.core.row_history.HISTORY_STATUSES`;
+        None where no state is kept.
     """
 
     matrix: NDArray[np.float32]
@@ -58,6 +61,7 @@ class EncodedBatch:
     sources: NDArray[np.uint8]
     errors: tuple[RowError, ...]
     strings: pa.RecordBatch | None = None
+    history: NDArray[np.uint8] | None = None
 
     @property
     def for_model(self) -> ModelRows:
@@ -107,7 +111,7 @@ class FeatureEncoder:
         if spec.on_null == "fill_from" and (source is None or self.features[source].on_null == "fill_from"):
             raise InvariantError(f"{spec.name} is filled from {spec.fill_from}, which is no feature with a value")
 
-    def encode(self, batch: pa.RecordBatch) -> EncodedBatch:
+    def encode(self, batch: pa.RecordBatch, state: Mapping[str, NDArray[np.float32]] | None = None) -> EncodedBatch:
         """Encode a batch; rows that break a rule become `RowError`s and never spoil the others.
 
         Parameters
@@ -118,6 +122,9 @@ class FeatureEncoder:
             feature takes that (`FeatureSpec.takes_booleans`); categorical ones may have any string
             or integer type (dictionary-encoded too). What the reader of the rows could not read is
             said in the column `UNREADABLE`, see `serve_app.core.row_errors`.
+        state : mapping of str to ndarray of float32, shape (n,), optional
+            What is known of numeric features beside the batch: taken where a row gives no value, NaN
+            where nothing is known.
 
         Raises
         ------
@@ -144,7 +151,8 @@ class FeatureEncoder:
                 _mark_missing(spec, values.missing, sources[:, j], errors)
                 self._mark_unseen(spec, values, sources[:, j], errors)
             else:
-                self._fill_numeric(spec, column, matrix[:, j], sources[:, j], errors)
+                known = state.get(spec.name) if state else None
+                self._fill_numeric(spec, column, known, matrix[:, j], sources[:, j], errors)
         for j, spec in enumerate(self.features):
             if spec.on_null == "fill_from" and spec.fill_from is not None:
                 missing = sources[:, j] == FROM_DEFAULT
@@ -182,6 +190,7 @@ class FeatureEncoder:
         self,
         spec: FeatureSpec,
         column: pa.Array | None,
+        known: NDArray[np.float32] | None,
         out: NDArray[np.float32],
         sources: NDArray[np.uint8],
         errors: dict[int, RowError],
@@ -197,9 +206,16 @@ class FeatureEncoder:
                 self._check_values(spec, values, out, missing, errors)
             if missing is not None and spec.on_null == "nan":
                 out[:] = np.where(missing, np.float32(np.nan), out)
+        is_known = None
+        if missing is not None and known is not None:
+            is_known = missing & ~np.isnan(known)
+            missing = missing & ~is_known
+            np.copyto(out, known, where=is_known)
         if missing is not None and spec.on_null == "fill" and spec.fill is not None:
             out[:] = np.where(missing, np.float32(float(spec.fill)), out)
         _mark_missing(spec, missing, sources, errors)
+        if is_known is not None:
+            np.putmask(sources, is_known, FROM_STATE)
 
     @staticmethod
     def _check_values(

@@ -15,6 +15,7 @@
     │       └── GuardError             a model that learned from it may not be registered
     ├── NotReadyError              the caller: try again after `retry_after_s`
     │   ├── OverloadedError          the queue is full
+    │   ├── QueueFullError           as many batch jobs wait as may wait
     │   ├── ReplicaLostError         the replicas that would answer are gone for now
     │   └── DeadlineExceededError    the answer would come after the caller's deadline
     └── InvariantError             us: something that must hold does not
@@ -145,6 +146,12 @@ class OverloadedError(NotReadyError):
     """More rows wait than the service can answer in time."""
 
     code = "overloaded"
+
+
+class QueueFullError(NotReadyError):
+    """As many batch jobs wait as may wait."""
+
+    code = "queue-full"
 
 
 class ReplicaLostError(NotReadyError):

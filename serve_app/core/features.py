@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 
 Kind = Literal["numeric", "categorical"]
-Group = Literal["row", "session", "user", "other"]
+Group = Literal["row", "session", "user", "key", "other"]
 OnNull = Literal["reject", "nan", "fill", "fill_from"]
 OnUnseen = Literal["class", "reject"]
 CategoryForm = Literal["code", "native_code", "native_string"]
@@ -37,8 +37,9 @@ class FeatureSpec:
         Numeric columns become float32; categorical ones are looked up in a vocabulary.
     unit : str
         Unit of the value (``currency``, ``minutes``, ``events``, ``share``, ...), for people.
-    group : {"row", "session", "user", "other"}
-        Where the value comes from: the request, the session's history, the user's history.
+    group : {"row", "session", "user", "key", "other"}
+        Where the value comes from: the request, the session's history, the user's history. A ``key`` is no
+        input of the model, see `serve_app.core.history_keys`.
     on_null : {"reject", "nan", "fill", "fill_from"}
         Null rule: the row is rejected; NaN is passed to the model; `fill` is put in; or the value
         of the feature named by `fill_from` is copied (after its own null rule).

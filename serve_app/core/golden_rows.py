@@ -13,6 +13,8 @@ from serve_app.core.features import FeatureSpec, arrow_schema
 
 MAX_VALUES: Final = 1024
 """Values tried of one feature; more split points or classes are thinned evenly."""
+MAX_NULL_ROWS: Final = 256
+"""Rows for nulls of single features; more nullable features share them."""
 UNSEEN_LABEL: Final = "a class that no row of training had"
 
 
@@ -36,13 +38,15 @@ def design_rows(
     Notes
     -----
     Each feature walks through its values at a pace of its own, so that they meet in many ways. The
-    last rows are for nulls: of each feature that may be null, and of all of them.
+    last rows are for nulls: of each feature that may be null (of several at once, when there are more
+    than `MAX_NULL_ROWS`), and of all of them.
     """
     values = [_values_of(spec, vocabularies.get(spec.name, ()), borders.get(spec.name, ())) for spec in features]
     n_rows = max([n_least, *map(len, values)])
     columns = [_walk(of_one, j, n_rows) for j, of_one in enumerate(values)]
     nullable = [j for j, spec in enumerate(features) if spec.on_null != "reject"]
-    for group in [[j] for j in nullable] + ([nullable] if nullable else []):
+    n_groups = min(len(nullable), MAX_NULL_ROWS)
+    for group in [set(nullable[at::n_groups]) for at in range(n_groups)] + ([set(nullable)] if nullable else []):
         for j, column in enumerate(columns):
             column.append(None if j in group else column[len(group) % n_rows])
     schema = arrow_schema(tuple(features))

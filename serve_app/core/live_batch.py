@@ -23,6 +23,7 @@ from serve_app.core.live_state import (
     accumulate_states,
     add_event,
 )
+from serve_app.core.pseudonyms import NOT_SAID
 
 _Key = TypeVar("_Key", bytes, int)
 
@@ -40,6 +41,10 @@ class KeyedEvent(NamedTuple):
     content : bytes
         Fingerprint of what the event says.
     body : HistoryEvent
+    is_now : bool
+        Its time is the server's clock, which may have been set back: it is not before what was seen of the session.
+    takes_category : bool
+        Without a category it takes the one last seen for the product, as a row that is looked up does.
     """
 
     user: bytes
@@ -47,6 +52,8 @@ class KeyedEvent(NamedTuple):
     event: bytes | None
     content: bytes
     body: HistoryEvent
+    is_now: bool = False
+    takes_category: bool = False
 
 
 class KeyedRow(NamedTuple):
@@ -59,10 +66,11 @@ class KeyedRow(NamedTuple):
         Key of the event this row is, when it has one.
     product : int
     category : int or None
-        None: the category last seen for the product.
     time_s : int or None
         None: now.
     cents : int
+    takes_category : bool
+        Whether no category stands for the one last seen for the product; else it stands for none.
     """
 
     user: bytes
@@ -72,6 +80,7 @@ class KeyedRow(NamedTuple):
     category: int | None
     time_s: int | None
     cents: int
+    takes_category: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +144,7 @@ def keys_of_events(events: Sequence[KeyedEvent]) -> StateKeys:
         _once(e.user for e in events),
         _once(e.session for e in events),
         _once(e.event for e in events if e.event is not None),
-        _once(e.body.product for e in events if e.body.category is not None),
+        _once(e.body.product for e in events if e.body.category is not None or e.takes_category),
     )
 
 
@@ -145,7 +154,7 @@ def keys_of_rows(rows: Sequence[KeyedRow]) -> StateKeys:
         _once(r.user for r in rows),
         _once(r.session for r in rows),
         _once(r.event for r in rows if r.event is not None),
-        _once(r.product for r in rows if r.category is None),
+        _once(r.product for r in rows if r.category is None and r.takes_category),
     )
 
 
@@ -162,15 +171,21 @@ def fold_events(known: Known, events: Sequence[KeyedEvent]) -> Folded:
     changes nothing either and is a ``conflict``.
     """
     folded = Folded([], set(), {}, {}, set())
-    for user_key, session_key, event_key, content, body in events:
+    for event in events:
+        user_key, session_key, event_key, content, body, *_ = event
         if event_key is not None:
             found = known.events.get(event_key)
             if found is not None:
-                folded.statuses.append("duplicate" if found == content else "conflict")
+                folded.statuses.append("duplicate" if is_repetition(found, content) else "conflict")
                 continue
             known.events[event_key] = content
             folded.events[event_key] = session_key
-        user, session, _ = add_event(known.users.get(user_key, NO_USER), known.sessions.get(session_key), body)
+        before = known.sessions.get(session_key)
+        if event.is_now and before is not None and before.last_s > body.time_s:
+            body = body._replace(time_s=before.last_s)
+        if event.takes_category and body.category is None:
+            body = body._replace(category=known.categories.get(body.product))
+        user, session, _ = add_event(known.users.get(user_key, NO_USER), before, body)
         known.users[user_key], known.sessions[session_key] = user, session
         folded.users.add(user_key)
         folded.sessions[session_key] = user_key
@@ -179,6 +194,44 @@ def fold_events(known: Known, events: Sequence[KeyedEvent]) -> Folded:
             folded.products.add(body.product)
         folded.statuses.append("recorded")
     return folded
+
+
+def is_repetition(stored: bytes, content: bytes) -> bool:
+    """Return whether two fingerprints of `serve_app.core.pseudonyms.Pseudonyms.content` contradict each other nowhere.
+
+    A scored row that was recorded as a view may say neither its time nor its category; the same event that
+    comes from the shop's log says both.
+    """
+    parts = ((stored[at : at + 2], content[at : at + 2]) for at in (4, 6))
+    return stored[:4] == content[:4] and all(a == b or NOT_SAID in {a, b} for a, b in parts)
+
+
+class LookedUp(NamedTuple):
+    """What a store says of rows.
+
+    Attributes
+    ----------
+    accumulators : ndarray of int64, shape (12, n)
+        See `accumulate_rows`.
+    is_found : ndarray of bool, shape (n,)
+        Whether the user has a history.
+    newest_s : ndarray of int64, shape (n,)
+        Latest event of the row's session, seconds since 1970 UTC; -1 when it has none.
+    """
+
+    accumulators: NDArray[np.int64]
+    is_found: NDArray[np.bool_]
+    newest_s: NDArray[np.int64]
+
+
+def look_up_rows(known: Known, rows: Sequence[KeyedRow], now_s: int) -> LookedUp:
+    """Return what is known of each row, see `accumulate_rows`."""
+    sessions = (known.sessions.get(row.session) for row in rows)
+    return LookedUp(
+        accumulate_rows(known, rows, now_s),
+        np.fromiter((row.user in known.users for row in rows), np.bool_, len(rows)),
+        np.fromiter((-1 if s is None else s.last_s for s in sessions), np.int64, len(rows)),
+    )
 
 
 def accumulate_rows(known: Known, rows: Sequence[KeyedRow], now_s: int) -> NDArray[np.int64]:
@@ -210,5 +263,7 @@ def _accumulate_row(known: Known, row: KeyedRow, now_s: int) -> Accumulators:
     if time_s is None:
         # A clock that was set back must not stretch the session: now is not before what was seen of it.
         time_s = now_s if session is None else max(now_s, session.last_s)
-    category = row.category if row.category is not None else known.categories.get(row.product)
+    category = row.category
+    if category is None and row.takes_category:
+        category = known.categories.get(row.product)
     return add_event(user, session, HistoryEvent(row.product, category, time_s, row.cents, is_purchase=False))[2]

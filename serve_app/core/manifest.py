@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 from serve_app.core.errors import BadRequestError, PackageError
 from serve_app.core.features import PURCHASE_FEATURES, FeatureSpec
+from serve_app.core.history_keys import KEY_SPECS
 from serve_app.core.recommendation import Thresholds
 
 FORMAT_VERSION: Final = 1
@@ -76,6 +77,11 @@ class Manifest:
     def categorical_names(self) -> tuple[str, ...]:
         """Names of the categorical inputs."""
         return tuple(f.name for f in self.features if f.kind == "categorical")
+
+    @property
+    def inputs(self) -> tuple[FeatureSpec, ...]:
+        """What a row may say: the features and, for a model with history, the keys it is looked up by."""
+        return (*self.features, *KEY_SPECS) if self.is_purchase else self.features
 
     @property
     def is_purchase(self) -> bool:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import FeatureSpec
 from serve_app.core.manifest import Task
+from serve_app.core.row_errors import UNREADABLE
+
+MAX_INPUTS: Final = 10_000
+"""Inputs of an imported model: golden rows and pages hold each of them some 300 to 1,300 times."""
+MAX_NAME_CHARACTERS: Final = 512
+"""Characters of an input's or a class's name, as many as a label of a request may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,20 @@ class ModelFacts:
     is_pair: bool
     n_trees: int
     scale: float
+
+
+def check_size(names: Sequence[str], classes: Sequence[str]) -> None:
+    """Raise InvalidDataError when there are too many inputs, or a name is too long or taken."""
+    if len(names) > MAX_INPUTS:
+        raise InvalidDataError(f"the model has {len(names):,} inputs, more than the {MAX_INPUTS:,} that can be served")
+    for name in (*names, *classes):
+        if len(name) > MAX_NAME_CHARACTERS:
+            raise InvalidDataError(
+                f"the name {name[:40]}... has {len(name):,} characters, more than {MAX_NAME_CHARACTERS}: "
+                "train the model with shorter names"
+            )
+    if UNREADABLE in names:
+        raise InvalidDataError(f"no input can be called {UNREADABLE}: tables have a column of that name")
 
 
 def check_features(facts: ModelFacts, features: Sequence[FeatureSpec]) -> None:

@@ -82,14 +82,25 @@ class Pseudonyms:
     def content(
         self, session_key: bytes, product: int, category: int | None, event_type: str, price: float, time_s: int | None
     ) -> bytes:
-        """Return a fingerprint of what an event says, to tell a repetition from a contradiction."""
-        numbers = _CONTENT.pack(
-            product, category is not None, category or 0, float(price), time_s is not None, time_s or 0
-        )
-        return _digest(self._content, session_key + numbers + _encode(event_type))
+        """Return a fingerprint of what an event says, to tell a repetition from a contradiction.
+
+        Eight bytes: four of what every event says, two of the category and two of the time, zeros for what
+        it does not say; `serve_app.core.live_batch.is_repetition` compares them.
+        """
+        said = session_key + _CONTENT.pack(product, float(price)) + _encode(event_type)
+        return _digest(self._content, said)[:4] + self._part(b"category", category) + self._part(b"time", time_s)
+
+    def _part(self, name: bytes, value: int | None) -> bytes:
+        if value is None:
+            return NOT_SAID
+        part = _digest(self._content, name + _NUMBER.pack(value))[:2]
+        return part if part != NOT_SAID else b"\1\0"
 
 
-_CONTENT: Final = struct.Struct("<q?qd?q")
+_CONTENT: Final = struct.Struct("<qd")
+_NUMBER: Final = struct.Struct("<q")
+NOT_SAID: Final = b"\0\0"
+"""In a fingerprint of `Pseudonyms.content`: the event has no category, or no time of its own."""
 
 
 def _encode(text: str) -> bytes:

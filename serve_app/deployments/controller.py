@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from ray.serve import Application
 
+from serve_app.adapters.job_folders import JobFolders
+from serve_app.adapters.job_places import AllowedPlaces
 from serve_app.adapters.logs import log_json_lines
 from serve_app.adapters.registry_open import open_registry
 from serve_app.adapters.rollout_outbox import SqlOutbox
@@ -22,12 +24,19 @@ from serve_app.adapters.split_file import SplitFile
 from serve_app.adapters.webhook import Webhooks
 from serve_app.core.errors import InvariantError
 from serve_app.deployments.bind_node import bind_to_node_address
+from serve_app.deployments.job_runner import RayJobRunner
+from serve_app.deployments.meters import RayJobMeter
+from serve_app.deployments.pool_apps import ServePoolApps
 from serve_app.deployments.version_apps import ServeVersionApps
+from serve_app.service.job_ports import JobAsked
+from serve_app.service.jobs import JobControl, JobLimits, resolve_model
+from serve_app.service.ports import CHAMPION, Registry
 from serve_app.service.rollout_ports import Command, Report, StartRollout
 from serve_app.service.rollouts import RolloutControl
 
 TICK_S: Final = 0.5
 RECONCILE_S: Final = 1.0
+JOBS_S: Final = 1.0
 TICK_LIMIT_S: Final = 60.0
 RECONCILE_LIMIT_S: Final = 300.0
 """A round that takes longer hangs. Reconciling may fetch a package from a bucket."""
@@ -41,20 +50,30 @@ class ControllerConfig:
 
     Attributes
     ----------
-    registry_root, package_cache, database, split_path, log_dir : str
-        Package registry, folder that versions of a remote one are fetched to, file of the rollout
-        database, split record, folder of the logs.
+    home, registry_root, package_cache, database, split_path, log_dir, job_dir : str
+        State folder, package registry, folder that versions of a remote one are fetched to, file of the
+        rollout database, split record, folder of the logs, folder of the records of batch jobs.
+    model : str
+        Model whose champion scores jobs that name none.
+    job_roots : tuple of str
+        Where jobs asked for over HTTP may read and write.
+    job_limits : JobLimits
     user : str or None
         Who moves aliases, for their history.
     pins : bool
         Whether requests may name their version.
     """
 
+    home: str
     registry_root: str
     package_cache: str
     database: str
     split_path: str
     log_dir: str
+    job_dir: str
+    model: str
+    job_roots: tuple[str, ...]
+    job_limits: JobLimits
     user: str | None = None
     pins: bool = False
 
@@ -67,9 +86,16 @@ class RolloutController:
     config : ControllerConfig
     build : callable
         Returns the application of a model version for the directory of its package.
+    build_pool : callable
+        Returns that of a batch job's own copy, for a directory and the most replicas.
     """
 
-    def __init__(self, config: ControllerConfig, build: Callable[[Path], Application]) -> None:
+    def __init__(
+        self,
+        config: ControllerConfig,
+        build: Callable[[Path], Application],
+        build_pool: Callable[[Path, int], Application],
+    ) -> None:
         bind_to_node_address()
         log_json_lines(Path(config.log_dir) / f"controller-{os.getpid()}.jsonl")
         mover = config.user or f"controller@{socket.gethostname()}"
@@ -85,9 +111,11 @@ class RolloutController:
             pins=config.pins,
         )
         webhooks.wake()  # a process that died may have left something to tell
+        self._jobs = _create_jobs(config, registry, ServePoolApps(registry, build_pool))
         self._rounds = [
             Rounds("tick", self._control.tick, TICK_S, TICK_LIMIT_S),
             Rounds("reconcile", self._control.reconcile, RECONCILE_S, RECONCILE_LIMIT_S),
+            Rounds("jobs", self._jobs.tick, JOBS_S, RECONCILE_LIMIT_S),
         ]
         for rounds in self._rounds:
             rounds.start()
@@ -123,6 +151,38 @@ class RolloutController:
     def report(self, report: Report) -> None:
         """See `Rollouts.report`."""
         self._control.report(report)
+
+    def start_job(self, asked: JobAsked) -> dict[str, Any]:
+        """See `Jobs.start`."""
+        return self._jobs.start(asked)
+
+    def recent_jobs(self, limit: int) -> list[dict[str, Any]]:
+        """See `Jobs.recent`."""
+        return self._jobs.recent(limit)
+
+    def describe_job(self, job_id: str) -> dict[str, Any]:
+        """See `Jobs.describe`."""
+        return self._jobs.describe(job_id)
+
+    def cancel_job(self, job_id: str, who: str) -> dict[str, Any]:
+        """See `Jobs.cancel`."""
+        return self._jobs.cancel(job_id, who)
+
+    def find_job_result(self, job_id: str, name: str) -> str:
+        """See `Jobs.find_result`."""
+        return self._jobs.find_result(job_id, name)
+
+
+def _create_jobs(config: ControllerConfig, registry: Registry, pools: ServePoolApps) -> JobControl:
+    return JobControl(
+        JobFolders(Path(config.job_dir)),
+        RayJobRunner(Path(config.home)),
+        pools,
+        AllowedPlaces(config.job_roots).check,
+        lambda asked: resolve_model(asked, config.model, registry.resolve, CHAMPION),
+        RayJobMeter(),
+        config.job_limits,
+    )
 
 
 class Rounds(threading.Thread):

@@ -16,17 +16,20 @@ from serve_app.adapters.package_dir import load_parts
 from serve_app.adapters.registry_open import open_registry
 from serve_app.adapters.split_file import SplitFile
 from serve_app.deployments.bind_node import bind_to_node_address
-from serve_app.deployments.control_handle import ControlHandle
+from serve_app.deployments.control_handle import ControlHandle, JobsHandle
+from serve_app.deployments.event_process import EventProcess
 from serve_app.deployments.handles import EncoderHandle, ModelHandle, version_app
 from serve_app.deployments.meters import HttpMeter
 from serve_app.deployments.parcels import sweep
 from serve_app.deployments.reporting import report_counts
 from serve_app.http.app import create_app
 from serve_app.http.asgi import ASGIApp
+from serve_app.service.event_writer import EventWriter
 from serve_app.service.microbatch import BatchLimits
 from serve_app.service.packaging import prove_replicas
 from serve_app.service.ports import PackageParts
 from serve_app.service.scoring import VersionScorer
+from serve_app.service.state_config import StateConfig
 from serve_app.service.traffic import Traffic
 
 POLL_S: Final = 0.25
@@ -50,6 +53,8 @@ class GatewayConfig:
     request_timeout_s : float
         Deadline of requests that name none.
     limits : BatchLimits
+    state : StateConfig or None
+        Where shop events are recorded; None for nowhere.
     """
 
     registry_root: str
@@ -58,6 +63,7 @@ class GatewayConfig:
     log_dir: str
     request_timeout_s: float
     limits: BatchLimits = field(default_factory=BatchLimits)
+    state: StateConfig | None = None
 
 
 class Gateway:
@@ -75,10 +81,11 @@ class Gateway:
             await self._traffic.refresh()
         self._rollouts = ControlHandle()
         reports = report_counts(self._traffic, self._rollouts, f"gateway-{os.getpid()}")
-        self._tasks = [
-            asyncio.create_task(work)
-            for work in (self._traffic.follow(POLL_S), self._access_log.run(), _sweep_parcels(), reports)
-        ]
+        self._events = EventProcess(config.state) if config.state else None
+        works = [self._traffic.follow(POLL_S), self._access_log.run(), _sweep_parcels(), reports]
+        if self._events is not None:
+            works.append(self._events.keep())
+        self._tasks = [asyncio.create_task(work) for work in works]
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the ASGI application; Ray calls this after the constructor."""
@@ -87,7 +94,9 @@ class Gateway:
             self._access_log,
             timeout_s=self._config.request_timeout_s,
             rollouts=self._rollouts,
+            jobs=JobsHandle(),
             meter=HttpMeter(),
+            events=EventWriter(self._events.write) if self._events is not None else None,
         )
 
     async def _connect(self, name: str, version: int) -> VersionScorer:

@@ -53,6 +53,7 @@ TABLE_ROWS: Final = 512
 
 
 _VERSION_APP: Final = re.compile(r"(.+)-v([1-9]\d*)")
+_POOL_APP: Final = re.compile(r"(.+?)-v([1-9]\d*)-job-[A-Za-z0-9_-]+")
 
 
 def version_app(name: str, version: int) -> str:
@@ -63,6 +64,17 @@ def version_app(name: str, version: int) -> str:
 def parse_version_app(app: str) -> tuple[str, int] | None:
     """Return model and version of a Serve application, None when it is not a version's."""
     match = _VERSION_APP.fullmatch(app)
+    return (match[1], int(match[2])) if match else None
+
+
+def pool_app(name: str, version: int, job_id: str) -> str:
+    """Return the name of the copy of a version's application that belongs to one job."""
+    return f"{version_app(name, version)}-job-{job_id}"
+
+
+def parse_pool_app(app: str) -> tuple[str, int] | None:
+    """Return model and version of a job's own application, None when it is none."""
+    match = _POOL_APP.fullmatch(app)
     return (match[1], int(match[2])) if match else None
 
 

@@ -10,13 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from ray import serve
 from ray.serve import metrics
 
 from serve_app.core.encoding import EncodedBatch
 from serve_app.core.input_counts import count_inputs
-from serve_app.deployments.handles import parse_version_app
+from serve_app.core.row_history import HISTORY_STATUSES
+from serve_app.deployments.handles import parse_pool_app, parse_version_app
 from serve_app.http.asgi import Meter
+from serve_app.service.history_reader import RowHistories
+from serve_app.service.job_ports import JobMeter
 
 METRICS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "scorecat_encoded_rows_total": ("Rows that came to an Encoder.", ("model", "version")),
@@ -24,10 +29,27 @@ METRICS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
         "Values that were defaulted, unseen, or made their row be rejected.",
         ("model", "version", "feature", "kind"),
     ),
+    "scorecat_history_rows_total": (
+        "Rows by what became of their look-up in the state.",
+        ("model", "version", "kind"),
+    ),
+    "scorecat_history_age_seconds": (
+        "Time since the latest event of its session, of rows that were looked up (a sample).",
+        ("model", "version"),
+    ),
+    "scorecat_events_total": ("Shop events by what became of them.", ("route", "kind")),
+    "scorecat_event_delay_seconds": ("Age at arrival of the newest event of a request.", ("route",)),
     "scorecat_problems_total": ("Requests answered with a problem.", ("route", "code")),
     "scorecat_ignored_columns_total": ("Columns of tables that are no feature.", ("route",)),
+    "scorecat_job_rows_total": ("Rows that batch jobs scored or rejected.", ("model", "version", "kind")),
+    "scorecat_jobs_ended_total": ("Batch jobs that ended, by how.", ("kind",)),
+    "scorecat_jobs": ("Batch jobs that wait or run now.", ("kind",)),
 }
 """Description and labels by name. Ray puts ``ray_`` before the name and adds its own labels."""
+AGES_S: Final = (1, 10, 60, 300, 1_800, 3_600, 21_600, 86_400, 604_800, 2_592_000)
+"""Bounds of the histograms of ages."""
+SAMPLED_AGES: Final = 32
+"""Ages an Encoder tells Ray of at once: each costs 8 us."""
 FLUSH_S: Final = 1.0
 """How long counts of an Encoder are kept before Ray is told."""
 KEPT_ROWS: Final = 16_384
@@ -42,11 +64,43 @@ class CounterPort(Protocol):
         ...
 
 
+class HistogramPort(Protocol):
+    """A histogram with labels."""
+
+    def observe(self, value: float, tags: dict[str, str]) -> None:
+        """Add a value to one label set."""
+        ...
+
+
+def create_histogram(name: str) -> HistogramPort:
+    """Return a histogram of ages of `METRICS`; works inside a replica."""
+    description, labels = METRICS[name]
+    histogram: HistogramPort = metrics.Histogram(
+        name, description=description, boundaries=list(AGES_S), tag_keys=labels
+    )
+    return histogram
+
+
 def create_counter(name: str) -> CounterPort:
     """Return a counter of `METRICS`; works inside a replica."""
     description, labels = METRICS[name]
     counter: CounterPort = metrics.Counter(name, description=description, tag_keys=labels)
     return counter
+
+
+class GaugePort(Protocol):
+    """A level with labels."""
+
+    def set(self, value: float, tags: dict[str, str]) -> None:
+        """Set one label set."""
+        ...
+
+
+def create_gauge(name: str) -> GaugePort:
+    """Return a gauge of `METRICS`; works inside a replica."""
+    description, labels = METRICS[name]
+    gauge: GaugePort = metrics.Gauge(name, description=description, tag_keys=labels)
+    return gauge
 
 
 class InputMeter:
@@ -63,26 +117,46 @@ class InputMeter:
     version : int
     rows, values : CounterPort
         ``scorecat_encoded_rows_total`` and ``scorecat_input_values_total``.
+    histories : CounterPort, optional
+        ``scorecat_history_rows_total``.
+    ages : HistogramPort, optional
+        ``scorecat_history_age_seconds``.
     """
 
     def __init__(
-        self, names: Sequence[str], model: str, version: int, *, rows: CounterPort, values: CounterPort
+        self,
+        names: Sequence[str],
+        model: str,
+        version: int,
+        *,
+        rows: CounterPort,
+        values: CounterPort,
+        histories: CounterPort | None = None,
+        ages: HistogramPort | None = None,
     ) -> None:
         self._names = names
         self._tags = {"model": model, "version": str(version)}
         self._rows = rows
         self._values = values
+        self._histories = histories
+        self._ages = ages
+        self._statuses: NDArray[np.int64] = np.zeros(len(HISTORY_STATUSES), dtype=np.int64)
+        self._kept_ages_s: list[NDArray[np.float64]] = []
         self._kept: list[EncodedBatch] = []
         self._n_kept = 0
         self._n_rows = 0
         self._counted: Counter[tuple[str, str]] = Counter()
         self._is_due = False
 
-    def note(self, encoded: EncodedBatch) -> None:
-        """Count a batch; Ray is told of it within `FLUSH_S`. Call it on the event loop."""
+    def note(self, encoded: EncodedBatch, found: RowHistories | None = None) -> None:
+        """Count a batch and what was known of its rows; Ray is told within `FLUSH_S`. Call it on the event loop."""
         if not self._is_due:
             asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
             self._is_due = True
+        if found is not None:
+            self._statuses += np.bincount(found.statuses, minlength=len(HISTORY_STATUSES))
+            if len(found.ages_s) and len(self._kept_ages_s) < SAMPLED_AGES:
+                self._kept_ages_s.append(found.ages_s)
         self._kept.append(encoded)
         self._n_kept += len(encoded.rows) + len(encoded.errors)
         if self._n_kept >= KEPT_ROWS:
@@ -96,6 +170,18 @@ class InputMeter:
         for (feature, kind), n in self._counted.items():
             self._values.inc(n, {**self._tags, "feature": feature, "kind": kind})
         self._n_rows, self._counted, self._is_due = 0, Counter(), False
+        self._flush_histories()
+
+    def _flush_histories(self) -> None:
+        for status, n in zip(HISTORY_STATUSES, self._statuses.tolist(), strict=True):
+            if n and self._histories is not None:
+                self._histories.inc(n, {**self._tags, "kind": status})
+        if self._kept_ages_s and self._ages is not None:
+            ages_s = np.concatenate(self._kept_ages_s)
+            for age_s in ages_s[:: -(-len(ages_s) // SAMPLED_AGES)].tolist():
+                self._ages.observe(age_s, self._tags)
+        self._statuses[:] = 0
+        self._kept_ages_s = []
 
     def _count(self) -> None:
         found = count_inputs(self._names, self._kept)
@@ -107,17 +193,56 @@ class InputMeter:
 def create_input_meter(names: Sequence[str]) -> InputMeter:
     """Return the meter of the Encoder replica this runs in; its application's name says model and version."""
     app = serve.get_replica_context().app_name
-    model, version = parse_version_app(app) or (app, 0)
+    model, version = parse_version_app(app) or parse_pool_app(app) or (app, 0)
     rows, values = (create_counter(f"scorecat_{what}_total") for what in ("encoded_rows", "input_values"))
-    return InputMeter(names, model, version, rows=rows, values=values)
+    return InputMeter(
+        names,
+        model,
+        version,
+        rows=rows,
+        values=values,
+        histories=create_counter("scorecat_history_rows_total"),
+        ages=create_histogram("scorecat_history_age_seconds"),
+    )
+
+
+class RayJobMeter(JobMeter):
+    """Counts what the control app reads in the records of batch jobs."""
+
+    def __init__(
+        self,
+        create: Callable[[str], CounterPort] = create_counter,
+        create_level: Callable[[str], GaugePort] = create_gauge,
+    ) -> None:
+        self._rows = create("scorecat_job_rows_total")
+        self._ended = create("scorecat_jobs_ended_total")
+        self._jobs = create_level("scorecat_jobs")
+
+    def count_rows(self, model: str, version: int, kind: str, n: int) -> None:
+        """Count rows that were scored or rejected."""
+        self._rows.inc(n, {"model": model, "version": str(version), "kind": kind})
+
+    def count_ended(self, kind: str) -> None:
+        """Count a job that ended, by its state."""
+        self._ended.inc(1, {"kind": kind})
+
+    def set_jobs(self, kind: str, n: int) -> None:
+        """Note how many jobs are queued, starting or running."""
+        self._jobs.set(n, {"kind": kind})
 
 
 class HttpMeter(Meter):
     """Counts what a Gateway refuses and ignores."""
 
-    def __init__(self, create: Callable[[str], CounterPort] = create_counter) -> None:
+    def __init__(
+        self,
+        create: Callable[[str], CounterPort] = create_counter,
+        create_ages: Callable[[str], HistogramPort] = create_histogram,
+    ) -> None:
         self._problems = create("scorecat_problems_total")
         self._ignored = create("scorecat_ignored_columns_total")
+        self._events = create("scorecat_events_total")
+        self._delays = create_ages("scorecat_event_delay_seconds")
 
     def count_problem(self, route: str, code: str) -> None:
         """Count an answer with a problem."""
@@ -126,3 +251,11 @@ class HttpMeter(Meter):
     def count_ignored_columns(self, route: str, n: int) -> None:
         """Count columns of a table that are no feature."""
         self._ignored.inc(n, {"route": route})
+
+    def count_events(self, route: str, kind: str, n: int) -> None:
+        """Count shop events by what became of them."""
+        self._events.inc(n, {"route": route, "kind": kind})
+
+    def note_delay(self, route: str, delay_s: float) -> None:
+        """Keep how old the newest event of a request was when it arrived."""
+        self._delays.observe(delay_s, {"route": route})

@@ -107,3 +107,11 @@ OPTIONS: Final[dict[Profile, dict[str, DeploymentOptions]]] = {
 laptop: one replica each, for one machine. production: at least two of everything that answers,
 because the only replica takes about 10 s to come back; the RolloutController answers no scoring request.
 """
+
+
+def pool_options(max_replicas: int) -> dict[str, DeploymentOptions]:
+    """Return the options of a batch job's own copy of a version: its calls are large and few, its load sudden."""
+    one = DeploymentOptions(
+        max_replicas=max_replicas, target_ongoing_requests=1.5, upscale_delay_s=2.0, downscale_delay_s=20.0
+    )
+    return {"Encoder": one, "CatBoostModel": one}

@@ -133,22 +133,30 @@ class PackedBatch:
 
     Attributes
     ----------
-    schema : bytes
-        Serialized Arrow schema.
+    schema : Buffer or None
+        Serialized Arrow schema; None when `body` has it.
     body : Buffer
-        The batch as an IPC message; a slice brings only its own rows.
+        The batch as an IPC message, a slice brings only its own rows; or as an IPC stream, for a batch with
+        dictionaries, which a message does not bring.
     """
 
-    schema: pa.Buffer
+    schema: pa.Buffer | None
     body: pa.Buffer
 
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> PackedBatch:
         """Pack a batch."""
-        return cls(batch.schema.serialize(), batch.serialize())
+        if not any(pa.types.is_dictionary(kind) for kind in batch.schema.types):
+            return cls(batch.schema.serialize(), batch.serialize())
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        return cls(None, sink.getvalue())
 
     def unpack(self) -> pa.RecordBatch:
         """Return the batch, without a copy."""
+        if self.schema is None:
+            return pa.ipc.open_stream(self.body).read_next_batch()
         return pa.ipc.read_record_batch(self.body, pa.ipc.read_schema(self.schema))
 
 

@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 
 from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import load_package, load_parts
+from serve_app.adapters.state_open import open_live_history
 from serve_app.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
 from serve_app.core.outputs import Extra
 from serve_app.core.row_errors import RowError
 from serve_app.deployments.bind_node import bind_to_node_address
 from serve_app.deployments.meters import create_input_meter
 from serve_app.deployments.parcels import PackedBatch, Parcel, pack, unpack
+from serve_app.service.history_reader import HistoryReader, encode_rows
 from serve_app.service.packaging import prove_encoder, prove_model
+from serve_app.service.state_config import StateConfig
 
 INLINE_ENCODE_ROWS: Final = 16_384
 INLINE_PREDICT_ROWS: Final = 4096
@@ -66,15 +69,23 @@ class Encoder:
     model : handle
         The version's CatBoostModel: bound so that both are one Serve application; the Gateway
         calls it directly, so that each deployment's queue shows its own work.
+    state : StateConfig, optional
+        Where history is looked up, for a model with the purchase inputs; without it what a request
+        does not bring takes its default.
     """
 
-    def __init__(self, package: str, model: Any = None) -> None:
+    def __init__(self, package: str, model: Any = None, state: StateConfig | None = None) -> None:
         bind_to_node_address()
         parts = load_parts(Path(package))
         self._encoder = FeatureEncoder(parts.manifest.features, parts.vocabularies)
         prove_encoder(parts, self._encoder)
         self._model = model
         self._meter = create_input_meter(parts.manifest.feature_names)
+        self._reader: HistoryReader | None = None
+        if parts.manifest.is_purchase:
+            open_history = partial(open_live_history, state) if state else None
+            self._reader = HistoryReader(open_history, state.timeout_s if state else 0.0)
+            self._reader.prepare()
         self._bulk_threads = _create_bulk_threads(1)
 
     async def encode(self, packed: PackedBatch) -> EncodedBatch:
@@ -86,26 +97,33 @@ class Encoder:
 
         What is large is written to the file `answer`, which the caller reserved and removes.
         """
-        return _pack_rows(await self._run(unpack(packed)), answer)
+        return _pack_rows(await self._run(unpack(packed), is_table=True), answer)
 
     async def encode_bulk(self, packed: PackedBatch | Parcel, answer: str | None) -> PackedRows:
-        """Encode a batch of a job as `encode_rows` does, behind online rows."""
+        """Encode a batch of a job as `encode_rows` does, behind online rows.
+
+        A job can wait for the store of the states: NotReadyError tells it to.
+        """
+        batch = unpack(packed).unpack()
+        found = await self._reader.read_table(batch, must_answer=True) if self._reader else None
 
         def encode() -> tuple[EncodedBatch, PackedRows]:
-            encoded = self._encoder.encode(unpack(packed).unpack())
+            encoded = encode_rows(self._encoder, batch, found)
             return encoded, _pack_rows(encoded, answer)
 
         encoded, rows = await asyncio.get_running_loop().run_in_executor(self._bulk_threads, encode)
-        self._meter.note(encoded)
+        self._meter.note(encoded, found)
         return rows
 
-    async def _run(self, packed: PackedBatch) -> EncodedBatch:
-        batch = packed.unpack()
+    async def _run(self, packed: PackedBatch, *, is_table: bool = False) -> EncodedBatch:
+        batch, found = packed.unpack(), None
+        if self._reader is not None:
+            found = await (self._reader.read_table(batch) if is_table else self._reader.read(batch))
         if batch.num_rows <= INLINE_ENCODE_ROWS:
-            encoded = self._encoder.encode(batch)
+            encoded = encode_rows(self._encoder, batch, found)
         else:
-            encoded = await asyncio.to_thread(self._encoder.encode, batch)
-        self._meter.note(encoded)
+            encoded = await asyncio.to_thread(encode_rows, self._encoder, batch, found)
+        self._meter.note(encoded, found)
         return encoded
 
 

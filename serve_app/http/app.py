@@ -13,12 +13,15 @@ from starlette.exceptions import HTTPException
 
 from serve_app import __version__
 from serve_app.core.errors import FieldError, InvalidRowError, InvariantError, ScorecatError
+from serve_app.http import events as event_routes
+from serve_app.http import jobs as job_routes
 from serve_app.http import mlflow, oip
 from serve_app.http import rollouts as rollout_routes
 from serve_app.http.asgi import AccessLog, ASGIApp, Exchange, Meter, Receive, Scope, Send
 from serve_app.http.bulk import Bulk
+from serve_app.http.job_schemas import JobBody
 from serve_app.http.parameters import PIN, REQUEST_ID, TIMEOUT, describe_parameter
-from serve_app.http.predict import PredictPurchase
+from serve_app.http.predict import HOT_PATH, PredictPurchase
 from serve_app.http.problems import CONTENT_TYPE, describe_problem, document_problems, dump_problem, problem_members
 from serve_app.http.rollout_schemas import CommandBody, StartBody
 from serve_app.http.schemas import (
@@ -29,12 +32,14 @@ from serve_app.http.schemas import (
     PurchaseRequest,
     PurchaseResponse,
     Readiness,
+    ShopEvent,
 )
+from serve_app.service.event_intake import EventSink
+from serve_app.service.job_ports import Jobs
 from serve_app.service.rollout_ports import Rollouts
 from serve_app.service.traffic import Traffic
 
 logger = logging.getLogger("scorecat.http")
-HOT_PATH: Final = "/predict_purchase"
 
 _DESCRIPTION: Final = """Will this shopper buy this product?
 
@@ -49,7 +54,9 @@ def create_app(
     *,
     timeout_s: float,
     rollouts: Rollouts | None = None,
+    jobs: Jobs | None = None,
     meter: Meter | None = None,
+    events: EventSink | None = None,
 ) -> ASGIApp:
     """Return the ASGI application of the Gateway.
 
@@ -63,10 +70,14 @@ def create_app(
         Deadline of requests that name none.
     rollouts : Rollouts or None
         The control app; without it the routes of rollouts answer 503.
+    jobs : Jobs or None
+        The same, for batch jobs.
     meter : Meter, optional
+    events : EventSink, optional
+        Records shop events; without it nothing is recorded.
     """
     meter = meter or Meter()
-    predict = PredictPurchase(traffic, access_log, timeout_s, meter)
+    predict = PredictPurchase(traffic, access_log, timeout_s, meter, events)
     # its documentation page loads nothing from elsewhere
     api = FastAPIOffline(title="scorecat", version=__version__, description=_DESCRIPTION, redirect_slashes=False)
     _document_predict(api)
@@ -74,7 +85,9 @@ def create_app(
     bulk = Bulk(traffic, timeout_s, meter)
     api.include_router(mlflow.create_router(bulk))
     api.include_router(oip.create_router(bulk))
+    api.include_router(event_routes.create_router(bulk, events))
     api.include_router(rollout_routes.create_router(traffic, rollouts))
+    api.include_router(job_routes.create_router(jobs))
     _add_errors(api, meter)
     return _Front(api, predict, access_log, meter)
 
@@ -145,7 +158,7 @@ def _document_predict(api: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = original()
         schemas = document["components"]["schemas"]
-        for model in (PurchaseRequest, InferBody, Problem, StartBody, CommandBody):
+        for model in (PurchaseRequest, InferBody, Problem, StartBody, CommandBody, JobBody, ShopEvent):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema

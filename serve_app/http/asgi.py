@@ -49,6 +49,12 @@ class Meter:
     def count_ignored_columns(self, route: str, n: int) -> None:
         """Count columns of a table that are no feature."""
 
+    def count_events(self, route: str, kind: str, n: int) -> None:
+        """Count shop events by what became of them."""
+
+    def note_delay(self, route: str, delay_s: float) -> None:
+        """Keep how old the newest event of a request was when it arrived."""
+
 
 @dataclass(slots=True)
 class Exchange:

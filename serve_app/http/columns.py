@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +10,12 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve_app.core.encoding import describe_required, describe_rule, holds_numbers
+from serve_app.core.cells import convert_values
+from serve_app.core.encoding import describe_required, holds_numbers
 from serve_app.core.errors import FieldError, InvalidDataError, InvalidRowError, PayloadTooLargeError
 from serve_app.core.features import FeatureSpec, arrow_schema
+from serve_app.core.history_keys import TIME_KEY, convert_keys
 from serve_app.core.row_errors import RowError, add_unreadable
-from serve_app.http.row_body import show_value
 from serve_app.http.schemas import MAX_ID_LENGTH
 
 MAX_ROWS: Final = 100_000
@@ -97,7 +97,8 @@ def check_types(schema: pa.Schema, features: Sequence[FeatureSpec]) -> None:
                 fits = plain is kind and holds_numbers(spec, kind)
             else:
                 is_text = pa.types.is_string(plain) or pa.types.is_large_string(plain)
-                fits = is_text or pa.types.is_integer(plain) or pa.types.is_null(plain)
+                is_time = spec.name == TIME_KEY and spec.group == "key" and pa.types.is_timestamp(kind)
+                fits = is_text or is_time or pa.types.is_integer(plain) or pa.types.is_null(plain)
             if not fits:
                 wanted = "numbers" if spec.kind == "numeric" else "strings (utf8, large_utf8, or a dictionary of them)"
                 raise InvalidDataError(f"column {spec.name} must hold {wanted}, not {str(kind)[:80]}")
@@ -130,7 +131,10 @@ def finish_table(
     plain = [_decode(array) for array in arrays]
     if not arrays:
         return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=["_"]), n_ignored=n_ignored)
-    batch = pa.RecordBatch.from_arrays(plain, names=[f.name for f in fields])
+    columns = {f.name: array for f, array in zip(fields, plain, strict=True)}
+    keys = {s.name: columns[s.name] for s in features if s.group == "key" and s.name in columns}
+    columns |= convert_keys(keys, errors)
+    batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     return ParsedTable(add_unreadable(batch, errors.values()), n_ignored)
 
 
@@ -152,38 +156,3 @@ def _check_strings(name: str, array: pa.Array) -> None:
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     combined = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
-
-
-def convert_values(
-    spec: FeatureSpec, kind: pa.DataType, values: Sequence[Any], errors: dict[int, RowError]
-) -> pa.Array:
-    """Return values as a column, by one call when all fit, one by one when some do not."""
-    numeric = spec.kind == "numeric"
-    takes_all = not numeric or spec.takes_booleans
-    if takes_all or bool not in set(map(type, values)):  # which Arrow would take for 0 and 1
-        try:
-            return pa.array(values, kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
-            pass
-    kept: list[Any] = []
-    for row, value in enumerate(values):
-        found = _number(value, spec) if numeric else _label(value)
-        if found is None and value is not None:
-            errors.setdefault(row, RowError(row, spec.name, f"{describe_rule(spec)}, got {show_value(value)}", "type"))
-        kept.append(found)
-    return pa.array(kept, kind)
-
-
-def _number(value: Any, spec: FeatureSpec) -> float | None:
-    if isinstance(value, (int, float)) and (spec.takes_booleans or not isinstance(value, bool)):
-        try:
-            return float(value)
-        except OverflowError:
-            return math.inf
-    return None
-
-
-def _label(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        return None
-    return str(value).encode(errors="replace").decode()

@@ -91,7 +91,7 @@ def create_router(bulk: Bulk) -> APIRouter:
         route = bulk.choose(request)
         body = await bulk.read(request, deadline_at)
         parsed = await bulk.run(
-            partial(parser, body, route.scorer.manifest.features),
+            partial(parser, body, route.scorer.manifest.inputs),
             len(body),
             deadline_at,
             inline_bytes=inline_bytes(parser is parse_arrow),

@@ -109,7 +109,7 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
         manifest = route.scorer.manifest
         body = await bulk.read(request, deadline_at)
         is_large_json = (len(body) if length is None else length) > MIN_BYTES
-        parse = partial(parse_infer, body, length, manifest.features)
+        parse = partial(parse_infer, body, length, manifest.inputs)
         asked = await bulk.run(parse, len(body), deadline_at, apart=is_large_json)
         wanted = _choose_outputs(asked, manifest)
         extras = [extra for extra in EXTRAS if extra in dict(wanted)]

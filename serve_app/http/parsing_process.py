@@ -70,7 +70,7 @@ class ParsingProcess:
             is_value, value = self._pipe.recv()
         except (EOFError, OSError) as exc:
             self._end()
-            raise NotReadyError("the process that parses large bodies died; try again", 1.0) from exc
+            raise NotReadyError("the process that worked on this died; try again", 1.0) from exc
         finally:
             self._running = None
         if is_value:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import orjson
 from pydantic_core import from_json
 
-from serve_app.core.encoding import FROM_DEFAULT, SOURCE_NAMES, UNSEEN
+from serve_app.core.encoding import FROM_DEFAULT, FROM_STATE, SOURCE_NAMES, UNSEEN
 from serve_app.core.errors import (
     BadRequestError,
     DeadlineExceededError,
@@ -36,12 +36,15 @@ from serve_app.http.asgi import (
     read_pin,
     read_timeout_s,
 )
-from serve_app.http.row_body import parse_row
+from serve_app.http.row_body import EVENT_ID, parse_row, read_keys
 from serve_app.http.schemas import PurchaseRequest
+from serve_app.service.event_intake import EventSink
+from serve_app.service.observing import Observer
 from serve_app.service.route import Route
 from serve_app.service.scoring import Score, Values, VersionScorer
 from serve_app.service.traffic import Traffic
 
+HOT_PATH: Final = "/predict_purchase"
 MAX_ROW_BYTES: Final = 256 * 1024
 """Far above any row (the widest has 25 members and three ids of 512 characters)."""
 
@@ -59,13 +62,18 @@ class PredictPurchase:
     timeout_s : float
         Deadline of requests that name none, seconds.
     meter : Meter
+    events : EventSink, optional
+        Records rows that are to be observed.
     """
 
-    def __init__(self, traffic: Traffic, access_log: AccessLog, timeout_s: float, meter: Meter) -> None:
+    def __init__(
+        self, traffic: Traffic, access_log: AccessLog, timeout_s: float, meter: Meter, events: EventSink | None = None
+    ) -> None:
         self._traffic = traffic
         self._access_log = access_log
         self._timeout_s = timeout_s
         self._meter = meter
+        self._observer = Observer(events)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every outcome is an answer."""
@@ -93,8 +101,10 @@ class PredictPurchase:
             name = route.scorer.manifest.name
             raise NotFoundError(f"the served model {name} does not have the inputs of /predict_purchase")
         exchange.version = route.scorer.version
-        values = [row[name] for name in _ROW_NAMES]
+        keys = read_keys(row)
+        values = [*(row[name] for name in _ROW_NAMES), *keys]
         score = await route.score(values, deadline_at)
+        observed = await self._observe(row, keys, deadline_at) if row["observe"] else None
         prediction_id = os.urandom(16).hex()
         answer: dict[str, Any] = {
             "user_id": row["user_id"],
@@ -103,14 +113,24 @@ class PredictPurchase:
         }
         if detail:
             answer |= _describe(route, score, row, body) | {"prediction_id": prediction_id}
+            if observed:
+                answer["observed"] = observed
         if explain:
-            answer["explanation"] = await _explain(route.scorer, values, answer["features"], deadline_at)
+            complete = _fill_from_state(values, score)
+            answer["explanation"] = await _explain(route.scorer, complete, answer["features"], deadline_at)
         headers: Headers = [
             (b"x-prediction-id", prediction_id.encode()),
             (b"x-model-version", str(score.version).encode()),
             (b"x-route-reason", route.reason.encode()),
         ]
+        if observed:
+            headers.append((b"x-observed", observed["status"].encode()))
         await exchange.answer(200, orjson.dumps(answer), headers)
+
+    async def _observe(self, row: dict[str, Any], keys: list[Any], deadline_at: float) -> dict[str, str]:
+        status, detail = await self._observer.observe(keys, row["price"], deadline_at)
+        self._meter.count_events(HOT_PATH, status, 1)
+        return {"status": status, "detail": detail, "event_id": keys[EVENT_ID]}
 
 
 def _describe(route: Route, score: Score, row: dict[str, Any], body: bytes) -> dict[str, Any]:
@@ -128,9 +148,19 @@ def _describe(route: Route, score: Score, row: dict[str, Any], body: bytes) -> d
         "version": score.version,
         "route_reason": route.reason,
         "n_defaulted": score.sources.count(FROM_DEFAULT),
+        "history": {"status": score.history or "off"},
         "features": features,
         "ignored": sorted(set(from_json(body)) - set(PurchaseRequest.model_fields)),
     }
+
+
+def _fill_from_state(values: Values, score: Score) -> Values:
+    """Return the row with what the state said of it, so that what is explained is what was scored."""
+    filled = list(values)
+    for k, source in enumerate(score.sources):
+        if source == FROM_STATE:
+            filled[k] = score.values[k]
+    return filled
 
 
 async def _explain(

@@ -19,6 +19,7 @@ from serve_app.core.errors import (
     NotFoundError,
     NotReadyError,
     PayloadTooLargeError,
+    QueueFullError,
     ScorecatError,
     UnsupportedMediaError,
 )
@@ -34,6 +35,7 @@ STATUS: Final[dict[type[ScorecatError], int]] = {
     ConflictError: 409,
     BadRequestError: 400,
     DeadlineExceededError: 504,
+    QueueFullError: 429,
     NotReadyError: 503,
     InvariantError: 500,
     ScorecatError: 500,
@@ -49,6 +51,7 @@ TITLES: Final[dict[int, str]] = {
     413: "Payload too large",
     415: "Unsupported media type",
     422: "Invalid content",
+    429: "Too many requests",
     500: "Internal error",
     503: "Not ready",
     504: "Deadline exceeded",

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from serve_app.core.errors import (
     BadRequestError,
-    DeadlineExceededError,
     FieldError,
     InvalidDataError,
-    MalformedBodyError,
     NotReadyError,
     PackageError,
 )
 from serve_app.core.split import Arm, Split
-from serve_app.http.asgi import check_json, read_body
-from serve_app.http.problems import document_problems
+from serve_app.http.records import answer_json, describe_answers, document_body, read_record
 from serve_app.http.rollout_schemas import (
     MAX_WHO_CHARACTERS,
     MAX_WHY_CHARACTERS,
@@ -35,9 +30,6 @@ from serve_app.service.rollout_ports import Command, Rollouts
 from serve_app.service.rollout_request import MAX_NAME_CHARACTERS, parse_start
 from serve_app.service.traffic import Traffic
 
-MAX_BODY_BYTES: Final = 1024 * 1024
-"""A thousand named users with ids of 512 characters are half of it."""
-BODY_TIMEOUT_S: Final = 10.0
 MAX_ID: Final = 2**63 - 1
 
 RolloutId = Annotated[int, Path(ge=1, le=MAX_ID, description="Number of the rollout.")]
@@ -52,32 +44,32 @@ def create_router(traffic: Traffic, rollouts: Rollouts | None) -> APIRouter:
 
 
 def _add_reading(router: APIRouter, traffic: Traffic, rollouts: Rollouts | None) -> None:
-    @router.get("/models", summary="Which versions answer whom", responses=_describe(ServedModels, 503))
+    @router.get("/models", summary="Which versions answer whom", responses=describe_answers(ServedModels, 503))
     async def list_models() -> Response:
         """List the served model's versions with their shares, as this Gateway follows them."""
-        return _answer({"models": [describe_split(traffic.split)]})
+        return answer_json({"models": [describe_split(traffic.split)]})
 
-    @router.get("/rollouts", summary="List rollouts", responses=_describe(RolloutList, 422, 503))
+    @router.get("/rollouts", summary="List rollouts", responses=describe_answers(RolloutList, 422, 503))
     async def list_rollouts(
         model: Annotated[str, Query(max_length=MAX_NAME_CHARACTERS, description="Default the served one.")] = "",
         limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
     ) -> Response:
         """List rollouts, newest first."""
-        return _answer({"rollouts": await _need(rollouts).recent(model, limit)})
+        return answer_json({"rollouts": await _need(rollouts).recent(model, limit)})
 
-    @router.get("/rollouts/{rollout_id}", summary="A rollout", responses=_describe(RolloutView, 404, 422, 503))
+    @router.get("/rollouts/{rollout_id}", summary="A rollout", responses=describe_answers(RolloutView, 404, 422, 503))
     async def show_rollout(rollout_id: RolloutId) -> Response:
         """Show a rollout's plan, shares, verdicts and figures."""
-        return _answer(await _need(rollouts).describe(rollout_id))
+        return answer_json(await _need(rollouts).describe(rollout_id))
 
     @router.get(
         "/rollouts/{rollout_id}/history",
         summary="What happened to a rollout",
-        responses=_describe(RolloutHistory, 404, 422, 503),
+        responses=describe_answers(RolloutHistory, 404, 422, 503),
     )
     async def show_history(rollout_id: RolloutId) -> Response:
         """List the changes of a rollout, oldest first: when, who, why, and on what evidence."""
-        return _answer({"changes": await _need(rollouts).history(rollout_id)})
+        return answer_json({"changes": await _need(rollouts).history(rollout_id)})
 
 
 def _add_commands(router: APIRouter, rollouts: Rollouts | None) -> None:
@@ -85,21 +77,21 @@ def _add_commands(router: APIRouter, rollouts: Rollouts | None) -> None:
         "/rollouts",
         status_code=201,
         summary="Start a rollout",
-        responses=_describe(RolloutView, 400, 404, 409, 413, 415, 422, 500, 503, 504, status=201),
-        openapi_extra=_document_body(StartBody, is_required=True),
+        responses=describe_answers(RolloutView, 400, 404, 409, 413, 415, 422, 500, 503, 504, status=201),
+        openapi_extra=document_body(StartBody, is_required=True),
     )
     async def start_rollout(request: Request) -> Response:
         """Start a canary, an A/B test or a shadow; its version is deployed and proved before it gets any traffic.
 
         409 while another rollout of the model is active. The header `Location` names the rollout.
         """
-        record = await _read_record(request)
+        record = await read_record(request)
         who, why = _take_reason(record)
         try:
             found = await _need(rollouts).start(parse_start(record), who, why)
         except PackageError as exc:  # of the version that was asked for; what is served is whole
             raise BadRequestError(f"the version cannot be rolled out: {exc.detail}") from exc
-        return _answer(found, 201, {"Location": f"/v1/rollouts/{found['id']}"})
+        return answer_json(found, 201, {"Location": f"/v1/rollouts/{found['id']}"})
 
     def add(command: Command, summary: str, description: str) -> None:
         @router.post(
@@ -107,16 +99,16 @@ def _add_commands(router: APIRouter, rollouts: Rollouts | None) -> None:
             summary=summary,
             description=description,
             operation_id=f"{command}_rollout",
-            responses=_describe(RolloutView, 400, 404, 409, 413, 415, 422, 503, 504),
-            openapi_extra=_document_body(CommandBody, is_required=False),
+            responses=describe_answers(RolloutView, 400, 404, 409, 413, 415, 422, 503, 504),
+            openapi_extra=document_body(CommandBody, is_required=False),
         )
         async def tell_rollout(request: Request, rollout_id: RolloutId) -> Response:
-            record = await _read_record(request)
+            record = await read_record(request)
             who, why = _take_reason(record)
             if record:
                 errors = tuple(FieldError(f"/{name}", "unknown; known: who, why") for name in record)
                 raise InvalidDataError("the body of a command says who and why", errors)
-            return _answer(await _need(rollouts).command(rollout_id, command, who, why))
+            return answer_json(await _need(rollouts).command(rollout_id, command, who, why))
 
     for command, (summary, description) in _COMMANDS.items():
         add(command, summary, description)
@@ -168,25 +160,6 @@ def _need(rollouts: Rollouts | None) -> Rollouts:
     return rollouts
 
 
-async def _read_record(request: Request) -> dict[str, Any]:
-    """Return the members of a JSON body, none of an empty one."""
-    headers = dict(request.scope["headers"])
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await read_body(request.receive, headers, MAX_BODY_BYTES)
-    except TimeoutError as exc:
-        raise DeadlineExceededError(f"the body did not arrive within {BODY_TIMEOUT_S:g} s", 1.0) from exc
-    if body:
-        check_json(headers)
-    try:
-        record = orjson.loads(body) if body else {}
-    except orjson.JSONDecodeError as exc:
-        raise MalformedBodyError(f"the body is not valid JSON: {exc}") from exc
-    if not isinstance(record, dict):
-        raise MalformedBodyError("the body must be one JSON object")
-    return record
-
-
 def _take_reason(record: dict[str, Any]) -> tuple[str, str]:
     """Take who and why out of a body."""
     errors, found = [], []
@@ -199,16 +172,3 @@ def _take_reason(record: dict[str, Any]) -> tuple[str, str]:
     if errors:
         raise InvalidDataError("who and why are for the history", tuple(errors))
     return found[0] or "http", found[1]
-
-
-def _answer(value: Mapping[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(value), status, headers, media_type="application/json")
-
-
-def _describe(model: Any, *problems: int, status: int = 200) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": model}, **document_problems(*problems)}
-
-
-def _document_body(model: Any, *, is_required: bool) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": is_required, "content": {"application/json": {"schema": schema}}}}

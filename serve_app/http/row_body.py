@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import math
+import os
 from typing import Any, Final
 
 from pydantic import ValidationError
 
+from serve_app.core.cells import show_value
 from serve_app.core.encoding import describe_required, describe_rule
 from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyError
 from serve_app.core.features import PURCHASE_FEATURES
+from serve_app.core.history_keys import CATEGORY_KEY, KEY_NAMES, NO_CATEGORY, TIME_KEY
 from serve_app.http.schemas import PurchaseRequest
 
 
@@ -24,10 +27,29 @@ def parse_row(body: bytes) -> dict[str, Any]:
         A member is missing, has another type or breaks a bound; each is named.
     """
     try:
-        row: dict[str, Any] = PurchaseRequest.__pydantic_validator__.validate_json(body).__dict__
+        parsed = PurchaseRequest.__pydantic_validator__.validate_json(body)
     except ValidationError as exc:
         raise _explain(exc) from exc
+    row: dict[str, Any] = parsed.__dict__
+    if row[CATEGORY_KEY] is None and CATEGORY_KEY in parsed.__pydantic_fields_set__:
+        row[CATEGORY_KEY] = NO_CATEGORY
     return row
+
+
+EVENT_ID: Final = KEY_NAMES.index("event_id")
+
+
+def read_keys(row: dict[str, Any]) -> list[Any]:
+    """Return what a parsed row says beside its features, as `serve_app.core.history_keys.KEY_SCHEMA` has it.
+
+    A row that is to be observed without an `event_id` of its own gets one, so that whoever looks it up later (an
+    explanation, a shadow) counts it once.
+    """
+    keys = [None if (value := row[name]) is None else str(value) for name in KEY_NAMES[:-1]]
+    time = row[TIME_KEY]
+    if row["observe"] and keys[EVENT_ID] is None:
+        keys[EVENT_ID] = os.urandom(16).hex()
+    return [*keys, None if time is None else math.floor(time.timestamp())]
 
 
 def _explain(exc: ValidationError) -> InvalidRowError | MalformedBodyError:
@@ -64,18 +86,3 @@ _REQUIRED: Final = {
     **dict.fromkeys(("session_id", "product_id"), f"is required and {_ID}"),
     **{f.name: describe_required(f) for f in PURCHASE_FEATURES if f.on_null == "reject"},
 }
-
-
-_JSON_WORDS: Final = {None: "null", True: "true", False: "false"}
-
-
-def show_value(value: Any, limit: int = 40) -> str:
-    """Return a bad value as JSON writes it, cut to a sane length; of lists and objects only that they are."""
-    if value is None or isinstance(value, bool):
-        return _JSON_WORDS[value]
-    if isinstance(value, (list, dict)):
-        return "a list" if isinstance(value, list) else "an object"
-    text = (
-        value.isoformat() if isinstance(value, datetime) else f"{value:g}" if isinstance(value, float) else repr(value)
-    )
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -68,7 +68,15 @@ class _PurchaseRow(BaseModel):
         None, strict=False, description="When the row happened, ISO 8601; ` UTC` at the end is understood."
     )
     event_id: Id | None = Field(None, description="Id of the event this row is, when it is also sent as an event.")
-    category_id: Id | None = Field(None, description="Category id; absent means the one last seen for the product.")
+    category_id: Id | None = Field(
+        None,
+        description="Category id; null says that the product has none, absent means the one last seen for the product.",
+    )
+    observe: bool = Field(
+        default=False,
+        description="Record the row as a view once it is scored; with `event_id` it counts once, "
+        "even if the event comes too.",
+    )
 
 
 _UNITS = {f.name: f for f in PURCHASE_FEATURES}
@@ -125,6 +133,24 @@ class Explanation(BaseModel):
     reasons: list[ExplainedFeature] = Field(description="The five features that moved it most, strongest first.")
 
 
+class HistoryDetail(BaseModel):
+    """What became of the row's look-up."""
+
+    status: Literal["found", "new", "given", "no_ids", "unavailable", "off"] = Field(
+        description="`found`: the user has a history; `new`: has none, the row is a first event; `given`: the "
+        "request brought all 16 features; `no_ids`: there is no user; `unavailable`: the store did not "
+        "answer in time, defaults were used; `off`: this service keeps no history."
+    )
+
+
+class Observed(BaseModel):
+    """What became of a row that was to be recorded as a view."""
+
+    status: Literal["recorded", "duplicate", "conflict", "dropped", "refused", "unavailable", "off"]
+    detail: str = Field(description="Why; empty for `recorded`.")
+    event_id: str = Field(description="The row's own `event_id`, or the one it was given.")
+
+
 class DetailedResponse(PurchaseResponse):
     """The answer with ``?detail=true``, or ``?explain=true``."""
 
@@ -133,6 +159,8 @@ class DetailedResponse(PurchaseResponse):
     version: int
     route_reason: str
     n_defaulted: int = Field(description="Features that took their declared default.")
+    history: HistoryDetail
+    observed: Observed | None = Field(None, description="With `observe`: whether the row was recorded.")
     features: dict[str, FeatureValue]
     ignored: list[str] = Field(description="Members of the request that no one here reads.")
     explanation: Explanation | None = Field(None, description="With `?explain=true`.")
@@ -184,6 +212,65 @@ class Predictions(BaseModel):
         "labels or raw scores; null for rejected rows."
     )
     errors: list[RowRejection] = Field([], description="Why rows were rejected; absent when none was.")
+
+
+class ShopEvent(BaseModel):
+    """One line of shop history, as the published log has it; other members are ignored."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "event_time": "2019-10-01 00:00:00 UTC",
+                    "event_type": "view",
+                    "product_id": "44600062",
+                    "category_id": "2103807459595387724",
+                    "category_code": "electronics.smartphone",
+                    "brand": "samsung",
+                    "price": 259.9,
+                    "user_id": "541312140",
+                    "user_session": "72d76fde-8bb3-4e00-8c23-a032dfed738c",
+                    "event_id": "e-1",
+                }
+            ]
+        }
+    )
+
+    event_time: str | None = Field(None, description="ISO 8601 or `2019-10-01 00:00:00 UTC`; absent means on arrival.")
+    event_type: Literal["view", "cart", "purchase"]
+    product_id: Id
+    category_id: Id | None = None
+    category_code: str | None = Field(None, description="Not part of history.")
+    brand: str | None = Field(None, description="Not part of history.")
+    price: float = Field(gt=0)
+    user_id: Id
+    user_session: Id
+    event_id: Id | None = Field(None, description="With it the event counts once however often it is sent.")
+
+
+class EventProblem(BaseModel):
+    """Why one event was not recorded."""
+
+    index: int = Field(ge=0, description="Place in the request.")
+    status: Literal["dropped", "conflict", "refused", "rejected"] = Field(
+        description="`dropped`: it is no event by the rules of the log; `conflict`: another event has its id; "
+        "`refused`: its time cannot be right or is past retention; `rejected`: a member has the wrong type."
+    )
+    detail: str
+
+
+class EventsAnswer(BaseModel):
+    """What became of the events of a request; `duplicate` ones were stored before."""
+
+    recorded: int
+    duplicate: int
+    dropped: int
+    conflict: int
+    refused: int
+    rejected: int
+    errors: list[EventProblem]
+    errors_omitted: int = Field(0, description="Further errors, beyond `errors_limit`; absent when there are none.")
+    errors_limit: int = Field(0, description="Most errors an answer names; absent when all are named.")
 
 
 class Live(BaseModel):

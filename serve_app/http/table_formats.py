@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from serve_app.core.cells import read_cell
 from serve_app.core.errors import BadRequestError, MalformedBodyError, PayloadTooLargeError, UnsupportedMediaError
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.core.outputs import name_prediction
@@ -84,7 +85,7 @@ def _parse_records(data: Any, features: Features, key: str) -> ParsedTable:
         raise MalformedBodyError(f"{key} must be a list of rows")
     check_shape(len(data), 0)
     if data and isinstance(data[0], list):
-        names = [spec.name for spec in features]
+        names = [spec.name for spec in features if spec.group != "key"]
         return table_from_lists(_turn(data, names, key), features, len(data))
     if data and set(map(type, data)) != {dict}:
         row = next(i for i, record in enumerate(data) if not isinstance(record, dict))
@@ -133,7 +134,7 @@ def parse_csv(body: bytes, features: Features) -> ParsedTable:
     refuse_doubles(table.column_names, features)
     columns = {name: table.column(name).to_pylist() for name in table.column_names if name in types}
     numeric = {s.name for s in features if s.kind == "numeric"}
-    lists = {name: [_cell(v) for v in values] if name in numeric else values for name, values in columns.items()}
+    lists = {name: [read_cell(v) for v in values] if name in numeric else values for name, values in columns.items()}
     parsed = table_from_lists(lists, features, table.num_rows)
     return dataclasses.replace(parsed, n_ignored=table.num_columns - len(columns))
 
@@ -149,21 +150,6 @@ def _read_csv(body: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
     )
     check_shape(table.num_rows, table.num_columns)
     return table
-
-
-def _cell(text: str | None) -> float | bool | str | None:
-    if not text:  # of numbers a quoted empty field is as empty as one without quotes
-        return None
-    if text in _BOOLEANS:
-        return _BOOLEANS[text]
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-_BOOLEANS: Final = {"True": True, "true": True, "False": False, "false": False}
-"""As pandas and JSON write them."""
 
 
 def parse_arrow(body: bytes, features: Features) -> ParsedTable:

@@ -20,9 +20,10 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from serve_app.core.cells import convert_values
 from serve_app.core.errors import FieldError, InvalidDataError, MalformedBodyError
 from serve_app.core.features import FeatureSpec, arrow_schema
-from serve_app.http.columns import ParsedTable, check_shape, convert_values, finish_table
+from serve_app.http.columns import ParsedTable, check_shape, finish_table
 
 NUMBERS: Final[dict[str, str]] = {
     "BOOL": "|b1",

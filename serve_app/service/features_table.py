@@ -69,10 +69,11 @@ def build_features(
     Memory: about 600 bytes for each event of the largest group of users.
     """
     for partition in read_partitions(source, spill, summary, memory_rows=memory_rows):
-        yield _feature_rows(partition, summary)
+        yield feature_rows(partition, summary)
 
 
-def _feature_rows(partition: Partition, summary: LogSummary) -> pa.Table:
+def feature_rows(partition: Partition, summary: LogSummary) -> pa.Table:
+    """Return the feature rows of one group of users, see `build_features`."""
     events, table = partition.events, partition.table
     keep = np.flatnonzero(table.column("event_type").to_numpy() != PURCHASE)
     taken = table.take(pa.array(keep))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Final
 
 from serve_app.core.encoding import MAX_EXACT
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, FeatureSpec
-from serve_app.core.model_facts import ModelFacts, check_features
+from serve_app.core.model_facts import ModelFacts, check_features, check_size
 from serve_app.core.schema_file import FeatureEntry, Schema
 
 NAN_LABEL: Final = "nan"
@@ -29,11 +31,15 @@ class ImportPlan:
     vocabularies : dict of str to list of str
     notes : tuple of str
         What was decided and why, for a person.
+    label_kinds : dict of str to list of [str, int]
+        For a LabelEncoder whose classes are not all text: the types of its classes (``int``, ``float``, ``bool``,
+        ``str``), in their order, each with the number of classes in a row that have it. A vocabulary holds text only.
     """
 
     features: tuple[FeatureSpec, ...]
     vocabularies: dict[str, list[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    label_kinds: dict[str, list[list[Any]]] = field(default_factory=dict)
 
 
 def plan_import(facts: ModelFacts, document: Mapping[str, Any], schema: Schema) -> ImportPlan:
@@ -49,7 +55,7 @@ def plan_import(facts: ModelFacts, document: Mapping[str, Any], schema: Schema) 
     names, notes = _choose_names(facts, document, schema)
     encoders = document.get("label_encoders") or {}
     rules = _PURCHASE if set(names) == set(PURCHASE_NAMES) and facts.task == "binary" else {}
-    features, vocabularies = [], {}
+    features, vocabularies, kinds = [], {}, {}
     for j, name in enumerate(names):
         entry = schema.features.get(name, FeatureEntry({}))
         classes = entry.classes if entry.classes is not None else _read_classes(name, encoders.get(name))
@@ -59,6 +65,8 @@ def plan_import(facts: ModelFacts, document: Mapping[str, Any], schema: Schema) 
         spec = _override(spec, entry, classes)
         if spec.kind == "categorical":
             vocabularies[name] = _complete(spec, classes)
+            if entry.classes is None and (found := _read_kinds(encoders.get(name))):
+                kinds[name] = found
             if spec.on_unseen == "reject":
                 notes.append(
                     f"{name}: the {len(vocabularies[name])} classes have no {UNKNOWN_CLASS} among them, so a row with "
@@ -69,14 +77,15 @@ def plan_import(facts: ModelFacts, document: Mapping[str, Any], schema: Schema) 
     if unused:
         notes.append(f"label_encoders of {', '.join(unused)} are not used: the model has no such input")
     check_features(dataclasses.replace(facts, feature_names=names), features)
-    return ImportPlan(tuple(features), vocabularies, tuple(notes))
+    return ImportPlan(tuple(features), vocabularies, tuple(notes), kinds)
 
 
 def _choose_names(facts: ModelFacts, document: Mapping[str, Any], schema: Schema) -> tuple[tuple[str, ...], list[str]]:
     listed = [str(name) for name in document.get("feature_names") or ()]
     notes: list[str] = []
-    if not facts.is_named:
-        names = listed or list(schema.features)
+    names = listed or list(schema.features)
+    # Inputs that really are called 0, 1, 2 look like those of a model without names.
+    if not facts.is_named and sorted(names) != sorted(facts.feature_names):
         if not names:
             raise InvalidDataError(
                 f"the model was trained without names for its {len(facts.feature_names)} inputs, and none came with "
@@ -102,6 +111,7 @@ def _choose_names(facts: ModelFacts, document: Mapping[str, Any], schema: Schema
     foreign = [name for name in schema.features if name not in names]
     if foreign:
         raise InvalidDataError(f"the schema describes {', '.join(foreign)}: the model has no such input")
+    check_size(names, ())
     return tuple(names), notes
 
 
@@ -116,15 +126,21 @@ def _read_classes(name: str, classes: Sequence[Any] | None) -> list[str] | None:
     """Return an encoder's classes as labels; whole numbers are written as such."""
     if classes is None:
         return None
-    broken = [c for c in classes if isinstance(c, float) and not c.is_integer()]
+    broken = [c for c in classes if isinstance(c, float) and not (c.is_integer() or math.isnan(c))]
     if broken:
         raise InvalidDataError(
             f"the LabelEncoder of {name} has {broken[0]} among its classes: only text and whole numbers"
         )
-    labels = [str(int(c)) if isinstance(c, float) else str(c) for c in classes]
+    labels = [str(int(c)) if isinstance(c, float) and not math.isnan(c) else str(c) for c in classes]
     if len(set(labels)) != len(labels) or not labels:
         raise InvalidDataError(f"the LabelEncoder of {name} has no classes, or two that are written the same way")
     return labels
+
+
+def _read_kinds(classes: Sequence[Any] | None) -> list[list[Any]]:
+    """Return the types of an encoder's classes, see `ImportPlan.label_kinds`; nothing when all are text."""
+    runs = [[kind, len(list(run))] for kind, run in groupby(type(c).__name__ for c in classes or ())]
+    return [] if all(kind == "str" for kind, _ in runs) else runs
 
 
 def _derive(name: str, rules: FeatureSpec | None, classes: list[str] | None, *, is_native: bool) -> FeatureSpec:

@@ -7,6 +7,7 @@ from typing import Any
 
 from serve_app.core.features import FeatureSpec
 from serve_app.core.manifest import Manifest
+from serve_app.core.plain_text import show_line
 from serve_app.service.importing import NO_REFERENCE, REFERENCE_SOURCE
 
 _FORMS = {"code": "code", "native_code": "native category, as a code", "native_string": "native category, as text"}
@@ -137,4 +138,4 @@ def render_report(report: Mapping[str, Any]) -> str:
     held = [what for what, state in report["protections"].items() if state == "in force"]
     lines.append(f"  protections in force while reading: {'; '.join(held)}")
     lines += [f"  not in force: {what}: {state}" for what, state in refused.items()]
-    return "\n".join(lines)
+    return "\n".join(map(show_line, lines))

@@ -29,6 +29,8 @@ N_SAMPLE_GOLDEN: Final = 96
 MAX_SAMPLE_CLASSES: Final = 1000
 REFERENCE_SOURCE: Final = "reference"
 """Member of a manifest's `training` in which an import says what the reference profile was made from."""
+LABEL_KINDS: Final = "label_kinds"
+"""Member of a manifest's `training` that holds `ImportPlan.label_kinds`."""
 NO_REFERENCE: Final = "absent"
 """Its value when there was no sample, and so there is no profile."""
 
@@ -111,6 +113,7 @@ def build_import(
             "imported_from": {**imported_from, "loss": facts.loss, "n_trees": facts.n_trees},
             "author_says": {k: v for k, v in metadata.items() if v and k != "metrics"},
             "notes": list(plan.notes),
+            **({LABEL_KINDS: plan.label_kinds} if plan.label_kinds else {}),
             **used,
         },
         libraries=dict(libraries),

@@ -39,6 +39,8 @@ class ShopEvent:
     price : float or None
     time_s : int or None
         Seconds since 1970 UTC; None is the time of arrival.
+    is_row : bool
+        It is a scored row: with `category_id` None it takes the product's last one, as its look-up did.
     """
 
     user_id: str | None
@@ -49,11 +51,16 @@ class ShopEvent:
     time_s: int | None = None
     category_id: str | None = None
     event_id: str | None = None
+    is_row: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """A row that history is wanted for; `time_s` None is now, `category_id` None is the product's last one."""
+    """A row that history is wanted for; `time_s` None is now.
+
+    `category_id` None is the product's last one (the caller did not say), empty is none (the product has none), as
+    in a log.
+    """
 
     user_id: str | None
     session_id: str | None
@@ -100,10 +107,16 @@ class Histories:
         Rows as in `serve_app.core.features.HISTORY_NAMES`; NaN where nothing can be known.
     is_known : ndarray of bool, shape (n,)
         False for rows without user, session or product, or without a price that can be one.
+    is_found : ndarray of bool, shape (n,)
+        Whether the user has a history; without one the features are those of a first event.
+    age_s : ndarray of float64, shape (n,)
+        Seconds since the latest event of the row's session; NaN when it has none.
     """
 
     features: NDArray[np.float32]
     is_known: NDArray[np.bool_]
+    is_found: NDArray[np.bool_]
+    age_s: NDArray[np.float64]
 
 
 class LiveHistory:
@@ -163,9 +176,19 @@ class LiveHistory:
         found = [row for row in keyed if row is not None]
         is_known = np.array([row is not None for row in keyed], dtype=bool)
         features = np.full((len(HISTORY_NAMES), len(rows)), np.nan, dtype=np.float32)
+        is_found, age_s = np.zeros(len(rows), dtype=bool), np.full(len(rows), np.nan)
         if found:
-            features[:, is_known] = features_from_accumulators(self._store.lookup(found, int(self._clock())))
-        return Histories(features, is_known)
+            now_s = int(self._clock())
+            looked_up = self._store.lookup(found, now_s)
+            features[:, is_known] = features_from_accumulators(looked_up.accumulators)
+            is_found[is_known] = looked_up.is_found
+            newest_s = looked_up.newest_s
+            age_s[is_known] = np.where(newest_s < 0, np.nan, np.maximum(now_s - newest_s, 0))
+        return Histories(features, is_known, is_found, age_s)
+
+    def close(self) -> None:
+        """Let go of the store's connections; the next call opens them again."""
+        self._store.close()
 
     def erase(self, user_id: str) -> Erased:
         """Remove everything that is stored of a user."""
@@ -222,6 +245,8 @@ class LiveHistory:
                 cents_of(price),
                 kind == EVENT_TYPES[PURCHASE],
             ),
+            is_now=event.time_s is None,
+            takes_category=event.is_row and event.category_id is None,
         )
 
     def _key_row(self, row: ScoredRow) -> KeyedRow | None:
@@ -237,6 +262,7 @@ class LiveHistory:
             make.category(row.category_id) if row.category_id else None,
             row.time_s,
             cents_of(row.price or 0.0),
+            takes_category=row.category_id is None,
         )
 
 

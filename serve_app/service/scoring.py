@@ -21,9 +21,11 @@ from serve_app.core.errors import (
     ReplicaLostError,
 )
 from serve_app.core.features import arrow_schema
+from serve_app.core.history_keys import KEY_SCHEMA
 from serve_app.core.manifest import Manifest
 from serve_app.core.outputs import Extra
 from serve_app.core.recommendation import Recommendation
+from serve_app.core.row_history import HISTORY_STATUSES
 from serve_app.service.microbatch import BatchLimits, MicroBatcher
 from serve_app.service.ports import EncodedRows, EncoderPort, ModelPort
 
@@ -36,7 +38,8 @@ COOL_DOWN_S: Final = 0.5
 
 logger = logging.getLogger("scorecat.scoring")
 Values = Sequence[Any]
-"""One row: values of the model's features in the model's order, None where the caller gave none."""
+"""One row: values of the model's features in the model's order, None where the caller gave none; for the purchase
+model those of `serve_app.core.history_keys.KEY_SCHEMA` may follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,9 @@ class Score:
         For each feature an index into `serve_app.core.encoding.SOURCE_NAMES`.
     values : tuple of float
         The encoded row, in the model's order.
+    history : str
+        What became of its look-up, one of `serve_app.core.row_history.HISTORY_STATUSES`; empty for a model
+        without history.
     """
 
     probability: float
@@ -62,6 +68,7 @@ class Score:
     version: int
     sources: bytes
     values: tuple[float, ...]
+    history: str = ""
 
 
 class VersionScorer:
@@ -84,6 +91,7 @@ class VersionScorer:
         self._encoder = encoder
         self._model = model
         self._fields = list(arrow_schema(manifest.features))
+        self._row_fields = [*self._fields, *(KEY_SCHEMA if manifest.is_purchase else ())]
         self._batcher: MicroBatcher[Values, Score] = MicroBatcher(self._score_rows, limits)
         self._lost_until = 0.0
         self._is_lost = False
@@ -168,7 +176,7 @@ class VersionScorer:
 
     def _build_batch(self, rows: Sequence[Values]) -> pa.RecordBatch:
         arrays, fields = [], []
-        for field, values in zip(self._fields, zip(*rows, strict=True), strict=True):
+        for field, values in zip(self._row_fields, zip(*rows, strict=True), strict=False):
             if any(v is not None for v in values):
                 arrays.append(pa.array(values, field.type))
                 fields.append(field)
@@ -210,10 +218,12 @@ class VersionScorer:
             results[error.row] = InvalidRowError("the row cannot be scored", fields)
         recommend = self.manifest.thresholds.recommend
         matrix, sources = encoded.matrix.tolist(), encoded.sources
+        history = encoded.history.tolist() if encoded.history is not None else None
         for k, row in enumerate(encoded.rows.tolist()):
             p = probabilities[k]
             if 0.0 <= p <= 1.0:
-                results[row] = Score(p, recommend(p), self.version, sources[k].tobytes(), tuple(matrix[k]))
+                status = HISTORY_STATUSES[history[k]] if history is not None else ""
+                results[row] = Score(p, recommend(p), self.version, sources[k].tobytes(), tuple(matrix[k]), status)
             else:
                 results[row] = InvariantError(f"version {self.version} answered {p} as a probability")
         return results

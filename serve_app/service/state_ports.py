@@ -10,10 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from serve_app.core.live_batch import KeyedEvent, KeyedRow, RecordStatus
+from serve_app.core.live_batch import KeyedEvent, KeyedRow, LookedUp, RecordStatus
 from serve_app.core.live_state import SessionState, UserState
 
 
@@ -60,8 +57,8 @@ class StateStore(Protocol):
         """Fold events in their order and return what became of each, see `serve_app.core.live_batch.fold_events`."""
         ...
 
-    def lookup(self, rows: Sequence[KeyedRow], now_s: int) -> NDArray[np.int64]:
-        """Return the accumulators of each row, see `serve_app.core.live_batch.accumulate_rows`; one round trip."""
+    def lookup(self, rows: Sequence[KeyedRow], now_s: int) -> LookedUp:
+        """Return what is known of each row, see `serve_app.core.live_batch.look_up_rows`; one round trip."""
         ...
 
     def load_states(self, users: Sequence[StoredUser]) -> int:

@@ -14,12 +14,16 @@ import httpx
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
+from batch.storage.text_rows import TextRows, read_csv_header, read_json_schema
+from batch.transforms.columns import Columns
+from batch.transforms.results import build_rejected
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.errors import InvalidDataError
-from serve_app.core.features import PURCHASE_FEATURES, UNKNOWN_CLASS, FeatureSpec
+from serve_app.core.features import PURCHASE_FEATURES, UNKNOWN_CLASS, FeatureSpec, arrow_schema
 from serve_app.core.input_counts import KINDS, count_inputs
 from serve_app.core.manifest import Manifest
 from serve_app.http.app import create_app
@@ -240,12 +244,50 @@ def by_records(world: World, name: str, value: Any) -> Seen:
 
 
 def by_csv(world: World, name: str, value: Any) -> Seen:
+    body = csv_body(world, name, value)
+    return world.judge(world.post("/invocations", body, "text/csv"), lambda a: a["predictions"][1], name)
+
+
+def csv_body(world: World, name: str, value: Any) -> bytes:
     columns = [n for n in world.good if not (n == name and value is ABSENT)]
     lines = [[cell(world.good[n]) for n in columns] for _ in range(3)]
     if value is not ABSENT:
         lines[1][columns.index(name)] = cell(value)
-    body = "\n".join(",".join(line) for line in [columns, *lines]) + "\n"
-    return world.judge(world.post("/invocations", body.encode(), "text/csv"), lambda a: a["predictions"][1], name)
+    return ("\n".join(",".join(line) for line in [columns, *lines]) + "\n").encode()
+
+
+def by_job_csv(world: World, name: str, value: Any) -> Seen:
+    return by_text(world, name, "csv", csv_body(world, name, value))
+
+
+def by_job_json(world: World, name: str, value: Any) -> Seen:
+    rows = [world.good, put(world.good, name, value), world.good]
+    return by_text(world, name, "json", b"".join(orjson.dumps(row) + b"\n" for row in rows))
+
+
+def by_text(world: World, name: str, kind: str, body: bytes) -> Seen:
+    """What a batch job reads of a text file, scored as a job does."""
+    specs = {spec.name: spec for spec in world.features}
+    types = {f.name: f.type for f in arrow_schema(tuple(world.features))}
+    system = pafs._MockFileSystem()
+    with system.open_output_stream("rows") as sink:
+        sink.write(body)
+    schema = (read_csv_header if kind == "csv" else read_json_schema)(system, "rows", types)
+    columns = Columns(tuple((each, each) for each in schema.names), ())
+    ((rows, unread),) = TextRows(system, "rows", kind, schema, specs).blocks()
+    assert unread == []
+    batch = columns.select_features(rows)
+    try:
+        encoded = world.encoder.encode(batch)
+    except InvalidDataError:
+        return Seen("rejected", None, ["problem"])
+    world.local.batches.append(batch)
+    scores = dict(zip(encoded.rows.tolist(), world.model.predict(*encoded.for_model).tolist(), strict=True))
+    if encoded.errors:
+        (rejected, *_) = build_rejected("rows", rows, encoded.errors, np.arange(3)).to_pylist()
+        assert rejected["column"] == name
+        assert "__" not in rejected["content"]
+    return Seen("scored" if 1 in scores else "rejected", scores.get(1), world.kinds(name))
 
 
 def cell(value: Any) -> str:
@@ -290,6 +332,8 @@ WAYS = {
     "/invocations CSV": by_csv,
     "/invocations Arrow": by_arrow,
     "/invocations Parquet": by_parquet,
+    "a job's CSV": by_job_csv,
+    "a job's JSON lines": by_job_json,
 }
 
 
@@ -298,9 +342,9 @@ def can_say(way: str, line: Line, name: str, value: Any) -> bool:
     if way == "/predict_purchase" and name in GOOD_PET:
         return False
     is_float = isinstance(value, float)
-    if way in {"/predict_purchase", "/v2", "/invocations JSON"}:
+    if way in {"/predict_purchase", "/v2", "/invocations JSON", "a job's JSON lines"}:
         return not (is_float and not math.isfinite(value))
-    if way == "/invocations CSV":
+    if way in {"/invocations CSV", "a job's CSV"}:
         number_text = "number" in line.what and value in ("5", "")  # CSV has nothing but text
         category = "categor" in line.what and line.value.startswith("a fraction")
         return not (number_text or category or isinstance(value, (list, dict)))
@@ -349,6 +393,8 @@ def test_which_values_reach_an_encoder_and_which_the_gateway_refuses_first(world
         "/invocations CSV": (rejected, []),
         "/invocations Arrow": (rejected, [("/invocations", "invalid-row")]),
         "/invocations Parquet": (rejected, [("/invocations", "invalid-row")]),
+        "a job's CSV": (rejected, []),
+        "a job's JSON lines": (rejected, []),
     }
     for way, code in {"/invocations Arrow": "invalid-data", "/invocations JSON": ""}.items():
         world = worlds.of("price")

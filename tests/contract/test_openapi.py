@@ -58,7 +58,7 @@ def test_every_reference_resolves(document):
 
 
 def test_a_request_may_have_all_features_and_ids(request_schema):
-    ids = {"user_id", "session_id", "product_id", "event_time", "event_id", "category_id"}
+    ids = {"user_id", "session_id", "product_id", "event_time", "event_id", "category_id", "observe"}
     assert set(request_schema["properties"]) == ids | set(PURCHASE_NAMES)
     assert all(p.get("description") for p in request_schema["properties"].values())
 
@@ -97,7 +97,7 @@ def test_ids_have_their_documented_length(request_schema):
 
 def test_every_status_a_prediction_may_have_is_documented_as_a_problem(document):
     responses = document["paths"]["/predict_purchase"]["post"]["responses"]
-    expected = set(STATUS.values()) - {406, 409}
+    expected = set(STATUS.values()) - {406, 409, 429}
     assert {int(s) for s in responses} == {200, *expected}
     for status in expected:
         (media,) = responses[str(status)]["content"].items()

@@ -109,7 +109,7 @@ def test_an_event_counts_once_however_often_it_is_sent(history):
 @pytest.mark.parametrize(
     "change",
     [{"price": 10.01}, {"time_s": NOON_S + 1}, {"event_type": "cart"}, {"product_id": "p1"}, {"user_id": "ben"},
-     {"session_id": "s2"}, {"category_id": None}, {"time_s": None}],
+     {"session_id": "s2"}, {"category_id": "c1"}],
 )  # fmt: skip
 def test_another_event_with_the_same_id_is_a_conflict_and_counts_nowhere(history, change):
     history.record([shop_event()])
@@ -188,6 +188,21 @@ def test_a_row_without_category_takes_the_one_last_seen_for_its_product(history)
     assert features(history, product_id="p", category_id=None)["unique_categories"] == 1
     assert features(history, product_id="p", category_id="old")["unique_categories"] == 2
     assert features(history, product_id="never seen", category_id=None)["unique_categories"] == 1
+
+
+def test_a_row_that_says_it_has_no_category_adds_none(history):
+    history.record([shop_event(1, product_id="p", category_id="a", session_id="s0")])
+    assert features(history, product_id="p", category_id=None)["unique_categories"] == 1
+    assert features(history, product_id="p", category_id="")["unique_categories"] == 0
+
+
+def test_a_scored_row_that_is_recorded_counts_the_category_it_was_scored_with(history):
+    history.record([shop_event(1, user_id="ben", product_id="p", category_id="a")])
+    for k, (category, n) in enumerate([(None, 1), ("", 0), ("b", 1)]):
+        row = {"product_id": "p", "category_id": category, "session_id": f"row-{k}", "event_id": f"r{k}"}
+        before = features(history, **row)["unique_categories"]
+        history.record([shop_event(9, **row, is_row=True)])
+        assert (before, features(history, **row)["unique_categories"]) == (n, n)
 
 
 def test_an_event_without_category_adds_none_and_leaves_the_last_one(history):

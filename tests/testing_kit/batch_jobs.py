@@ -80,7 +80,7 @@ class LocalJob:
         self.scorer = UnitScorer(
             manifest=manifest,
             columns=self.plan.columns,
-            files=RowFiles(str(source), self.plan.columns, self.plan.schema, batch_rows),
+            files=RowFiles(str(source), self.plan.columns, self.plan.schema, manifest.features, batch_rows),
             output=self.output,
             results=ResultColumns(manifest, 1, self.plan.wanted.explain),
             encoder=self.encoder,

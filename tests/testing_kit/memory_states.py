@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from serve_app.core.live_batch import KeyedEvent, KeyedRow, Known, RecordStatus, accumulate_rows, fold_events
+from serve_app.core.live_batch import KeyedEvent, KeyedRow, Known, LookedUp, RecordStatus, fold_events, look_up_rows
 from serve_app.core.live_state import NO_USER, remove_session
 from serve_app.service.state_ports import Erased, StoredUser
 
@@ -26,8 +23,8 @@ class MemoryStateStore:
         self.sessions_of_events |= folded.events
         return folded.statuses
 
-    def lookup(self, rows: Sequence[KeyedRow], now_s: int) -> NDArray[np.int64]:
-        return accumulate_rows(self.known, rows, now_s)
+    def lookup(self, rows: Sequence[KeyedRow], now_s: int) -> LookedUp:
+        return look_up_rows(self.known, rows, now_s)
 
     def load_states(self, users: Sequence[StoredUser]) -> int:
         new = [user for user in users if user.key not in self.known.users]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from serve_app.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
 from serve_app.core.outputs import Extra
 from serve_app.http.asgi import AccessLog, Meter
+from serve_app.service.history_reader import HistoryReader, RowHistories, encode_rows
 from serve_app.service.microbatch import BatchLimits
 from serve_app.service.ports import EncodedRows, EncoderPort, Model, ModelPort, Package, SplitSource
 from serve_app.service.scoring import VersionScorer
@@ -29,16 +30,22 @@ class LocalEncoder(EncoderPort):
     encoder: FeatureEncoder
     before: Before | None = None
     batches: list[pa.RecordBatch] = field(default_factory=list)
+    reader: HistoryReader | None = None
 
     async def encode(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedBatch:
+        return await self._encode(batch, self.reader.read if self.reader else None)
+
+    async def encode_rows(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedRows:
+        encoded = await self._encode(batch, self.reader.read_table if self.reader else None)
+        return EncodedRows(encoded.for_model, encoded.rows, encoded.errors)
+
+    async def _encode(
+        self, batch: pa.RecordBatch, read: Callable[[pa.RecordBatch], Awaitable[RowHistories]] | None
+    ) -> EncodedBatch:
         self.batches.append(batch)
         if self.before is not None:
             await self.before()
-        return self.encoder.encode(batch)
-
-    async def encode_rows(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedRows:
-        encoded = await self.encode(batch, timeout_s=timeout_s)
-        return EncodedRows(encoded.for_model, encoded.rows, encoded.errors)
+        return encode_rows(self.encoder, batch, await read(batch) if read else None)
 
 
 @dataclass
@@ -92,9 +99,11 @@ def make_scorer(
     limits: BatchLimits | None = None,
     before_encode: Before | None = None,
     before_predict: Before | None = None,
+    reader: HistoryReader | None = None,
 ) -> tuple[VersionScorer, LocalEncoder, LocalModel]:
     """Return a scorer over local replicas of a package, and the replicas."""
-    encoder = LocalEncoder(FeatureEncoder(package.manifest.features, package.vocabularies), before_encode)
+    inner = FeatureEncoder(package.manifest.features, package.vocabularies)
+    encoder = LocalEncoder(inner, before_encode, reader=reader)
     model = LocalModel(package.model, before_predict)
     return VersionScorer(version, package.manifest, encoder, model, limits or BatchLimits()), encoder, model
 
@@ -117,9 +126,13 @@ class MemoryMeter(Meter):
     def __init__(self) -> None:
         self.problems: list[tuple[str, str]] = []
         self.ignored: list[tuple[str, int]] = []
+        self.events: list[tuple[str, str, int]] = []
 
     def count_problem(self, route: str, code: str) -> None:
         self.problems.append((route, code))
 
     def count_ignored_columns(self, route: str, n: int) -> None:
         self.ignored.append((route, n))
+
+    def count_events(self, route: str, kind: str, n: int) -> None:
+        self.events.append((route, kind, n))

@@ -87,3 +87,10 @@ def test_the_oldest_of_many_moves_go_to_a_file_named_by_what_it_holds():
 
 def test_a_full_log_is_about_as_large_as_said():
     assert len(make_log(KEPT_MOVES).dump()) < 150_000
+
+
+def test_aliases_that_their_history_does_not_explain_are_damage():
+    log = AliasLog().record(AliasMove("1", "2026-01-01T00:00:00Z", "me", "champion", None, 1))
+    assert parse_alias_log(log.dump()) == log
+    with pytest.raises(ValueError, match="champion points at 2, its last move was to 1"):
+        parse_alias_log(log.dump().replace(b'"champion": 1', b'"champion": 2'))

@@ -142,3 +142,18 @@ def test_files_that_are_no_rows_are_passed_over(package, tmp_path):
     write_rows(tmp_path / "in" / "day=1", 1, 50)
     write_rows(tmp_path / "in" / "_old", 1, 50)
     assert LocalJob(package, tmp_path / "in", tmp_path / "out").run()["rows_scored"] == 100
+
+
+def test_a_member_that_is_carried_along_keeps_its_type_and_booleans_in_numbers_are_read(package, tmp_path):
+    rows = make_rows(100).to_pylist()
+    for row in rows:
+        row["is_weekend"] = bool(row["is_weekend"])
+    rows[70]["order_id"] = "seventy"
+    rows[71]["price"] = "5"
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+    LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()
+    first, second = read_rejected(tmp_path / "out")
+    assert (first["row"], first["column"], second["row"], second["column"]) == (70, None, 71, "price")
+    assert "order_id must hold int64, got 'seventy'" in first["reason"]
+    assert json.loads(second["content"]) == rows[71]
+    assert read_output(tmp_path / "out").num_rows == 98

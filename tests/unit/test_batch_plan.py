@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.jobs.prepare import begin_again, check_unchanged, take_up, with_workers
+from batch.jobs.prepare import MOST_CALLS, begin_again, check_unchanged, share_calls, take_up, with_workers
 from batch.storage.folder import OutputFolder
 from batch.transforms.columns import ColumnMapping, choose_columns, parse_mapping
 from batch.transforms.pace import Pace
@@ -21,7 +21,8 @@ from batch.transforms.plan import InputFile, plan_units
 from batch.transforms.progress import Meter, format_duration
 from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally
 from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, InvariantError, NotFoundError
-from serve_app.core.features import PURCHASE_FEATURES, arrow_schema
+from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
+from serve_app.core.row_errors import list_unreadable
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, write_rows
 
 pytestmark = pytest.mark.unit
@@ -64,6 +65,28 @@ def test_columns_that_are_no_feature_are_kept():
     assert choose(keep=[]).kept == ()
 
 
+def test_history_that_no_column_carries_is_looked_up_by_the_columns_that_name_the_shopper():
+    fields = [f for f in SCHEMA if f.name not in HISTORY_NAMES or f.name == "max_price"]
+    keys = {"customer": pa.int64(), "session_id": pa.string(), "product_id": pa.string(), "event_time": pa.string()}
+    schema = pa.schema([*fields, *(pa.field(name, kind) for name, kind in keys.items())])
+    mapping = parse_mapping({"history": True, "columns": {"user_id": "customer"}}, PURCHASE_FEATURES)
+    columns = choose(schema, mapping)
+    assert len(columns.features) == 7
+    assert columns.keys == (
+        ("user_id", "customer"), ("session_id", "session_id"), ("product_id", "product_id"),
+        ("event_time", "event_time"),
+    )  # fmt: skip
+    assert columns.kept == ("order_id", *keys)
+    row = {**dict.fromkeys(schema.names), "customer": 7, "session_id": "s", "product_id": "p"}
+    times = ["2019-10-01 00:00:00 UTC", "noon", None]
+    batch = columns.select_features(pa.RecordBatch.from_pylist([row | {"event_time": t} for t in times], schema))
+    assert batch.column("user_id").to_pylist() == ["7"] * 3
+    assert batch.column("event_time").to_pylist() == [1_569_888_000, None, None]
+    assert [(e.row, e.feature) for e in list_unreadable(batch).values()] == [(1, "event_time")]
+    with pytest.raises(InvalidDataError, match="no column for user_id"):
+        choose(schema, parse_mapping({"history": True}, PURCHASE_FEATURES))
+
+
 def test_a_missing_column_is_named_with_its_nearest():
     schema = pa.schema([pa.field("pryce" if f.name == "price" else f.name, f.type) for f in SCHEMA])
     with pytest.raises(InvalidDataError, match=r"f has no column price \(did you mean pryce\?\).*--mapping.*defaults"):
@@ -100,8 +123,8 @@ def test_columns_that_cannot_be_told_apart_are_refused():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([], "has the members columns and defaults"),
-        ({"colums": {}}, "has the members columns and defaults"),
+        ([], "has the members columns, defaults, history"),
+        ({"colums": {}}, "has the members columns, defaults, history"),
         ({"columns": ["price"]}, "`columns`"),
         ({"defaults": "price"}, "`defaults`"),
         ({"columns": {"prise": "x"}}, r"'prise', which is no feature of the model \(did you mean price\?\)"),
@@ -196,6 +219,11 @@ def test_workers_are_as_many_as_fit():
     assert with_workers(None, 9.0, 0.25, 3) == (3, "")
     with pytest.raises(BadRequestError, match="no CPU is free"):
         with_workers(None, 0.2, 0.25, 2)
+
+
+def test_calls_of_all_workers_are_no_more_than_running_replicas_are_meant_to_have():
+    assert [share_calls(n, 1) for n in (0, 1, 2, 9)] == [1, 2, MOST_CALLS, MOST_CALLS]
+    assert [share_calls(4, n) for n in (2, 4, 8, 99)] == [4, 2, 1, 1]
 
 
 def test_an_output_that_is_there_is_not_written_over(package, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -196,6 +197,22 @@ def test_a_scaled_model_is_explained_too():
         scorer.explain(x[:1])
     scorer.prepare_explanations()
     np.testing.assert_allclose(scorer.explain(x).sum(axis=1), scorer.predict_raw(x), rtol=0, atol=1e-9)
+
+
+def test_a_model_with_constant_trees_starts_and_is_explained(tmp_path):
+    """CatBoost adds a tree without splits when nothing is left to split, and writes its splits as null."""
+    x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    model = CatBoostClassifier(**QUIET).fit(x, x[:, 0] * x[:, 1] > 0)
+    model.save_model(str(tmp_path / "m.json"), format="json")
+    content = json.loads((tmp_path / "m.json").read_bytes())
+    for at in (1, 4):
+        content["oblivious_trees"].insert(at, {"leaf_values": [0.25], "leaf_weights": [300.0], "splits": None})
+    (tmp_path / "m.json").write_text(json.dumps(content))
+    scorer = CatBoostScorer.load(tmp_path / "m.json")
+    assert scorer.facts.n_trees == 7
+    expected = scorer.model.get_feature_importance(Pool(x), type="ShapValues")
+    scorer.prepare_explanations()
+    np.testing.assert_allclose(scorer.explain(x), expected, rtol=0, atol=1e-12)
 
 
 def test_combinations_and_single_categories_share_what_they_add_as_in_catboost():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +17,21 @@ from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
 from serve_app.core.input_counts import KINDS, InputCounts, count_inputs
 from serve_app.core.row_errors import RowError, add_unreadable, list_unreadable
+from serve_app.core.row_history import FOUND, NEW, UNAVAILABLE
 from serve_app.deployments.handles import parse_version_app, version_app
-from serve_app.deployments.meters import FLUSH_S, KEPT_ROWS, METRICS, HttpMeter, InputMeter, create_counter
+from serve_app.deployments.meters import (
+    FLUSH_S,
+    KEPT_ROWS,
+    METRICS,
+    SAMPLED_AGES,
+    HttpMeter,
+    InputMeter,
+    RayJobMeter,
+    create_counter,
+    create_gauge,
+    create_histogram,
+)
+from serve_app.service.history_reader import RowHistories
 from tests.testing_kit import VOCABULARIES, random_rows, run_virtual
 
 pytestmark = pytest.mark.unit
@@ -36,6 +51,16 @@ class MemoryCounter:
         self.n_calls += 1
         key = tuple(sorted(tags.items()))
         self.values[key] = self.values.get(key, 0) + value
+
+
+class MemoryHistogram:
+    """Keeps what was observed."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def observe(self, value: float, tags: dict[str, str]) -> None:
+        self.values.append(value)
 
 
 def make_meter() -> tuple[InputMeter, MemoryCounter, MemoryCounter]:
@@ -144,30 +169,72 @@ def test_the_name_of_an_application_says_model_and_version():
         assert parse_version_app(version_app(name, 12)) == (name, 12)
 
 
+def test_rows_are_counted_by_what_became_of_their_look_up_and_ages_are_sampled():
+    async def main():
+        histories, ages = MemoryCounter(), MemoryHistogram()
+        meter = InputMeter(
+            PURCHASE_NAMES, "purchase", 7, rows=MemoryCounter(), values=MemoryCounter(), histories=histories, ages=ages
+        )
+        statuses = np.array([FOUND] * 90 + [NEW, UNAVAILABLE] * 5, dtype=np.uint8)
+        meter.note(ENCODER.encode(random_rows(100)), RowHistories({}, statuses, np.arange(90.0)))
+        await asyncio.sleep(2 * FLUSH_S)
+        assert {dict(key)["kind"]: n for key, n in histories.values.items()} == {
+            "found": 90,
+            "new": 5,
+            "unavailable": 5,
+        }
+        assert 20 <= len(ages.values) <= SAMPLED_AGES
+        meter.note(ENCODER.encode(random_rows(3)))
+        await asyncio.sleep(2 * FLUSH_S)
+        assert sum(histories.values.values()) == 100
+
+    run_virtual(main())
+
+
 def test_what_a_gateway_refuses_and_ignores_is_counted_by_route():
     counters: dict[str, MemoryCounter] = {}
-    meter = HttpMeter(lambda name: counters.setdefault(name, MemoryCounter()))
+    meter = HttpMeter(lambda name: counters.setdefault(name, MemoryCounter()), lambda _: MemoryHistogram())
     meter.count_problem("/invocations", "invalid-data")
     meter.count_problem("/invocations", "invalid-data")
     meter.count_ignored_columns("/invocations", 3)
     assert {name: counter.values for name, counter in counters.items()} == {
         "scorecat_problems_total": {(("code", "invalid-data"), ("route", "/invocations")): 2},
         "scorecat_ignored_columns_total": {(("route", "/invocations"),): 3},
+        "scorecat_events_total": {},
     }
 
 
+def test_jobs_are_counted_by_version_and_by_how_they_ended():
+    counters: dict[str, MemoryCounter] = {}
+    levels: dict[str, float] = {}
+    gauge = SimpleNamespace(set=lambda value, tags: levels.update({tags["kind"]: value}))
+    meter = RayJobMeter(lambda name: counters.setdefault(name, MemoryCounter()), lambda _: gauge)
+    meter.count_rows("purchase", 3, "scored", 5)
+    meter.count_ended("died")
+    meter.set_jobs("running", 2)
+    assert {name: counter.values for name, counter in counters.items()} == {
+        "scorecat_job_rows_total": {(("kind", "scored"), ("model", "purchase"), ("version", "3")): 5},
+        "scorecat_jobs_ended_total": {(("kind", "died"),): 1},
+    }
+    assert levels == {"running": 2}
+
+
 @pytest.mark.parametrize("name", METRICS)
-def test_a_counter_is_one_of_ray_s_with_the_labels_that_are_listed(name, monkeypatch):
+def test_a_metric_is_one_of_ray_s_with_the_labels_that_are_listed(name, monkeypatch):
     made = {}
 
-    def remember(name: str, description: str, tag_keys: tuple[str, ...]) -> str:
+    def remember(name: str, description: str, tag_keys: tuple[str, ...], **_: Any) -> str:
         made[name] = (description, tag_keys)
-        return "counter"
+        return "metric"
 
-    monkeypatch.setattr(ray_metrics, "Counter", remember)
-    assert create_counter(name) == "counter"
+    create, kind = create_gauge, "Gauge"
+    if name.endswith("_total"):
+        create, kind = create_counter, "Counter"
+    if name.endswith("_seconds"):
+        create, kind = create_histogram, "Histogram"
+    monkeypatch.setattr(ray_metrics, kind, remember)
+    assert create(name) == "metric"
     assert made == {name: METRICS[name]}
-    assert name.endswith("_total")
 
 
 def test_what_a_reader_could_not_read_is_of_the_wrong_type_and_no_null():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -387,9 +388,16 @@ def renamed(folder: Path) -> Path:
     return dump(document, folder / "m.pkl", "joblib")
 
 
+def pipe(folder):
+    os.mkfifo(folder / "pipe")
+    return folder / "pipe"
+
+
 BAD = {
     "nothing there": (lambda folder: folder / "nowhere.pkl", "cannot be read: No such file"),
-    "a folder": (lambda folder: folder, "cannot be read: Is a directory"),
+    "a folder": (lambda folder: folder, "is no regular file"),
+    "a pipe": (pipe, "is no regular file"),
+    "a device": (lambda _: Path("/dev/zero"), "is no regular file"),
     "empty": (written(b""), "is empty"),
     "text": (written(b"hello"), "was not imported"),
     "another dict": (written(pickle.dumps({"a": 1})), "'model' is missing, not a CatBoost model; the dict has: a"),
@@ -495,3 +503,10 @@ def test_names_come_from_the_schema_or_the_file_or_must_be_given(home, run, repo
     assert report(tmp_path / "m.cbm", "--schema", write_text(tmp_path, '{"name": "pets"}'))["name"] == "pets"
     document = {"model": original.model, "model_metadata": {"model_name": "cats"}}
     assert report(dump(document, tmp_path / "m.pkl", "joblib"))["name"] == "cats"
+
+
+def test_an_alias_that_is_none_is_refused_before_anything_is_published(run, home, tmp_path):
+    code, out, _ = run("models", "import", tmp_path / "any.pkl", "--alias", "../../x", "--json")
+    assert code == 2
+    assert "is no alias" in json.loads(out)["error"]["detail"]
+    assert not (home / "registry").exists()

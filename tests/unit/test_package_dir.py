@@ -9,7 +9,17 @@ import shutil
 import pytest
 
 from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import FILES, MANIFEST, check_files, load_manifest, load_package, load_parts
+from serve_app.adapters.package_dir import (
+    FILES,
+    GOLDEN,
+    MANIFEST,
+    VOCABULARIES,
+    check_files,
+    hash_file,
+    load_manifest,
+    load_package,
+    load_parts,
+)
 from serve_app.core.errors import PackageError
 
 pytestmark = pytest.mark.unit
@@ -92,6 +102,31 @@ def test_a_manifest_that_does_not_list_a_file_is_refused(copy, name):
     others = {n: digest for n, digest in manifest.files.items() if n != name}
     (copy / MANIFEST).write_bytes(dataclasses.replace(manifest, files=others).dump())
     with pytest.raises(PackageError, match=rf"does not list {name}"):
+        load_parts(copy)
+
+
+def test_a_package_is_its_own_files_and_no_others(copy, tmp_path):
+    manifest = load_manifest(copy)
+    foreign = {**manifest.files, str(tmp_path / "other"): "0" * 64}
+    (copy / MANIFEST).write_bytes(dataclasses.replace(manifest, files=foreign).dump())
+    with pytest.raises(PackageError, match="which is no file of a package"):
+        load_parts(copy)
+    (copy / MANIFEST).write_bytes(manifest.dump())
+    (copy / GOLDEN).rename(tmp_path / GOLDEN)
+    (copy / GOLDEN).symlink_to(tmp_path / GOLDEN)
+    with pytest.raises(PackageError, match=r"golden\.parquet is missing"):
+        load_parts(copy)
+
+
+@pytest.mark.parametrize(
+    "vocabularies", ["[]", "null", '{"brand": null}', '{"brand": [1]}', "[" * 100_000], ids=range(5)
+)
+def test_vocabularies_that_are_none_are_said_to_be(copy, vocabularies):
+    (copy / VOCABULARIES).write_text(vocabularies)
+    manifest = load_manifest(copy)
+    files = {**manifest.files, VOCABULARIES: hash_file(copy / VOCABULARIES)}
+    (copy / MANIFEST).write_bytes(dataclasses.replace(manifest, files=files).dump())
+    with pytest.raises(PackageError, match="is not readable"):
         load_parts(copy)
 
 

@@ -111,3 +111,10 @@ def test_a_packed_slice_brings_its_own_rows_only_and_equals_the_batch(folder):
     parcel = pack(PackedBatch.of(whole), reserve())
     assert isinstance(parcel, Parcel)
     assert parcel.open().unpack().equals(whole)
+
+
+def test_a_slice_of_a_batch_with_dictionaries_travels_whole():
+    names = pa.array(["apple", None, "samsung", "apple"]).dictionary_encode()
+    batch = pa.record_batch([names, pa.array([1.0, 2.0, 3.0, 4.0])], ["brand", "price"]).slice(1)
+    packed = pickle.loads(pickle.dumps(PackedBatch.of(batch), protocol=5))
+    assert packed.unpack().equals(batch)

@@ -9,6 +9,7 @@ import pytest
 
 from serve_app.core.errors import BadRequestError
 from serve_app.deployments.local_cluster import cluster_environment, plan_cluster
+from serve_app.service.state_config import StateConfig
 from serve_app.settings import load_settings
 
 pytestmark = pytest.mark.unit
@@ -106,3 +107,16 @@ def test_settings_do_not_change_after_they_were_read():
     settings = load_settings({})
     with pytest.raises(ValueError, match="frozen"):
         settings.port = 1
+
+
+def test_history_is_kept_below_the_home_unless_it_is_elsewhere_or_off(tmp_path):
+    default = load_settings({"SCORECAT_HOME": str(tmp_path)}).state_config
+    assert default == StateConfig(
+        str(tmp_path / "state/history.db"), str(tmp_path / "state/history.secret"), None, 0.25
+    )
+    given = {"SCORECAT_STATE": "redis://shop:6379/0", "SCORECAT_STATE_SECRET": "keys/secret"}
+    given |= {"SCORECAT_STATE_RETENTION_DAYS": "0.5", "SCORECAT_STATE_TIMEOUT_S": "1"}
+    elsewhere = load_settings(given).state_config
+    assert elsewhere == StateConfig("redis://shop:6379/0", str(Path("keys/secret").absolute()), 43_200, 1.0)
+    assert load_settings({"SCORECAT_STATE": "x.db"}).state_config.place == str(Path("x.db").absolute())
+    assert load_settings({"SCORECAT_STATE": "off"}).state_config is None

@@ -1,0 +1,137 @@
+"""Score a raw event log as of every view and cart: ``python -m batch.backfill EVENTS OUTPUT``.
+
+First the features are computed as of each row, counting the row itself and nothing after it, with the same
+functions as in training; then the rows are scored by a batch job like any others. OUTPUT gets ``scores/``
+(see docs/batch.md) and, until they are scored, ``features/``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+
+from batch.options import (
+    DEFAULT_LIMIT,
+    DEFAULT_PATIENCE_S,
+    ExplainOption,
+    MaxRejectedOption,
+    ModelOption,
+    PartitionOption,
+    PatienceOption,
+    ResumeOption,
+    WorkersOption,
+)
+from batch.score import main, score
+from batch.storage.folder import PLAN, OutputFolder
+from batch.view import make_absolute
+from serve_app.adapters.event_log import EventLog
+from serve_app.adapters.event_spill import EventSpill
+from serve_app.cli.console import JsonOption, err
+from serve_app.core.errors import BadRequestError, ConflictError
+from serve_app.core.event_rows import EVENT_TYPES
+from serve_app.core.features import PURCHASE_NAMES
+from serve_app.service.event_partitions import LogSummary
+from serve_app.service.features_table import build_features
+
+FEATURES: Final = "features"
+SCORES: Final = "scores"
+DONE: Final = "_features.json"
+GROUP_ROWS: Final = 1 << 18
+KEPT: Final = ("position", "event_time", "event_type", "user_id", "user_session", "product_id")
+"""Columns that travel with a score: which line of the log it is (from 0), and what identifies it."""
+
+EventsArgument = Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet file of events, or a directory.")]
+OutputArgument = Annotated[str, typer.Argument(help="Local folder for the result; new, or the same with --resume.")]
+KeepFeaturesOption = Annotated[bool, typer.Option("--keep-features", help="Leave the features in OUTPUT/features.")]
+
+
+def backfill(
+    events: EventsArgument,
+    output: OutputArgument,
+    model: ModelOption = None,
+    partition_by: PartitionOption = None,
+    explain: ExplainOption = 0,
+    max_rejected: MaxRejectedOption = DEFAULT_LIMIT,
+    workers: WorkersOption = None,
+    patience_s: PatienceOption = DEFAULT_PATIENCE_S,
+    keep_features: KeepFeaturesOption = False,
+    resume: ResumeOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score every view and cart of EVENTS as of its moment, with the running service's deployments."""
+    if "://" in output:
+        raise BadRequestError("a backfill writes to a local folder: score its features to an object store from there")
+    root = OutputFolder(make_absolute(output))
+    if not resume and not root.is_empty():
+        raise ConflictError(f"{root.location} holds files already: continue with --resume, or choose another folder")
+    write_features(EventLog(events.absolute()), Path(root.location) / FEATURES)
+    scores = OutputFolder(f"{root.location}/{SCORES}")
+    is_begun = scores.read_json(PLAN) is not None
+    score(
+        f"{root.location}/{FEATURES}",
+        scores.location,
+        model=model,
+        keep=",".join(KEPT),
+        partition_by=partition_by,
+        explain=explain,
+        max_rejected=max_rejected,
+        workers=workers,
+        patience_s=patience_s,
+        resume=resume and is_begun,
+        as_json=as_json,
+    )
+    if not keep_features:  # only when every row is scored: what is missing leaves by an exception
+        for part in (Path(root.location) / FEATURES).glob("part-*.parquet"):
+            part.unlink()
+
+
+def write_features(log: EventLog, folder: Path) -> None:
+    """Write the features of a log's views and carts, unless they are there already.
+
+    Raises
+    ------
+    InvalidDataError
+        The log cannot be read, or holds no event.
+    ConflictError
+        The features that are there are of another log.
+    """
+    records = OutputFolder(str(folder))
+    files = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in log.files]
+    found = records.read_json(DONE)
+    if found is not None:
+        if found["files"] != files:
+            raise ConflictError(f"{folder} holds the features of another log, or it has changed: choose another OUTPUT")
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    records.prepare()
+    summary, n_rows = LogSummary(), 0
+    with EventSpill(folder) as spill:
+        for number, table in enumerate(build_features(log, spill, summary)):
+            rows = prepare_rows(table)
+            n_rows += rows.num_rows
+            with records.create(f"part-{number:06d}.parquet") as sink:
+                pq.write_table(rows, sink, row_group_size=GROUP_ROWS)
+            err.print(f"features: {n_rows:,} rows of {summary.n_events:,} events")
+    dropped = {"dropped": dict(summary.dropped), "lines": summary.n_lines, "events": summary.n_events}
+    records.write_json(DONE, {"files": files, "rows": n_rows, **dropped})
+
+
+def prepare_rows(table: pa.Table) -> pa.Table:
+    """Return rows as a batch job reads them: `KEPT` and the features, codes as what they stand for."""
+    times = table.column("time_s").combine_chunks().cast(pa.timestamp("s", "UTC"))
+    kinds = pa.array(EVENT_TYPES).take(table.column("event_type").combine_chunks())
+    columns: dict[str, Any] = {"event_time": times, "event_type": kinds}
+    for name in (*KEPT, *PURCHASE_NAMES):
+        if name not in columns:
+            column = table.column(name).combine_chunks()
+            columns[name] = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return pa.table({name: columns[name] for name in (*KEPT, *PURCHASE_NAMES)})
+
+
+if __name__ == "__main__":
+    main(backfill)

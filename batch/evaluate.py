@@ -1,0 +1,238 @@
+"""How good scores were: ``python -m batch.evaluate SCORES EVENTS``.
+
+Joins the output of a batch job to what the event log says happened next, and reports the metrics of training:
+overall, and by day, version, brand and category. What happened is the training target: the row's user purchases
+its product later in the session; rows of sessions that may go on after the log's end are left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import typer
+from numpy.typing import NDArray
+from rich.table import Table
+
+from batch.score import main
+from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
+from batch.transforms.outcomes import IDENTITY, POSITION, join_scores
+from batch.view import make_absolute
+from serve_app.adapters.event_log import EventLog
+from serve_app.adapters.event_spill import EventSpill
+from serve_app.cli.console import JsonOption, out, print_json
+from serve_app.cli.registry import open_settings_registry
+from serve_app.core.errors import InvalidDataError, NotFoundError
+from serve_app.core.recommendation import Thresholds
+from serve_app.service.assessment import Slice, measure, round_metrics
+from serve_app.service.event_partitions import LogSummary
+from serve_app.service.features_table import build_features
+
+PROBABILITY: Final = "probability"
+OTHERS: Final = "(others)"
+ROUNDS: Final = 100
+SHOWN: Final = ("roc_auc", "pr_auc", "log_loss", "ece", "base_rate", "mean_probability")
+_LOG_COLUMNS: Final = (
+    POSITION, "user_id", "user_session", "product_id", "event_type", "time_s", "brand", "category_code",
+    "may_be_open", "target",
+)  # fmt: skip
+
+ScoresArgument = Annotated[str, typer.Argument(help="Output folder of a batch job or of a backfill (its scores/).")]
+EventsArgument = Annotated[Path, typer.Argument(help="The event log, until after what was scored.")]
+TopOption = Annotated[int, typer.Option(min=1, help="Brands and categories with the most rows to report apart.")]
+RoundsOption = Annotated[int, typer.Option(min=0, help="Rounds of the bootstrap over users; 0 for no intervals.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the intervals.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Scored rows with what happened.
+
+    Attributes
+    ----------
+    rows : Slice
+        Those of closed sessions; `matrix` and `cart_key` are empty.
+    groups : dict of str to Array
+        The value each row has of what is reported apart, null for none.
+    counts : dict of str to int
+        Scores read, of no row of the log, and of sessions that may be open.
+    """
+
+    rows: Slice
+    groups: dict[str, pa.Array]
+    counts: dict[str, int]
+
+
+def evaluate(
+    scores: ScoresArgument,
+    events: EventsArgument,
+    top: TopOption = 20,
+    rounds: RoundsOption = ROUNDS,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Report how good the scores in SCORES were, by what EVENTS says happened next."""
+    folder = OutputFolder(make_absolute(scores))
+    thresholds = find_thresholds(folder)
+    outcomes = find_outcomes(read_scores(folder), read_log(EventLog(events.absolute())))
+    report = assess(outcomes, thresholds, np.random.default_rng(seed), top=top, n_rounds=rounds)
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
+
+
+def find_thresholds(folder: OutputFolder) -> tuple[float, ...]:
+    """Return the bands of the version that scored, or the usual ones when its package is not at hand."""
+    plan = folder.read_json(PLAN)
+    chosen = Thresholds()
+    if plan is not None:
+        with contextlib.suppress(NotFoundError):
+            chosen = open_settings_registry().manifest(plan["model"], plan["version"]).thresholds
+    return chosen.medium, chosen.high
+
+
+def read_scores(folder: OutputFolder) -> pa.Table:
+    """Return the columns of a job's output that are joined and reported.
+
+    Raises
+    ------
+    NotFoundError
+        There are no scores.
+    InvalidDataError
+        They are not of a model that gives a probability, or not of all rows.
+    """
+    summary = folder.read_json(SUMMARY)
+    parts = sorted(part.path for commit in folder.commits() for part in commit.files)
+    if not parts:
+        raise NotFoundError(f"{folder.location} holds no scores of a batch job")
+    if summary is None or not summary["is_complete"]:
+        raise InvalidDataError(f"{folder.location} is not complete: finish the job with --resume first")
+    system, root = open_location(folder.location)
+    tables = [pq.read_table(f"{root}/{part}", partitioning="hive", filesystem=system) for part in parts]
+    found = tables[0].column_names
+    if PROBABILITY not in found:
+        raise InvalidDataError(f"{folder.location} holds no probabilities: the model is not a binary one")
+    names = [name for name in (POSITION, *IDENTITY, PROBABILITY, "version") if name in found]
+    return pa.concat_tables([t.select(names) for t in tables], promote_options="permissive")
+
+
+def read_log(log: EventLog) -> pa.Table:
+    """Return a log's views and carts with their target, in the order of the log."""
+    with EventSpill() as spill:
+        tables = [table.select(list(_LOG_COLUMNS)) for table in build_features(log, spill, LogSummary())]
+    rows = pa.concat_tables(tables).unify_dictionaries().sort_by(POSITION).combine_chunks()
+    times = rows.column("time_s").combine_chunks().cast(pa.timestamp("s", "UTC"))
+    return rows.append_column("event_time", times)
+
+
+def find_outcomes(scores: pa.Table, log: pa.Table) -> Outcomes:
+    """Join scores to the log; raises InvalidDataError when hardly any belongs to it."""
+    joined = join_scores(scores, log)
+    log, scored = log.take(pa.array(joined.rows)), scores.take(pa.array(joined.scores))
+    is_open = log.column("may_be_open").to_numpy()
+    counts = {
+        "scores": scores.num_rows,
+        "not_in_log": scores.num_rows - len(joined.rows),
+        "in_open_sessions": int(is_open.sum()),
+    }
+    closed = pa.array(~is_open)
+    log, scored = log.filter(closed).combine_chunks(), scored.filter(closed).combine_chunks()
+    if not log.num_rows:
+        raise InvalidDataError(f"no score can be judged by this log: {counts}")
+    users = log.column("user_id").combine_chunks()
+    rows = Slice(
+        matrix=np.empty((log.num_rows, 0), dtype=np.float32),
+        target=log.column("target").to_numpy(),
+        probability=scored.column(PROBABILITY).to_numpy(),
+        user=np.asarray(users.indices.to_numpy(), dtype=np.int64),
+        time_s=log.column("time_s").to_numpy(),
+        event_type=log.column("event_type").to_numpy().astype(np.int64),
+        cart_key=np.zeros(log.num_rows, dtype=np.int64),
+    )
+    groups = {"day": pc.strftime(log.column("event_time"), format="%Y-%m-%d").combine_chunks()}
+    if "version" in scored.column_names:
+        groups["version"] = scored.column("version").combine_chunks().cast(pa.string())
+    for name in ("brand", "category_code"):
+        column = log.column(name).combine_chunks()
+        groups[name] = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return Outcomes(rows, groups, counts)
+
+
+def assess(
+    outcomes: Outcomes, thresholds: tuple[float, ...], rng: np.random.Generator, *, top: int, n_rounds: int
+) -> dict[str, Any]:
+    """Return the report: counts, overall metrics, and those of every group, as JSON."""
+    rows = outcomes.rows
+    report: dict[str, Any] = {"counts": outcomes.counts, "thresholds": list(thresholds)}
+    report["overall"] = measure(rows, rows.probability, thresholds, rng, n_rounds)
+    for name, values in outcomes.groups.items():
+        n_most = top if name in {"brand", "category_code"} else len(values)
+        report[f"by_{name}"] = {
+            label: measure(part, part.probability, thresholds, rng, n_rounds)
+            for label, part in _split(rows, values, n_most)
+        }
+    found: dict[str, Any] = round_metrics(report)
+    return found
+
+
+def _split(rows: Slice, values: pa.Array, n_most: int) -> Iterator[tuple[str, Slice]]:
+    """Yield the rows of each value, the most frequent values only; the rest comes last, together."""
+    encoded = values.dictionary_encode()
+    codes = pc.fill_null(encoded.indices, len(encoded.dictionary)).to_numpy()
+    labels = [*map(str, encoded.dictionary.to_pylist()), "(none)"]
+    counts = np.bincount(codes, minlength=len(labels))
+    frequent = np.argsort(-counts, kind="stable")[:n_most]
+    chosen = sorted(int(code) for code in frequent if counts[code])
+    for code in sorted(chosen, key=lambda code: labels[code]):
+        yield labels[code], _take(rows, codes == code)
+    rest = ~np.isin(codes, chosen)
+    if rest.any():
+        yield OTHERS, _take(rows, rest)
+
+
+def _take(rows: Slice, mask: NDArray[np.bool_]) -> Slice:
+    return Slice(
+        rows.matrix[mask], rows.target[mask], rows.probability[mask], rows.user[mask], rows.time_s[mask],
+        rows.event_type[mask], rows.cart_key[mask],
+    )  # fmt: skip
+
+
+def _print(report: dict[str, Any]) -> None:
+    counts = report["counts"]
+    out.print(
+        f"{counts['scores']:,} scores · {counts['not_in_log']:,} of no row of the log · "
+        f"{counts['in_open_sessions']:,} in sessions that may go on, left out"
+    )
+    table = Table("", "rows", "purchases", *(name.replace("_", " ") for name in SHOWN))
+    for key, found in report.items():
+        if key == "overall":
+            _add(table, key, found)
+        elif key.startswith("by_"):
+            table.add_section()
+            for label, metrics in found.items():
+                _add(table, f"{key[3:].partition('_')[0]} {label}", metrics)
+    out.print(table)
+
+
+def _add(table: Table, label: str, found: dict[str, Any]) -> None:
+    values = [found[name] for name in SHOWN]
+    shown = ["-" if v["value"] is None else _with_interval(v) for v in values]
+    table.add_row(label, f"{found['n_rows']:,}", f"{found['n_positive']:,}", *shown)
+
+
+def _with_interval(found: dict[str, Any]) -> str:
+    if found["low"] is None:
+        return f"{found['value']:.4f}"
+    return f"{found['value']:.4f} ({found['low']:.4f}-{found['high']:.4f})"
+
+
+if __name__ == "__main__":
+    main(evaluate)

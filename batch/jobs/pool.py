@@ -1,0 +1,85 @@
+"""A pool of a job's own: a copy of the version's application, which the control app makes and takes away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import ray
+from ray import serve
+from ray.serve.schema import ApplicationStatus
+
+from batch.jobs.prepare import WORKER_CPUS
+from serve_app.core.errors import BadRequestError, InvariantError, NotReadyError
+from serve_app.core.job_record import PoolWish
+from serve_app.deployments.apps import START_TIMEOUT_S, describe_app
+from serve_app.deployments.handles import pool_app
+from serve_app.deployments.options import pool_options
+
+POLL_S: Final = 0.25
+REPLICA_CPUS: Final = sum(options.num_cpus for options in pool_options(1).values())
+"""CPUs Ray reserves for one replica of each deployment."""
+
+
+def plan_pool(
+    job_id: str, model: str, version: int, asked: int | None, say: Callable[[str], None]
+) -> tuple[PoolWish, float]:
+    """Return the pool to ask for, and the CPUs that it may still come to need once it runs.
+
+    Raises
+    ------
+    BadRequestError
+        There is no room for one replica of each deployment and a worker.
+    """
+    resources = ray.available_resources()
+    n_default = max(1, min(8, int(ray.cluster_resources().get("CPU", 1))))
+    replicas, message = fit_replicas(asked, resources.get("CPU", 0.0), n_default)
+    if message:
+        say(message)
+    return PoolWish(pool_app(model, version, job_id), model, version, replicas), (replicas - 1) * REPLICA_CPUS
+
+
+def fit_replicas(asked: int | None, n_free: float, n_default: int) -> tuple[int, str]:
+    """Return how many replicas of each deployment fit beside a worker, and a message when fewer than asked.
+
+    Raises
+    ------
+    BadRequestError
+        Not one fits: asking for it anyway would wait for ever.
+    """
+    n_wanted = asked or n_default
+    n_fit = int((n_free - WORKER_CPUS) / REPLICA_CPUS + 1e-9)
+    if n_fit < 1:
+        raise BadRequestError(
+            f"no room for a pool: {n_free:g} CPUs are free, {REPLICA_CPUS + WORKER_CPUS:g} are needed for it and a "
+            "worker. Use --pool shared, wait for other jobs, or start the service with more CPUs (SCORECAT_NUM_CPUS)"
+        )
+    if n_fit >= n_wanted:
+        return n_wanted, ""
+    return n_fit, f"a pool of up to {n_fit} replicas in place of {n_wanted}: {n_free:g} CPUs are free"
+
+
+def await_pool(app: str, read_problem: Callable[[], str], timeout_s: float = START_TIMEOUT_S) -> None:
+    """Return when the pool runs.
+
+    Raises
+    ------
+    InvariantError
+        It cannot be made, or does not start; quotes the cluster.
+    NotReadyError
+        It is not there in time.
+    """
+    give_up_at = time.monotonic() + timeout_s
+    while time.monotonic() < give_up_at:
+        found = serve.status().applications.get(app)
+        if found is not None and found.status is ApplicationStatus.RUNNING:
+            return
+        if found is not None and found.status is ApplicationStatus.DEPLOY_FAILED:
+            raise InvariantError(f"the pool {app} does not start: {describe_app(found)}")
+        if problem := read_problem():
+            raise InvariantError(f"the pool {app} cannot be made: {problem}")
+        time.sleep(POLL_S)
+    raise NotReadyError(
+        f"the pool {app} did not run within {timeout_s:g} s: see `scorecat status`, or use --pool shared", 60.0
+    )

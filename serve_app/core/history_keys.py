@@ -1,0 +1,82 @@
+"""What a row may say beside its features, so that its history can be looked up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from serve_app.core.features import FeatureSpec
+from serve_app.core.row_errors import RowError
+
+TIME_KEY: Final = "event_time"
+REQUIRED_KEYS: Final = ("user_id", "session_id", "product_id")
+"""Without one of them nothing can be looked up."""
+CATEGORY_KEY: Final = "category_id"
+NO_CATEGORY: Final = ""
+"""As a category id: the product has none, which the caller says by null; absent it is the one last seen for it."""
+KEY_NAMES: Final = (*REQUIRED_KEYS, CATEGORY_KEY, "event_id", TIME_KEY)
+
+KEY_SPECS: Final[tuple[FeatureSpec, ...]] = tuple(
+    FeatureSpec(name, "categorical", "time" if name == TIME_KEY else "id", "key", on_null="fill", fill="")
+    for name in KEY_NAMES
+)
+"""The same as columns of a table: text or whole numbers; `TIME_KEY` is ISO 8601 text or a timestamp."""
+
+KEY_SCHEMA: Final = pa.schema([pa.field(name, pa.int64() if name == TIME_KEY else pa.string()) for name in KEY_NAMES])
+"""As an Encoder gets them: ids are text, the time is in seconds since 1970 UTC."""
+
+TIME_RULE: Final = "must be like '2019-10-01 00:00:00 UTC' or ISO 8601 ('2019-10-01T00:00:00Z')"
+
+
+def parse_time(text: str) -> int:
+    """Return a time of `TIME_RULE` as seconds since 1970 UTC, fractions cut off; without a zone it is UTC.
+
+    Raises
+    ------
+    ValueError
+        It is no such time.
+    """
+    if text[4:5] != "-":  # a plain number, which fromisoformat may take for a date
+        raise ValueError(text)
+    time = datetime.fromisoformat(text.removesuffix(" UTC"))
+    return math.floor((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+
+
+def cut_times(column: pa.Array) -> pa.Array:
+    """Return timestamps as seconds since 1970 UTC, int64; fractions are cut off, and without a zone it is UTC."""
+    seconds = pc.floor_temporal(column.cast(pa.timestamp("us")), unit="second")
+    return seconds.cast(pa.timestamp("s")).cast(pa.int64())
+
+
+def convert_keys(columns: Mapping[str, pa.Array], errors: dict[int, RowError]) -> dict[str, pa.Array]:
+    """Return columns of `KEY_NAMES` in the types of `KEY_SCHEMA`.
+
+    Parameters
+    ----------
+    columns : mapping of str to Array
+        Text, whole numbers, or timestamps for `TIME_KEY`; dictionaries of those.
+    errors : dict of int to RowError
+        Rows whose time cannot be read are added.
+    """
+    return {
+        name: _convert_times(column, errors) if name == TIME_KEY else column.cast(pa.string())
+        for name, column in columns.items()
+    }
+
+
+def _convert_times(column: pa.Array, errors: dict[int, RowError]) -> pa.Array:
+    if pa.types.is_timestamp(column.type):
+        return cut_times(column)
+    found: list[int | None] = []
+    for row, text in enumerate(column.cast(pa.string()).to_pylist()):
+        try:
+            found.append(None if not text else parse_time(text))
+        except (ValueError, OverflowError):
+            errors.setdefault(row, RowError(row, TIME_KEY, f"{TIME_RULE}, got {text[:40]!r}", "type"))
+            found.append(None)
+    return pa.array(found, pa.int64())

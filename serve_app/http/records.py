@@ -1,0 +1,58 @@
+"""JSON bodies of the operator's routes: read, answered, documented."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from fastapi import Request, Response
+
+from serve_app.core.errors import DeadlineExceededError, MalformedBodyError
+from serve_app.http.asgi import check_json, read_body
+from serve_app.http.problems import document_problems
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+"""A thousand named users with ids of 512 characters are half of it."""
+BODY_TIMEOUT_S: Final = 10.0
+
+
+async def read_record(request: Request) -> dict[str, Any]:
+    """Return the members of a JSON body, none of an empty one.
+
+    Raises
+    ------
+    MalformedBodyError, UnsupportedMediaError, PayloadTooLargeError, DeadlineExceededError
+    """
+    headers = dict(request.scope["headers"])
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await read_body(request.receive, headers, MAX_BODY_BYTES)
+    except TimeoutError as exc:
+        raise DeadlineExceededError(f"the body did not arrive within {BODY_TIMEOUT_S:g} s", 1.0) from exc
+    if body:
+        check_json(headers)
+    try:
+        record = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError as exc:
+        raise MalformedBodyError(f"the body is not valid JSON: {exc}") from exc
+    if not isinstance(record, dict):
+        raise MalformedBodyError("the body must be one JSON object")
+    return record
+
+
+def answer_json(value: Mapping[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer with a JSON body."""
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+def describe_answers(model: Any, *problems: int, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses of a route: what it answers, and with which problems."""
+    return {status: {"model": model}, **document_problems(*problems)}
+
+
+def document_body(model: Any, *, is_required: bool) -> dict[str, Any]:
+    """Return the OpenAPI description of a JSON body that the route reads itself."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": is_required, "content": {"application/json": {"schema": schema}}}}

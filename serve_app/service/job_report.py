@@ -1,0 +1,81 @@
+"""Records of jobs as people and their programs see them: plain JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from serve_app.core.job_record import JobRecord
+from serve_app.service.job_ports import ResultFile
+
+
+def describe_briefly(record: JobRecord, now_s: float) -> dict[str, Any]:
+    """Return a job in short form."""
+    order, beat = record.order, record.beat
+    model, _, version = order.model.partition("@")
+    return {
+        "id": order.id,
+        "state": record.state(now_s),
+        "is_cancelling": record.ruling.cancelled_at_s is not None,
+        "origin": order.origin,
+        "who": order.who,
+        "input": order.input,
+        "output": None if order.has_own_output else order.output,
+        "model": (beat.model if beat else "") or model or None,
+        "version": (beat.version if beat else 0) or (int(version) if version.isdigit() else None),
+        "created_at": _write_time(order.created_at_s),
+        "started_at": _write_time(beat.began_at_s) if beat else None,
+        "ended_at": _write_time(record.ended_at_s(now_s)),
+        "progress": _describe_progress(record),
+    }
+
+
+def describe_job(record: JobRecord, now_s: float, results: Sequence[ResultFile], keep_s: float) -> dict[str, Any]:
+    """Return a job with how it ended and links to its results."""
+    order, beat, ended_at_s = record.order, record.beat, record.ended_at_s(now_s)
+    return {
+        **describe_briefly(record, now_s),
+        "options": dict(order.options),
+        "pool": beat.pool.app if beat and beat.pool else None,
+        "cancelled_by": record.ruling.cancelled_by or None,
+        "summary": beat.summary if beat else None,
+        "error": _explain(record, now_s),
+        "results": [
+            {"name": one.name, "bytes": one.n_bytes, "href": f"/v1/jobs/{order.id}/results/{quote(one.name)}"}
+            for one in results
+        ],
+        "expires_at": _write_time(ended_at_s + keep_s) if ended_at_s is not None else None,
+    }
+
+
+def _describe_progress(record: JobRecord) -> dict[str, Any] | None:
+    beat = record.beat
+    if beat is None or beat.progress is None:
+        return None
+    found = beat.progress
+    return {
+        "rows_read": beat.rows.read,
+        "rows_total": found["rows_total"],
+        "rows_scored": beat.rows.scored,
+        "rows_rejected": beat.rows.rejected,
+        "percent": round(100 * found["share"], 1),
+        "rows_per_s": round(found["rows_per_s"]),
+        "left_s": None if found["left_s"] is None else round(found["left_s"], 1),
+    }
+
+
+def _explain(record: JobRecord, now_s: float) -> dict[str, Any] | None:
+    beat, state = record.beat, record.state(now_s)
+    if beat is not None and beat.error is not None:
+        return dict(beat.error)
+    if state == "died":
+        return {"code": "died", "detail": "the driver is gone without a word; what is scored stays, resume the job"}
+    if record.ruling.problem:
+        return {"code": "not-started", "detail": record.ruling.problem}
+    return None
+
+
+def _write_time(at_s: float | None) -> str | None:
+    return None if at_s is None else datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,154 @@
+"""What a person asks of a batch job, read from the members of a request's body; and the command that does it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from serve_app.core.errors import FieldError, InvalidDataError
+from serve_app.core.job_record import JobOrder
+from serve_app.service.job_ports import JobAsked
+
+MAX_CHARACTERS: Final = 2_000
+MAX_COLUMNS: Final = 1_000
+MAX_EXPLAIN: Final = 50
+MAX_WORKERS: Final = 64
+POOLS: Final = ("shared", "dedicated")
+
+
+def parse_job(record: Any) -> JobAsked:
+    """Return what the body of a request asks for.
+
+    Raises
+    ------
+    InvalidDataError
+        `errors` names every member that cannot be used.
+    """
+    if not isinstance(record, Mapping):
+        raise InvalidDataError("a job is asked for by an object with at least the member `input`")
+    errors = [_explain_unknown(str(name)) for name in record if name not in FIELDS]
+    found: dict[str, Any] = {}
+    for name, read in FIELDS.items():
+        value = record.get(name)
+        if value is None:
+            if name == "input":
+                errors.append(FieldError("/input", "is needed: what is to be scored"))
+            continue
+        try:
+            found[name] = read(value)
+        except ValueError as exc:
+            errors.append(FieldError(f"/{name}", str(exc)))
+    if errors:
+        raise InvalidDataError("the job cannot be understood", tuple(errors))
+    places = {name: found.pop(name, "") for name in ("input", "output", "model")}
+    return JobAsked(**places, options=found, who=found.pop("who", "http"))
+
+
+def list_arguments(order: JobOrder, save_mapping: Callable[[Mapping[str, Any]], str]) -> list[str]:
+    """Return the arguments of ``python -m batch.score`` that do what was asked.
+
+    Parameters
+    ----------
+    order : JobOrder
+    save_mapping : callable
+        Keeps the mapping as a file and returns its path.
+    """
+    options = dict(order.options)
+    arguments = ["--json"]
+    if options.pop("resume", False):
+        arguments.append("--resume")
+    if mapping := options.pop("mapping", None):
+        arguments.append(f"--mapping={save_mapping(mapping)}")
+    if order.model:
+        arguments.append(f"--model={order.model}")
+    for name, value in options.items():
+        text = ",".join(value) if isinstance(value, list | tuple) else str(value)
+        arguments.append(f"--{name.replace('_', '-')}={text}")
+    return [*arguments, "--", order.input, order.output]  # a name may begin with a dash
+
+
+def _read_text(value: Any) -> str:
+    if not isinstance(value, str) or not value or len(value) > MAX_CHARACTERS or not value.isprintable():
+        raise ValueError(f"must be a text of 1 to {MAX_CHARACTERS:,} printable characters")
+    return value
+
+
+def _read_columns(value: Any) -> list[str]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not 0 < len(names) <= MAX_COLUMNS:
+        raise ValueError(f"must be a list of up to {MAX_COLUMNS:,} names of columns")
+    for name in names:
+        if "," in _read_text(name):
+            raise ValueError(f"{name!r}: names of columns have no comma here")
+    return names
+
+
+def _read_whole(least: int, most: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return value
+
+    return read
+
+
+def _read_limit(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str) or len(str(value)) > 20:  # noqa: PLR2004
+        raise ValueError("must be a number of rows (1000) or a share of them ('2%')")
+    text = str(value)
+    number = text.removesuffix("%")
+    if not number.replace(".", "", 1 if number != text else 0).isdigit() or not number.isascii():
+        raise ValueError("must be a number of rows (1000) or a share of them ('2%')")
+    if number != text and float(number) > 100:  # noqa: PLR2004
+        raise ValueError("a share is at most 100%")
+    return text
+
+
+def _read_pool(value: Any) -> str:
+    if value not in POOLS:
+        raise ValueError(f"must be one of {', '.join(POOLS)}")
+    return str(value)
+
+
+def _read_mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or set(value) - {"columns", "defaults"}:
+        raise ValueError("must be an object with `columns` (feature: input column) or `defaults` (features)")
+    columns, defaults = value.get("columns", {}), value.get("defaults", [])
+    if not isinstance(columns, dict) or len(columns) > MAX_COLUMNS:
+        raise ValueError("`columns` must be an object: feature: input column")
+    for column in columns.values():
+        _read_text(column)
+    if defaults:
+        _read_columns(defaults)
+    return {name: value[name] for name in ("columns", "defaults") if value.get(name)}
+
+
+def _read_flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")  # noqa: TRY004 - one kind of error for all members
+    return value
+
+
+FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "input": _read_text,
+    "output": _read_text,
+    "model": _read_text,
+    "mapping": _read_mapping,
+    "keep": _read_columns,
+    "partition_by": _read_columns,
+    "explain": _read_whole(0, MAX_EXPLAIN),
+    "max_rejected": _read_limit,
+    "workers": _read_whole(1, MAX_WORKERS),
+    "pool": _read_pool,
+    "pool_replicas": _read_whole(1, MAX_WORKERS),
+    "resume": _read_flag,
+    "who": _read_text,
+}
+"""Members of the body, and what reads each."""
+
+
+def _explain_unknown(name: str) -> FieldError:
+    near = difflib.get_close_matches(name, FIELDS, 1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(FIELDS)}"
+    return FieldError(f"/{name[:100]}", f"unknown; {hint}")
