@@ -90,9 +90,10 @@ def build_gateway_app(
     return bound
 
 
-def build_control_app(settings: Settings, profile: Profile) -> Application:
-    """Return the application that owns the rollouts."""
+def build_control_app(settings: Settings, profile: Profile, model: str) -> Application:
+    """Return the application that owns the rollouts of a model."""
     config = ControllerConfig(
+        served=model,
         home=str(settings.home),
         registry_root=str(settings.registry_root),
         package_cache=str(settings.package_cache),
@@ -136,7 +137,7 @@ def start_apps(settings: Settings, profile: Profile, registry: Registry, split: 
             if app == needed:
                 raise
             missing[app] = str(exc)
-    apps[CONTROL_APP] = build_control_app(settings, profile)
+    apps[CONTROL_APP] = build_control_app(settings, profile, split.model)
     apps[GATEWAY_APP] = build_gateway_app(settings, profile)
     run_apps(apps, prefixes={GATEWAY_APP: "/"})
     await_apps([needed, CONTROL_APP, GATEWAY_APP])

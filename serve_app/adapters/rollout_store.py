@@ -12,25 +12,29 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.engine import Connection, Dialect, Engine
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.types import TypeDecorator
 
+from serve_app.adapters.disk_reserve import DiskReserve
+from serve_app.adapters.rollout_database import READ_ONLY, build_engine, identify, is_full, translated
 from serve_app.adapters.rollout_outbox import OUTBOX, OUTBOX_METADATA, put_notice, say_delivery
 from serve_app.core.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
 from serve_app.service.rollout_ports import Rollout, RolloutChange
 
+__all__ = ["SqlRolloutStore", "build_engine"]
+
 SCHEMA_VERSION: Final = 1
-BUSY_TIMEOUT_S: Final = 5.0
-_RETRY_AFTER_S: Final = 1.0
-_READ_ONLY: Final = "scorecat_read_only"
+
+logger = logging.getLogger("scorecat.rollouts")
+T = TypeVar("T")
 
 
 class _UtcDateTime(TypeDecorator[datetime]):
@@ -107,7 +111,10 @@ class SqlRolloutStore:
     Parameters
     ----------
     engine : Engine
-        See `build_engine`. The tables are created when they are not there.
+        See `build_engine`. The tables are created when they are not there, also when somebody removes or replaces
+        the file of a SQLite database while it is in use.
+    reserve : DiskReserve or None
+        Given up when the disk is full and a decision has to be stored.
 
     Raises
     ------
@@ -115,40 +122,55 @@ class SqlRolloutStore:
         The tables were made by another version of scorecat.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, reserve: DiskReserve | None = None) -> None:
         self._engine = engine
-        with self._write() as connection:
+        self._reserve = reserve
+        self._opening = threading.RLock()
+        self._opened: tuple[int, int] | None = None
+        self._prepare()
+
+    def _prepare(self) -> None:
+        with translated(self._engine), self._engine.begin() as connection:
             _METADATA.create_all(connection)
             OUTBOX_METADATA.create_all(connection)
             found = connection.scalar(sa.select(_SCHEMA.c.version).where(_SCHEMA.c.name == "rollouts"))
             if found is None:
                 connection.execute(_SCHEMA.insert().values(name="rollouts", version=SCHEMA_VERSION))
             elif found != SCHEMA_VERSION:
+                where = self._engine.url.render_as_string()
                 raise InvariantError(
-                    f"the rollout database {engine.url.render_as_string()} has schema {found}; this scorecat reads "
-                    f"{SCHEMA_VERSION}"
+                    f"the rollout database {where} has schema {found}; this scorecat reads {SCHEMA_VERSION}"
                 )
+        self._opened = identify(self._engine)
 
     def create(self, rollout: Rollout, change: RolloutChange) -> Rollout:
         """Store a new active rollout and return it with its id."""
         values = _to_row(rollout) | {"revision": 1}
         try:
-            with self._write() as connection:
-                new_id = connection.execute(_ROLLOUTS.insert().values(values)).inserted_primary_key
-                created = dataclasses.replace(rollout, id=int(new_id[0] if new_id else 0), revision=1)
-                _record(connection, created, change)
+            return self._insist(lambda: self._insert(rollout, values, change))
         except IntegrityError as exc:
             active = self.find_active(rollout.model)
             which = f"rollout {active.id} (version {active.canary}, {active.phase})" if active else "another rollout"
             raise ConflictError(
                 f"{rollout.model} has an active rollout already: {which}; promote or abort it first"
             ) from exc
+
+    def _insert(self, rollout: Rollout, values: Mapping[str, Any], change: RolloutChange) -> Rollout:
+        with self._write() as connection:
+            new_id = connection.execute(_ROLLOUTS.insert().values(values)).inserted_primary_key
+            created = dataclasses.replace(rollout, id=int(new_id[0] if new_id else 0), revision=1)
+            _record(connection, created, change)
         return created
 
     def save(
         self, rollout: Rollout, change: RolloutChange | None = None, split: Mapping[str, Any] | None = None
     ) -> Rollout:
         """Store a rollout as it is now, with its change and the split that follows from it."""
+        if change is None and split is None:  # counts alone are not worth the last room of a full disk
+            return self._update(rollout, change, split)
+        return self._insist(lambda: self._update(rollout, change, split))
+
+    def _update(self, rollout: Rollout, change: RolloutChange | None, split: Mapping[str, Any] | None) -> Rollout:
         saved = dataclasses.replace(rollout, revision=rollout.revision + 1)
         is_same = (_ROLLOUTS.c.id == rollout.id) & (_ROLLOUTS.c.revision == rollout.revision)
         with self._write() as connection:
@@ -207,15 +229,37 @@ class SqlRolloutStore:
         """Close the connections."""
         self._engine.dispose()
 
+    def _insist(self, work: Callable[[], T]) -> T:
+        """Do what has to be stored; when the disk is full, once more after the reserve was given up."""
+        try:
+            return work()
+        except NotReadyError as exc:
+            if self._reserve is None or not is_full(exc.__cause__) or not self._reserve.release():
+                raise
+        return work()
+
+    def _look(self) -> None:
+        """Begin with the file that is there when it is not the one that was opened: nobody else sees that one."""
+        with self._opening:
+            if identify(self._engine) == self._opened:
+                return
+            logger.warning("the rollout database %s was removed or replaced", self._engine.url.render_as_string())
+            self._engine.dispose()
+            self._prepare()
+
     @contextlib.contextmanager
     def _write(self) -> Iterator[Connection]:
-        with _translated(self._engine), self._engine.begin() as connection:
+        self._look()
+        with translated(self._engine), self._engine.begin() as connection:
             yield connection
+        if self._reserve is not None:
+            self._reserve.hold()
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[Connection]:
-        with _translated(self._engine), self._engine.connect() as connection:
-            yield connection.execution_options(**{_READ_ONLY: True})
+        self._look()
+        with translated(self._engine), self._engine.connect() as connection:
+            yield connection.execution_options(**{READ_ONLY: True})
 
     def _describe_lost(self, connection: Connection, rollout: Rollout) -> ConflictError | NotFoundError:
         found = connection.scalar(sa.select(_ROLLOUTS.c.revision).where(_ROLLOUTS.c.id == rollout.id))
@@ -224,40 +268,6 @@ class SqlRolloutStore:
         return ConflictError(
             f"rollout {rollout.id} changed since it was read (revision {found}, not {rollout.revision}); read it again"
         )
-
-
-def build_engine(database: Path | str) -> Engine:
-    """Return an engine for a SQLite file (its folder is made) or for a SQLAlchemy URL."""
-    if isinstance(database, str):
-        return sa.create_engine(database, pool_pre_ping=True)
-    database.parent.mkdir(parents=True, exist_ok=True)
-    url = sa.URL.create("sqlite", database=str(database))
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver begins nothing by itself; `_begin_sqlite` does
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    is_read = connection.get_execution_options().get(_READ_ONLY, False)
-    connection.exec_driver_sql("BEGIN" if is_read else "BEGIN IMMEDIATE")
-
-
-@contextlib.contextmanager
-def _translated(engine: Engine) -> Iterator[None]:
-    try:
-        yield
-    except (OperationalError, InterfaceError) as exc:
-        where = engine.url.render_as_string()
-        raise NotReadyError(f"the rollout database {where} cannot be used: {exc.orig}", _RETRY_AFTER_S) from exc
 
 
 def _swap_split(connection: Connection, record: Mapping[str, Any]) -> None:

@@ -17,9 +17,10 @@ from typing import Annotated, Any, Final
 import typer
 
 from serve_app.adapters.package_dir import load_parts
+from serve_app.adapters.registry_aliases import name_mover
 from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.registry import open_settings_registry
-from serve_app.cli.status import describe_endpoints, probe, url_of
+from serve_app.cli.status import describe_endpoints, describe_shares, list_models, probe, url_of
 from serve_app.cli.train import train_demo
 from serve_app.cli.warm import check_state_from, load_state
 from serve_app.core.errors import BadRequestError, InvariantError, NotReadyError
@@ -83,11 +84,7 @@ def up(
             _train_demo(registry, name)
         if wanted == CHAMPION and registry.versions(name) == [1] and not registry.aliases(name).versions:
             registry.move_alias(name, CHAMPION, 1)  # publishing was cut short before the alias was set
-        version = registry.resolve(name, wanted)
-        load_parts(registry.locate(name, version))  # a torn package is refused before anything starts
-        split = open_split(settings, name, version)
-        if split.stable != version:
-            load_parts(registry.locate(name, split.stable))
+        split = open_split(settings, registry, name, wanted, is_named=model is not None or wanted != CHAMPION)
         _check_state(settings)
         loaded = {"state": load_state(*warm)} if warm else {}
         spec = _start(settings, registry, split)
@@ -96,15 +93,15 @@ def up(
             **describe_endpoints(spec),
             "model": name,
             "version": split.stable,
+            "shares": {str(version): share for version, share in split.shares.items()},
             "profile": settings.profile,
             "ready_in_s": round(time.monotonic() - started, 1),
         }
     if as_json:
         print_json(result)
         return
-    err.print(
-        f"ready in {result['ready_in_s']} s: {name} v{split.stable} on {url_of(spec)} (docs at {url_of(spec)}/docs)"
-    )
+    answers = ", ".join(f"v{v}" if share == 1.0 else f"v{v} {share * 100:.4g} %" for v, share in split.shares.items())
+    err.print(f"ready in {result['ready_in_s']} s: {name} {answers} on {url_of(spec)} (docs at {url_of(spec)}/docs)")
     out.print(f"curl -s {url_of(spec)}/predict_purchase -H 'Content-Type: application/json' \\\n  -d '{_EXAMPLE}'")
 
 
@@ -125,15 +122,27 @@ def down(as_json: JsonOption = False) -> None:
         err.print(f"stopped {stopped} processes" if stopped else "nothing was running")
 
 
-def open_split(settings: Settings, name: str, version: int) -> Split:
-    """Return the split to begin with, written where Gateways read it: see `begin_split`."""
+def open_split(settings: Settings, registry: Registry, name: str, wanted: str, *, is_named: bool) -> Split:
+    """Return the split to begin with, written where Gateways read it: see `begin_split`.
+
+    A torn package of its stable version is refused before anything is stored.
+    """
     from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
     from serve_app.adapters.split_file import SplitFile
     from serve_app.service.rollouts import begin_split
 
     store = SqlRolloutStore(build_engine(settings.database))
     try:
-        return begin_split(store, SplitFile(settings.split_path), name, version, pins=settings.pins)
+        return begin_split(
+            store,
+            SplitFile(settings.split_path),
+            name,
+            registry.resolve(name, wanted),
+            pins=settings.pins,
+            is_named=is_named,
+            who=settings.user or name_mover(),
+            check=lambda split: load_parts(registry.locate(name, split.stable)),
+        )
     finally:
         store.close()
 
@@ -278,7 +287,8 @@ def _say_running(spec: ClusterSpec, asked: dict[str, Any], as_json: bool) -> Non
     if as_json:
         print_json({**describe_endpoints(spec), **ready, "profile": spec.profile, "already_running": True})
     else:
-        err.print(f"already running: {ready['model']} v{ready['version']} on {url_of(spec)}")
+        shares = "; ".join(describe_shares(model) for model in list_models(spec)) or f"v{ready['version']}"
+        err.print(f"already running: {ready['model']} on {url_of(spec)}, {shares}", markup=False)
 
 
 def _derive_spec(settings: Settings) -> ClusterSpec:

@@ -26,7 +26,7 @@ def status(as_json: JsonOption = False) -> None:
             err.print("not running; start it with `scorecat up`")
         raise typer.Exit(1)
     ready = probe(spec)
-    models = _list_models(spec)
+    models = list_models(spec)
     apps = _list_apps(spec)
     if as_json:
         found = {"running": True, "ready": ready is not None, **(ready or {}), **describe_endpoints(spec)}
@@ -93,7 +93,8 @@ def probe(spec: ClusterSpec) -> dict[str, Any] | None:
     return None
 
 
-def _list_models(spec: ClusterSpec) -> list[dict[str, Any]]:
+def list_models(spec: ClusterSpec) -> list[dict[str, Any]]:
+    """Return who gets which version; nothing when the service does not say."""
     with contextlib.suppress(ScorecatError), RolloutClient(url_of(spec), timeout_s=2.0) as client:
         return client.models()
     return []

@@ -8,7 +8,7 @@ from typing import Final
 
 from ray import serve
 from ray.serve import Application, RunTarget
-from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ReplicaState
 
 from serve_app.core.errors import InvariantError
 from serve_app.service.rollout_ports import AppState, AppStatus
@@ -29,7 +29,14 @@ STATUS: Final[dict[ApplicationStatus, AppStatus]] = {
 
 def read_states() -> dict[str, AppState]:
     """Return the state of every application, by name."""
-    return {app: AppState(STATUS[o.status], describe_app(o)) for app, o in serve.status().applications.items()}
+    return {name: to_state(overview) for name, overview in serve.status().applications.items()}
+
+
+def to_state(overview: ApplicationStatusOverview) -> AppState:
+    """Return the state of an application; one whose replicas are not counted yet is not down."""
+    counts = [d.replica_states for d in overview.deployments.values() if d.replica_states]
+    is_down = any(not replicas.get(ReplicaState.RUNNING) for replicas in counts)
+    return AppState(STATUS[overview.status], describe_app(overview), is_down)
 
 
 def await_apps(

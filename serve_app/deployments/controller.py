@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ray.serve import Application
 
+from serve_app.adapters.disk_reserve import DiskReserve
 from serve_app.adapters.job_folders import JobFolders
 from serve_app.adapters.job_places import AllowedPlaces
 from serve_app.adapters.logs import log_json_lines
@@ -50,6 +51,8 @@ class ControllerConfig:
 
     Attributes
     ----------
+    served : str
+        Model whose rollouts these are.
     home, registry_root, package_cache, database, split_path, log_dir, job_dir : str
         State folder, package registry, folder that versions of a remote one are fetched to, file of the
         rollout database, split record, folder of the logs, folder of the records of batch jobs.
@@ -64,6 +67,7 @@ class ControllerConfig:
         Whether requests may name their version.
     """
 
+    served: str
     home: str
     registry_root: str
     package_cache: str
@@ -100,14 +104,16 @@ class RolloutController:
         log_json_lines(Path(config.log_dir) / f"controller-{os.getpid()}.jsonl")
         mover = config.user or f"controller@{socket.gethostname()}"
         registry = open_registry(config.registry_root, cache=Path(config.package_cache), by=mover)
-        engine = build_engine(Path(config.database))
+        database = Path(config.database)
+        reserve, engine = DiskReserve(database.with_suffix(".reserve")), build_engine(database)
         webhooks = Webhooks(SqlOutbox(engine))
         self._control = RolloutControl(
-            SqlRolloutStore(engine),
-            SplitFile(Path(config.split_path)),
+            SqlRolloutStore(engine, reserve),
+            SplitFile(Path(config.split_path), reserve),
             registry,
             ServeVersionApps(registry, build),
             webhooks,
+            model=config.served,
             pins=config.pins,
         )
         webhooks.wake()  # a process that died may have left something to tell

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from dataclasses import dataclass, field
@@ -35,6 +34,8 @@ from serve_app.service.traffic import Traffic
 POLL_S: Final = 0.25
 """How often a Gateway looks at the split record."""
 PROBE_TIMEOUT_S: Final = 10.0
+PATIENCE_S: Final = 30.0
+"""How long a Gateway that starts waits for versions that do not answer before it takes requests all the same."""
 SWEEP_S: Final = 60.0
 """How often a Gateway removes parcels of requests whose owner was killed."""
 
@@ -77,8 +78,7 @@ class Gateway:
         self._access_log = AccessLogFile(log_dir / f"access-{os.getpid()}.jsonl")
         self._registry = open_registry(config.registry_root, cache=Path(config.package_cache))
         self._traffic = Traffic(SplitFile(Path(config.split_path)), self._connect)
-        with contextlib.suppress(Exception):  # the poll below tries again; /readyz says no until then
-            await self._traffic.refresh()
+        await self._traffic.begin(POLL_S, PATIENCE_S)  # until then no request is sent here
         self._rollouts = ControlHandle()
         reports = report_counts(self._traffic, self._rollouts, f"gateway-{os.getpid()}")
         self._events = EventProcess(config.state) if config.state else None

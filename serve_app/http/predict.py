@@ -96,7 +96,9 @@ class PredictPurchase:
         check_json(exchange.headers)
         body = await read_body(exchange.receive, exchange.headers, MAX_ROW_BYTES)
         row = parse_row(body)
-        route = self._traffic.choose(row["user_id"], read_pin(exchange.headers))
+        user = row["user_id"]
+        # a whole number stands for its text, so that 7 and "7" are one user
+        route = self._traffic.choose(None if user is None else str(user), read_pin(exchange.headers))
         if not route.scorer.is_purchase:
             name = route.scorer.manifest.name
             raise NotFoundError(f"the served model {name} does not have the inputs of /predict_purchase")

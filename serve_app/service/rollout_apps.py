@@ -229,7 +229,7 @@ class AppKeeper:
         is_early = before.proved_s is None and now_s < before.first_s + watch.deploy_timeout_s
         if state.status == "starting" and (is_early or not watch.is_live):
             return dataclasses.replace(before, problem=f"v{version} is starting {state.detail}".rstrip())
-        is_fine = before.proved_s is not None and not before.problem
+        is_fine = before.proved_s is not None and not before.problem and not state.is_down
         if is_fine and now_s - (before.proved_s or 0.0) < PROVE_EVERY_S:
             return before
         return self._prove(model, version, watch, before)
@@ -244,6 +244,8 @@ class AppKeeper:
         return dataclasses.replace(before, problem=problem)
 
     def _prove(self, model: str, version: int, watch: Watch, before: Health) -> Health:
+        if watch.is_live and self._seen.states[version].is_down:  # it would be waited for what cannot come
+            return _miss(before, f"v{version} has no running replica", watch, self._clock())
         try:
             self._apps.prove(model, version)
         except (GoldenMismatchError, PackageError) as exc:

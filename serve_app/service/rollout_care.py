@@ -30,8 +30,8 @@ class VersionCare:
     store : RolloutStore
     registry : Registry
     keeper : AppKeeper
-    find_model : callable
-        Returns the served model.
+    model : str
+        The served model.
     note_champion : callable
         Called with a rollout's id, what became of the alias, and why.
     clock : callable
@@ -43,14 +43,14 @@ class VersionCare:
         store: RolloutStore,
         registry: Registry,
         keeper: AppKeeper,
-        find_model: Callable[[], str],
+        model: str,
         note_champion: Callable[[int, Champion, str], None],
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._registry = registry
         self._keeper = keeper
-        self._find_model = find_model
+        self._model = model
         self._note_champion = note_champion
         self._clock = clock
         self._round = threading.Lock()
@@ -77,7 +77,7 @@ class VersionCare:
                 self._logged = str(exc)
 
     def _look(self) -> None:
-        n_wakes, model = self._n_wakes, self._find_model()
+        n_wakes, model = self._n_wakes, self._model
         active = self._store.find_active(model)
         course = parse_course(active) if active is not None else None
         wanted = self._list_wanted(model)

@@ -27,18 +27,23 @@ class ReportInbox:
         self._waiting: deque[Report] = deque(maxlen=MAX_REPORTS)
         self._counted_s = 0.0
         self._stale: Report | None = None
-        self._followed: dict[str, tuple[int, float]] = {}
+        self._followed: dict[str, dict[int, float]] = {}
 
     def add(self, report: Report, now_s: float) -> None:
         """Take in a report at a time of a clock that only grows; never waits."""
-        revision, _ = self._followed.get(report.gateway, (0, 0.0))
-        self._followed[report.gateway] = (max(revision, report.revision), now_s)
+        known = self._followed.get(report.gateway, {})
+        lately = {revision: at_s for revision, at_s in known.items() if now_s - at_s <= SILENT_AFTER_S}
+        self._followed[report.gateway] = {**lately, report.revision: now_s}
         self._waiting.append(report)
 
     def explain_waiting(self, revision: int, now_s: float) -> str:
         """Return which Gateways do not follow a revision of the split yet; empty when all do."""
-        lively = {name: seen for name, (seen, at_s) in list(self._followed.items()) if now_s - at_s <= SILENT_AFTER_S}
-        behind = sorted(name for name, seen in lively.items() if seen < revision)
+        lively = {
+            name: seen
+            for name, seen in list(self._followed.items())
+            if any(now_s - at_s <= SILENT_AFTER_S for at_s in seen.values())
+        }
+        behind = sorted(name for name, seen in lively.items() if revision not in seen)
         if behind:
             return f"{', '.join(behind)} of {len(lively)} Gateways do not follow revision {revision} of the split yet"
         return "" if lively else "no Gateway was heard of"

@@ -150,10 +150,13 @@ class AppState:
         ``failed``: it will not come up by itself.
     detail : str
         The cluster's own words, for the record; empty when there are none.
+    is_down : bool
+        Whether one of its deployments has no replica that runs, so that it cannot answer.
     """
 
     status: AppStatus
     detail: str = ""
+    is_down: bool = False
 
 
 class VersionApps(Protocol):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
+from collections.abc import Callable
 from typing import Final
 
 from serve_app.core.errors import ConflictError, InvariantError, NotReadyError
 from serve_app.core.rollout_state import Phase, can_take_back, canary_share
 from serve_app.core.split import Arm, Shadow, Split, canary_arms, dump_split, only_arm, parse_split, share_arms
-from serve_app.service.rollout_course import COUNTED, Course, parse_course
-from serve_app.service.rollout_ports import RolloutStore, SplitSink
+from serve_app.service.rollout_course import COUNTED, Course, parse_course, to_time
+from serve_app.service.rollout_events import MAX_WHO
+from serve_app.service.rollout_ports import RolloutChange, RolloutStore, SplitSink
 
 _UNCHANGED: Final = frozenset({Phase.PENDING, Phase.DEPLOYING})
 
@@ -67,7 +70,7 @@ def read_split(store: RolloutStore, model: str) -> Split:
     """Return the stored split of a model; raises NotReadyError when there is none."""
     record = store.read_split(model)
     if record is None:
-        raise NotReadyError(f"no split of {model} is stored yet: `scorecat up` writes the first one")
+        raise NotReadyError(f"the rollout database has no split of {model}; the control app looks for it: ask again")
     return parse_split(record)
 
 
@@ -83,11 +86,63 @@ def put_split(sink: SplitSink, split: Split) -> None:
         sink.write(record)
 
 
-def begin_split(store: RolloutStore, sink: SplitSink, model: str, version: int, *, pins: bool) -> Split:
+def find_split(store: RolloutStore, sink: SplitSink, model: str, now_s: float, *, pins: bool) -> Split:
+    """Return the stored split of a model.
+
+    When the database was lost, a split is stored in its place that gives everything to the stable version of the one
+    that Gateways follow: of its canary nothing is known any more, and nobody would measure it.
+
+    Raises
+    ------
+    NotReadyError
+        There is nothing to go on from.
+    """
+    record = store.read_split(model)
+    if record is not None:
+        return parse_split(record)
+    try:
+        seen = sink.read()
+        followed = parse_split(seen) if seen is not None else None
+    except InvariantError:
+        followed = None
+    if followed is None or followed.model != model:
+        raise NotReadyError(
+            f"the rollout database was lost, and no split file of {model} says what was served: `scorecat down` and "
+            "`scorecat up` begin with the champion"
+        )
+    split = Split(model, followed.stable, only_arm(followed.stable), pins=pins, effective_at_s=now_s + SWITCH_S)
+    store.write_split(dump_split(split))
+    logger.error("the rollout database was lost, and rollouts with it: v%d of %s gets everything", split.stable, model)
+    return split
+
+
+def begin_split(
+    store: RolloutStore,
+    sink: SplitSink,
+    model: str,
+    version: int,
+    *,
+    pins: bool,
+    is_named: bool = True,
+    who: str = "scorecat up",
+    clock: Callable[[], float] = time.time,
+    check: Callable[[Split], object] = lambda _: None,
+) -> Split:
     """Return the split that a service begins with, stored and put where Gateways read it.
 
     For the time before anything runs. A rollout in flight keeps its split. So does one whose version has all
     traffic anyway: the version before it may still be taken back.
+
+    Parameters
+    ----------
+    is_named : bool
+        Whether a person asked for this version. Else a rollout in flight goes on, whatever its versions.
+    who : str
+        For the history of the newest rollout, when another version than its own is given everything.
+    clock : callable
+        Seconds since the epoch.
+    check : callable
+        Called with the split before anything is stored; raises what keeps it from being served.
 
     Raises
     ------
@@ -100,7 +155,7 @@ def begin_split(store: RolloutStore, sink: SplitSink, model: str, version: int, 
     stored = parse_split(record) if record is not None else None
     if active is not None and stored is not None:
         known = parse_course(active).versions
-        if version not in known:
+        if is_named and version not in known:
             raise ConflictError(
                 f"rollout {active.id} of {model} is {active.phase} between versions "
                 f"{' and '.join(map(str, sorted(known)))}; version {version} is neither. Start with one of them, then "
@@ -112,19 +167,26 @@ def begin_split(store: RolloutStore, sink: SplitSink, model: str, version: int, 
     else:
         split = Split(model, version, only_arm(version), revision=stored.revision if stored else 0)
     split = dataclasses.replace(split, pins=pins)
+    check(split)
     if split != stored:
         split = dataclasses.replace(split, revision=split.revision + 1)
-        _store(store, split, stored)
+        why = f"`scorecat up` gives v{split.stable} everything, {'as named' if is_named else 'the champion by now'}"
+        _store(store, split, stored, who, why, clock())
     put_split(sink, split)
     return split
 
 
-def _store(store: RolloutStore, split: Split, before: Split | None) -> None:
+def _store(store: RolloutStore, split: Split, before: Split | None, who: str, why: str, now_s: float) -> None:
     """Store a split; the rollout whose split it goes on from, with other pins alone, follows it."""
     newest = next(iter(store.recent(split.model, 1)), None)
-    if newest is not None and before is not None and newest.split_revision == before.revision:
-        is_same = dataclasses.replace(before, pins=split.pins, revision=split.revision) == split
-        if is_same or newest.is_active:
-            store.save(dataclasses.replace(newest, split_revision=split.revision), None, dump_split(split))
-            return
-    store.write_split(dump_split(split))
+    if newest is None or before is None:
+        store.write_split(dump_split(split))
+        return
+    if dataclasses.replace(before, pins=split.pins, revision=split.revision) != split:
+        text = f"{why}; v{before.stable} was served before, and this rollout cannot be taken back any more"
+        change = RolloutChange(to_time(now_s), who[:MAX_WHO], newest.phase, newest.phase, text, {"step": newest.step})
+        store.save(newest, change, dump_split(split))
+    elif newest.split_revision == before.revision:
+        store.save(dataclasses.replace(newest, split_revision=split.revision), None, dump_split(split))
+    else:
+        store.write_split(dump_split(split))

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from serve_app.core.errors import InvariantError, NotReadyError
+from serve_app.core.errors import NotReadyError
 from serve_app.core.rollout import Observations
 from serve_app.core.rollout_state import Phase, restart_phase, shift_times
 from serve_app.core.split import Split, dump_split
@@ -39,7 +39,7 @@ from serve_app.service.rollout_ports import (
     VersionApps,
 )
 from serve_app.service.rollout_report import describe_briefly, describe_change, describe_course
-from serve_app.service.rollout_split import begin_split, follow_state, put_split, read_split
+from serve_app.service.rollout_split import begin_split, find_split, follow_state, put_split, read_split
 from serve_app.service.rollout_start import begin_course, check_asked
 
 __all__ = ["RolloutControl", "begin_split"]
@@ -60,10 +60,12 @@ class RolloutControl:
     ----------
     store : RolloutStore
     sink : SplitSink
-        What Gateways read; names the served model.
+        What Gateways read: a copy, written again whenever it is not what the store says.
     registry : Registry
     apps : VersionApps
     notifier : Notifier
+    model : str
+        The served model.
     clock : callable
         Seconds since the epoch; may be set by somebody while this runs.
     steady : callable
@@ -82,6 +84,7 @@ class RolloutControl:
         apps: VersionApps,
         notifier: Notifier,
         *,
+        model: str,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
         pins: bool = False,
@@ -91,15 +94,16 @@ class RolloutControl:
         self._sink = sink
         self._registry = registry
         self._notifier = notifier
+        self._model = model
         self._clock = clock
         self._pins = pins
         self._steady = steady
         self._jumps = ClockJumps(clock, steady)
         self._keeper = AppKeeper(apps, steady, drain_s)
-        self._care = VersionCare(store, registry, self._keeper, self._serve_model, self._note_champion, steady)
+        self._care = VersionCare(store, registry, self._keeper, model, self._note_champion, steady)
         self._lock = threading.Lock()
         self._inbox = ReportInbox()
-        self._model = ""
+        self._unwritten = ""
         self._is_fresh = True
 
     def start(self, asked: StartRollout, who: str, why: str) -> dict[str, Any]:
@@ -113,7 +117,7 @@ class RolloutControl:
         PackageError
             The version's package is damaged.
         """
-        model = self._serve_model()
+        model = self._model
         stable = read_split(self._store, model).stable
         found = check_asked(asked, model, stable, self._registry)
         now_s = self._clock()
@@ -135,6 +139,8 @@ class RolloutControl:
 
         Raises
         ------
+        NotReadyError
+            Nothing was stored, or it was and the split could not be written where Gateways read it.
         ConflictError
             Its phase or kind does not allow that; says what can be done.
         NotFoundError
@@ -149,6 +155,9 @@ class RolloutControl:
             if course.state.phase is Phase.SUCCEEDED and not course.champion:
                 moved = dataclasses.replace(moved, champion="moved")  # it may be: the alias is looked at again
             self._save(moved, split, now_s, make_change(course, state, now_s, who, text, {"command": command}))
+            unwritten = self._unwritten
+        if unwritten:
+            raise NotReadyError(f"rollout {rollout_id} is {state.phase} from now on, but {unwritten}")
         return self.describe(rollout_id)
 
     def describe(self, rollout_id: int) -> dict[str, Any]:
@@ -161,7 +170,7 @@ class RolloutControl:
 
     def recent(self, model: str, limit: int) -> list[dict[str, Any]]:
         """Return rollouts in short form, newest first; an empty model is the served one."""
-        name = model or self._serve_model()
+        name = model or self._model
         found = self._store.recent(name, max(1, min(limit, MAX_RECENT)))
         return [describe_briefly(stored, parse_course(stored)) for stored in found]
 
@@ -176,41 +185,28 @@ class RolloutControl:
     def tick(self) -> None:
         """Heal the split that Gateways see, count what they reported, decide, and move the split."""
         with self._lock:
-            model = self._serve_model()
-            split, now_s = read_split(self._store, model), self._clock()
-            put_split(self._sink, split)
-            newest = next(iter(self._store.recent(model, 1)), None)
-            if newest is None:
-                self._inbox.clear()
-                return
-            course = self._begin_anew(parse_course(newest), split, now_s)
-            if course.state.is_active:
-                self._go_on(course, split, now_s)
-            else:
-                self._inbox.clear()
-                self._close_window(course, split, now_s)
+            now_s = self._clock()
+            split = find_split(self._store, self._sink, self._model, now_s, pins=self._pins)
+            self._put(split)
+            self._look(split, now_s)
+            if self._unwritten:
+                raise NotReadyError(self._unwritten)
+
+    def _look(self, split: Split, now_s: float) -> None:
+        newest = next(iter(self._store.recent(self._model, 1)), None)
+        if newest is None:
+            self._inbox.clear()
+            return
+        course = self._begin_anew(parse_course(newest), split, now_s)
+        if course.state.is_active:
+            self._go_on(course, split, now_s)
+        else:
+            self._inbox.clear()
+            self._close_window(course, split, now_s)
 
     def reconcile(self) -> None:
         """Create and delete version apps, prove those that are tried, let the alias follow; trouble is logged."""
         self._care.run_round()
-
-    def _serve_model(self) -> str:
-        """Return the served model, the one that Gateways are told of; the last known when that cannot be read."""
-        try:
-            seen = self._sink.read()
-        except InvariantError:
-            seen = None
-        if seen is not None:
-            self._model = str(seen["model"])
-        if not self._model:
-            raise NotReadyError("no model is served yet: `scorecat up` serves one")
-        return self._model
-
-    def _is_served(self, model: str) -> bool:
-        try:
-            return self._serve_model() == model
-        except NotReadyError:
-            return False
 
     def _is_current(self, stored: Rollout, split: Split) -> bool:
         newest = next(iter(self._store.recent(stored.model, 1)), None)
@@ -279,14 +275,22 @@ class RolloutControl:
         is_new = wanted.revision != split.revision
         stored = dump_course(course, wanted.revision, now_s)
         stored = self._store.save(stored, change, dump_split(wanted) if is_new else None)
-        if is_new and self._is_served(course.stored.model):
-            try:
-                put_split(self._sink, wanted)
-            except OSError:  # it is stored, and the next tick writes it
-                logger.exception("the split could not be written for Gateways to read")
+        if course.stored.model == self._model:
+            self._put(wanted)
         if change is not None:
             self._tell(course, change)
         return dataclasses.replace(course, stored=stored)
+
+    def _put(self, split: Split) -> None:
+        """Let Gateways see a split; when it cannot be written, `_unwritten` says so and the next tick tries again."""
+        try:
+            put_split(self._sink, split)
+            self._unwritten = ""
+        except OSError as exc:
+            self._unwritten = (
+                f"the split could not be written where Gateways read it, so they follow the one before: {exc}. It is "
+                "tried every second; look at the state folder"
+            )
 
     def _tell(self, course: Course, change: RolloutChange) -> None:
         logger.info("rollout %d: %s -> %s: %s", course.stored.id, change.from_phase, change.to_phase, change.why)

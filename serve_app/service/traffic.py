@@ -67,6 +67,29 @@ class Traffic:
         self._wanted: set[tuple[str, int]] = set()
         self._shadow: Shadowing | None = None
         self._counts: list[Counts] = []
+        self._n_begun = 0
+        self._n_followed = 0
+
+    async def begin(self, poll_s: float, patience_s: float) -> None:
+        """Wait for the first split, so that a Gateway which knows none is not asked.
+
+        Without a record it waits for ever: whoever writes it is not there yet. For versions that a record names and
+        that do not answer it waits `patience_s` seconds; a Gateway without them still answers the routes of rollouts.
+        """
+        since_s: float | None = None
+        loop = asyncio.get_running_loop()
+        while self._split is None:
+            try:
+                record = self._source.read()
+                split = parse_split(record) if record is not None else None
+                since_s = loop.time() if split is not None and since_s is None else since_s
+                await self.refresh()
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it is tried again
+                self._complain(f"no split can be followed yet: {exc!r}")
+            if self._split is None:
+                if since_s is not None and loop.time() - since_s >= patience_s:
+                    return
+                await asyncio.sleep(poll_s if since_s is None else RETRY_S)
 
     async def follow(self, poll_s: float) -> None:
         """Look at the record for ever and follow it.
@@ -109,6 +132,8 @@ class Traffic:
             await self._apply(record)
 
     async def _apply(self, record: Mapping[str, Any]) -> None:
+        self._n_begun += 1
+        number = self._n_begun
         split = parse_split(record)
         keys = [(split.model, version) for version in split.versions]
         self._wanted = set(keys)
@@ -126,13 +151,15 @@ class Traffic:
             split = self._narrow(split, failures)
             self._complain(f"revision {split.revision} without " + "; ".join(f"v{v}: {e}" for v, e in failures.items()))
         # From here on a newer record does not stop this one: all Gateways switch, or none.
-        await asyncio.shield(asyncio.ensure_future(self._switch_in_time(split, None if failures else record)))
+        await asyncio.shield(asyncio.ensure_future(self._switch_in_time(number, split, None if failures else record)))
 
-    async def _switch_in_time(self, split: Split, record: Mapping[str, Any] | None) -> None:
+    async def _switch_in_time(self, number: int, split: Split, record: Mapping[str, Any] | None) -> None:
         wait_s = min(split.effective_at_s - self._clock(), LONGEST_WAIT_S)
         if wait_s > 0:
             await asyncio.sleep(wait_s)
-        if self._split is None or split.model != self._split.model or split.revision >= self._split.revision:
+        # what was read last counts, whatever its revision: somebody may have put a higher one there meanwhile
+        if number >= self._n_followed:
+            self._n_followed = number
             self._switch(split)
             self._record = self._record if record is None else record
 

@@ -117,19 +117,43 @@ def test_pausing_resuming_promoting_and_removing_an_old_version_bother_nobody(se
     assert set(load.paths()) <= {f"{before}>3", "3"}, load.paths()
 
 
+def harm_split_file(service: ServiceProcess) -> None:
+    """Remove the split file while a Gateway dies, then put one there that claims to be newer; it has to be mended."""
+    path = service.home / "state" / "split.json"
+    written = path.read_text()
+    victim = service.deployments()["gateway"]["Gateway"][0]
+    path.unlink()
+    os.kill(victim, signal.SIGKILL)
+    wait_for(path.exists, 5, "the split file to be written again")
+
+    def is_replaced() -> bool:
+        pids = service.deployments()["gateway"]["Gateway"]
+        return victim not in pids and len(pids) == 2
+
+    wait_for(is_replaced, 60, "another Gateway")
+    time.sleep(2)
+    foreign = path.with_name("foreign.json")
+    foreign.write_text(json.dumps(json.loads(written) | {"revision": 1_000_000, "effective_at_s": 0.0}))
+    foreign.replace(path)
+    wait_for(lambda: path.read_text() == written, 5, "the split file to be mended")
+    time.sleep(1)
+
+
 def test_after_an_abort_no_canary_answers_within_a_second_and_nobody_is_refused(service, load, tmp_path):
     stable = champion(service)
     canary = 1 if stable != 1 else 2
     number = begin(service, canary, SLOW_PLAN, tmp_path)
     await_phase(service, number, "progressing")
     wait_for(lambda: load.versions(time.time() - 2)[str(canary)] > 20, 30, "the canary to answer")
+    harm_split_file(service)
     asked_at = time.time()
     httpx.post(f"{service.url}/v1/rollouts/{number}/abort", json={"why": "a test"}, timeout=10).raise_for_status()
     time.sleep(4)
     load.stop()
     last_at = max(s.answered_at for answers in load.seen.values() for s in answers if s.version == str(canary))
     assert last_at - asked_at < 1.0
-    assert set(load.statuses) == {200}, load.problems
+    lost = sum(n for status, n in load.statuses.items() if status != 200)
+    assert lost <= 24, load.problems  # one for each connection: what was in flight at the Gateway that was killed
     assert set(load.paths()) <= {f"{stable}", f"{stable}>{canary}>{stable}"}, load.paths()
     assert champion(service) == stable
 

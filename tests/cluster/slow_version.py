@@ -1,6 +1,6 @@
-"""Run as a script: add a version whose encoder or model is slow, to a running cluster, and route to it.
+"""Run as a script: start a version whose encoder or model is slow on a running cluster.
 
-Arguments: state folder, model name, package directory, "encoder" or "model".
+Arguments: state folder, name of the application, package directory, "encoder" or "model".
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-_, home, name, package, slow = sys.argv
+_, home, app_name, package, slow = sys.argv
 
 from serve_app.deployments.local_cluster import cluster_environment, load_spec  # noqa: E402
 
@@ -20,7 +20,6 @@ os.environ.update(cluster_environment(load_spec(Path(home))))
 import ray  # noqa: E402
 from ray import serve  # noqa: E402
 
-from serve_app.adapters.split_file import SplitFile  # noqa: E402
 from serve_app.app import build_version_app  # noqa: E402
 from serve_app.deployments.options import OPTIONS  # noqa: E402
 from serve_app.deployments.replicas import CatBoostModel, Encoder  # noqa: E402
@@ -58,5 +57,4 @@ app = build_version_app(
     encoder=SlowEncoder if slow == "encoder" else Encoder,
     model=SlowModel if slow == "model" else CatBoostModel,
 )
-serve.run(app, name=f"{name}-v1", route_prefix=None)
-SplitFile(Path(home) / "state" / "split.json").write({"revision": 1, "model": name, "stable": 1})
+serve.run(app, name=app_name, route_prefix=None)

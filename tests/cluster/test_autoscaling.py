@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
 from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.adapters.split_file import SplitFile
+from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
+from serve_app.core.split import canary_arms, dump_split, only_arm, parse_split
 from tests.load import Load
 from tests.service_process import wait_for
 
@@ -19,28 +20,27 @@ SCRIPT = Path(__file__).with_name("slow_version.py")
 CASES = [("encoder", "Encoder", "CatBoostModel"), ("model", "CatBoostModel", "Encoder")]
 
 
-def route_to(service, name: str) -> None:
-    """Name another served model; the control app leaves a model alone that it has no split of."""
-    SplitFile(service.home / "state" / "split.json").write({"revision": 1, "model": name, "stable": 1})
-    wait_for_model(service, name)
-
-
-def wait_for_model(service, name: str) -> None:
-    wait_for(lambda: httpx.get(f"{service.url}/readyz").json().get("model") == name, 15, f"the split to reach {name}")
+def give_everything(service, version: int) -> None:
+    """Store another split: what is in the database is what is followed."""
+    store = SqlRolloutStore(build_engine(service.home / "state" / "rollouts.db"))
+    before = parse_split(store.read_split("purchase"))
+    arms = only_arm(1) if version == 1 else canary_arms(1, version, 1.0)  # version 1 stays where it is
+    store.write_split(dump_split(dataclasses.replace(before, arms=arms, revision=before.revision + 1)))
+    store.close()
+    wait_for(lambda: service.predict().headers["x-model-version"] == str(version), 15, f"version {version} to answer")
 
 
 @pytest.mark.parametrize(("slow", "grows", "stays"), CASES)
 def test_the_slow_deployment_grows_and_shrinks_and_the_other_stays(service, package_dir, slow, grows, stays):
-    name = f"slow-{slow}"
-    DirectoryRegistry(service.home / "registry").publish(name, package_dir)
+    version = DirectoryRegistry(service.home / "registry").publish("purchase", package_dir)
+    app = f"purchase-v{version}"
     subprocess.run(
-        [sys.executable, str(SCRIPT), str(service.home), name, str(package_dir), slow],
+        [sys.executable, str(SCRIPT), str(service.home), app, str(package_dir), slow],
         check=True,
         env=service.environment,
         timeout=120,
     )
-    app = f"{name}-v1"
-    wait_for_model(service, name)
+    give_everything(service, version)
     heavy, light = Load(service.url, n_clients=32), Load(service.url, n_clients=1)
     try:
         heavy.start()
@@ -52,5 +52,5 @@ def test_the_slow_deployment_grows_and_shrinks_and_the_other_stays(service, pack
         light.stop()
     finally:
         heavy.stop()
-        route_to(service, "purchase")
+        give_everything(service, 1)
     assert set(heavy.statuses) == set(light.statuses) == {200}, (heavy.statuses, light.statuses)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from serve_app.adapters import rollout_store
+from serve_app.adapters import rollout_database, rollout_store
 from serve_app.adapters.rollout_outbox import SqlOutbox
 from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
 from serve_app.core.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
@@ -175,7 +175,7 @@ def test_a_database_of_another_schema_is_refused(store, path):
 def test_a_database_that_cannot_be_used_says_so_and_when_to_try_again(store, path, monkeypatch):
     with pytest.raises(NotReadyError, match="cannot be used"):
         SqlRolloutStore(build_engine(path.parent))  # a directory
-    monkeypatch.setattr(rollout_store, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(rollout_database, "BUSY_TIMEOUT_S", 0.05)
     impatient = SqlRolloutStore(build_engine(path))
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")

@@ -154,9 +154,13 @@ class RolloutWorld:
     def restart(self, **options: Any) -> RolloutControl:
         """Replace the control by a new one on the same store, as after a crash."""
         self.control = RolloutControl(
-            self.store, self.sink, self.registry, self.apps, self.notifier, clock=self.clock,
-            steady=self.clock.steady, **options,
-        )  # fmt: skip
+            self.store,
+            self.sink,
+            self.registry,
+            self.apps,
+            self.notifier,
+            **{"model": "purchase", "clock": self.clock, "steady": self.clock.steady, **options},
+        )
         return self.control
 
     def start(self, version: str = "2", plan: Plan | None = QUICK_PLAN, **asked: Any) -> dict[str, Any]:

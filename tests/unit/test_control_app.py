@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ray import exceptions as ray_errors
 from ray.serve import exceptions as serve_errors
-from ray.serve._private.common import DeploymentID
+from ray.serve._private.common import DeploymentID, ReplicaState
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview
 
 from serve_app.adapters.package_dir import load_parts
@@ -29,7 +29,7 @@ from serve_app.core.errors import (
     ReplicaLostError,
 )
 from serve_app.deployments import version_apps as version_apps_module
-from serve_app.deployments.apps import STATUS, await_apps, describe_app
+from serve_app.deployments.apps import STATUS, await_apps, describe_app, to_state
 from serve_app.deployments.control_handle import PRESENCE_TIMEOUT_S, ControlHandle
 from serve_app.deployments.controller import Rounds
 from serve_app.deployments.handles import parse_version_app, version_app
@@ -206,6 +206,17 @@ def overview(status: str, message: str = "", **deployments: tuple[str, str]) -> 
 
 def test_every_status_of_ray_has_a_meaning():
     assert set(STATUS) == set(ApplicationStatus)
+
+
+def test_an_app_is_down_when_one_of_its_deployments_has_no_running_replica():
+    found = overview("RUNNING", Encoder=("HEALTHY", ""), CatBoostModel=("UNHEALTHY", ""))
+    assert not to_state(found).is_down  # not counted
+    found.deployments["Encoder"].replica_states[ReplicaState.RUNNING] = 1
+    assert not to_state(found).is_down
+    found.deployments["CatBoostModel"].replica_states[ReplicaState.STARTING] = 2
+    assert to_state(found).is_down
+    found.deployments["CatBoostModel"].replica_states[ReplicaState.RUNNING] = 1
+    assert not to_state(found).is_down
 
 
 def test_an_app_that_runs_has_nothing_to_say():

@@ -623,6 +623,19 @@ def test_every_route_sends_a_user_to_the_same_version_and_says_why(package):
     run_virtual(main())
 
 
+def test_a_whole_number_and_its_text_are_one_user(package):
+    async def main():
+        async with await _split_service(package, allow={"77": 2}) as client:
+            for user in (541312140, 0, 2**63 - 1, 77, *range(20)):
+                one, other = [await client.post(PATH, json={**EXAMPLE, "user_id": form}) for form in (user, str(user))]
+                assert (one.status_code, one.json()["user_id"]) == (200, user)
+                for header in ("x-model-version", "x-route-reason"):
+                    assert one.headers[header] == other.headers[header]
+            assert (await client.post(PATH, json={**EXAMPLE, "user_id": 77})).headers["x-route-reason"] == "allow-list"
+
+    run_virtual(main())
+
+
 def test_a_pin_is_followed_where_it_is_allowed_and_refused_elsewhere(package):
     async def main():
         async with await _split_service(package, pins=True) as client:

@@ -126,6 +126,22 @@ def test_a_canary_that_answers_wrongly_is_rolled_back_at_once_whatever_the_phase
     assert world.split.arms == only_arm(1)
 
 
+def test_a_canary_without_a_running_replica_is_rolled_back_within_seconds_and_not_waited_for(world):
+    world.start(plan=SLOW_PLAN)
+    world.run_until(1, "progressing")
+    n_proofs = len(world.apps.proved)
+    world.apps.by_version[2] = AppState("unhealthy", "", is_down=True)
+    world.run(2)
+    world.apps.by_version[2] = AppState("running")  # a replica that is back in time
+    world.run(3)
+    assert world.control.describe(1)["phase"] == "progressing"
+    n_proofs = len(world.apps.proved)
+    world.apps.by_version[2] = AppState("running", "", is_down=True)
+    described = world.run_until(1, "rolled_back", limit_s=4)
+    assert described["why"] == "v2 has no running replica (3 times in a row)"
+    assert len(world.apps.proved) == n_proofs
+
+
 def test_an_unhealthy_app_that_still_answers_is_no_failure(world):
     world.start(plan=SLOW_PLAN)
     world.run_until(1, "progressing")

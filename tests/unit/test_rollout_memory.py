@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 
 import pytest
+import sqlalchemy as sa
 
+from serve_app.adapters.disk_reserve import DiskReserve
 from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
+from serve_app.adapters.split_file import SplitFile
 from serve_app.core.errors import (
     ConflictError,
+    NotReadyError,
 )
 from serve_app.core.rollout_plan import Metric
 from serve_app.core.split import dump_split, only_arm
@@ -31,18 +37,123 @@ def test_a_crash_between_store_and_split_file_is_healed_by_the_next_tick(world, 
 
     with monkeypatch.context() as patch:
         patch.setattr(world.sink, "write", full)
-        assert world.control.command(1, "abort", "Ada", "")["phase"] == "rolled_back"
+        with pytest.raises(
+            NotReadyError, match=r"rollout 1 is rolled_back from now on, but .* No space left on device"
+        ):
+            world.control.command(1, "abort", "Ada", "")
         assert world.split.shares == {1: 0.9, 2: 0.1}
     world.restart().tick()
     assert world.split.arms == only_arm(1)
     assert dump_split(world.split) == world.store.read_split("purchase")
 
 
-def test_a_damaged_split_file_is_written_anew(world):
+def foreign(world, **changes):
+    return json.dumps({**dump_split(world.split), **changes})
+
+
+HARMS = {
+    "missing": None,
+    "torn": lambda world: "{half",
+    "too deep": lambda world: "[" * 200_000,
+    "no number": lambda world: '{"model": "purchase", "stable": Infinity}',
+    "of another model": lambda world: foreign(world, model="other"),
+    "of a higher revision": lambda world: foreign(world, revision=1_000),
+    "of other shares": lambda world: foreign(world, arms=[[2, 0, 10_000], [1, 10_000, 10_000]]),
+}
+
+
+def harm_split(world, harm):
+    text = harm and harm(world)
+    world.sink._path.unlink()
+    if text is not None:
+        world.sink._path.write_text(text)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
+def test_the_split_file_is_a_copy_that_is_written_anew_whatever_was_done_to_it(world, harm, is_restarted):
+    world.start(plan=SLOW_PLAN)
+    world.run_until(1, "progressing")
+    stored = world.store.read_split("purchase")
+    harm_split(world, harm)
+    if is_restarted:
+        world.sink = SplitFile(world.sink._path)
+        world.restart()
+    assert world.control.recent("", 10)[0]["id"] == 1
     world.control.tick()
-    world.sink._path.write_text("{half")
-    world.control.tick()
-    assert dump_split(world.split) == world.store.read_split("purchase")
+    assert dump_split(world.split) == stored == world.store.read_split("purchase")
+    harm_split(world, harm)
+    assert world.control.command(1, "abort", "Ada", "")["phase"] == "rolled_back"
+    assert world.split.arms == only_arm(1)
+
+
+def test_an_abort_that_changes_no_share_still_writes_a_split_file_that_is_gone(world):
+    world.start()
+    world.sink._path.unlink()
+    world.control.command(1, "abort", "Ada", "")
+    assert world.split.arms == only_arm(1)
+
+
+def remove_database(world):
+    for name in ("rollouts.db", "rollouts.db-wal", "rollouts.db-shm"):
+        (world.path.parent / name).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_without_its_database_a_canary_gets_nothing_and_the_stable_version_everything(world, is_restarted):
+    world.start(plan=SLOW_PLAN)
+    world.run_until(1, "progressing")
+    remove_database(world)
+    if is_restarted:
+        world.store.close()
+        world.store = SqlRolloutStore(build_engine(world.path))
+        world.restart()
+    world.run(2)
+    assert (world.split.arms, world.split.revision) == (only_arm(1), 1)
+    assert world.control.recent("", 10) == []
+    world.start("3", plan=SLOW_PLAN)
+    world.run_until(1, "progressing")
+    assert world.split.shares == {1: 0.9, 3: 0.1}
+
+
+def test_without_database_and_split_file_it_says_what_to_do(world):
+    remove_database(world)
+    world.sink._path.unlink()
+    with pytest.raises(NotReadyError, match="`scorecat down` and `scorecat up` begin with the champion"):
+        world.control.tick()
+
+
+def test_an_older_database_that_was_put_back_is_the_truth(world):
+    older = world.path.with_name("older.db")
+    sqlite3.connect(world.path).execute("VACUUM INTO ?", (str(older),)).close()
+    world.bring("progressing")
+    remove_database(world)
+    older.replace(world.path)
+    world.run(2)
+    assert (world.split.arms, world.split.revision) == (only_arm(1), 1)
+
+
+def test_a_full_disk_leaves_room_for_a_decision_and_counts_do_not_use_it_up(world):
+    reserve = DiskReserve(world.path.with_suffix(".reserve"), 1000)
+    world.store = SqlRolloutStore(build_engine(world.path), reserve)
+    world.restart()
+    world.bring("progressing")
+    held = world.path.with_suffix(".reserve")
+    assert held.exists()
+
+    def fill(connection, _cursor, statement, *_):
+        if held.exists() and statement.startswith(("INSERT", "UPDATE")):
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+    sa.event.listen(world.store._engine, "before_cursor_execute", fill)
+    with pytest.raises(NotReadyError, match="disk is full"):
+        world.store.save(world.store.find(1))
+    assert held.exists()
+    assert world.control.command(1, "abort", "Ada", "")["phase"] == "rolled_back"
+    assert world.split.arms == only_arm(1)
+    assert not held.exists()
 
 
 def test_a_rollout_goes_on_with_another_control_at_every_second(world):
@@ -94,6 +205,9 @@ def test_time_in_which_nothing_ran_does_not_count(world):
     world.restart()
     world.run(5)
     assert world.control.describe(1)["phase"] == "promoting"
+    (anew,) = [c for c in world.control.history(1) if "begins anew" in c["why"]]
+    assert (anew["who"], anew["from"], anew["to"]) == ("controller", "promoting", "promoting")
+    assert anew["why"] == "nothing ran for 3600 s: promoting begins anew"
     world.run_until(1, "succeeded", limit_s=10)
 
 

@@ -92,11 +92,11 @@ def test_a_second_rollout_is_refused_while_one_is_active(world):
     assert [r["id"] for r in world.control.recent("purchase", 1)] == [2]
 
 
-def test_without_a_served_model_it_is_not_ready(world):
-    world.sink._path.unlink()
-    world.sink = type(world.sink)(world.sink._path)
-    with pytest.raises(NotReadyError, match="no model is served yet"):
-        world.restart().recent("", 10)
+def test_of_a_model_without_a_stored_split_there_are_no_rollouts(world):
+    world.restart(model="returns")
+    with pytest.raises(NotReadyError, match="has no split of returns; the control app looks for it"):
+        world.start()
+    assert world.control.recent("", 10) == []
 
 
 def test_an_unknown_rollout_is_not_found(world):
@@ -147,3 +147,39 @@ def test_a_service_that_begins_with_another_version_ends_the_window(world):
         world.restart().command(1, "abort", "Ada", "")
     world.run(150)
     assert world.split.arms == only_arm(1)
+
+
+def test_up_without_a_version_goes_on_with_the_rollout_wherever_the_champion_went(world):
+    world.start(plan=SLOW_PLAN)
+    world.run_until(1, "progressing")
+    kept = world.split
+    checked = []
+    begun = begin_split(
+        world.store, world.sink, "purchase", 3, pins=False, is_named=False, check=lambda s: checked.append(s.stable)
+    )
+    assert begun == kept == world.split
+    assert checked == [1]
+
+
+def test_what_up_gives_everything_to_is_in_the_history_of_the_rollout_that_it_overrules(world):
+    world.bring("succeeded")
+    before = len(world.control.history(1))
+    begin_split(world.store, world.sink, "purchase", 3, pins=False, is_named=False, who="Ada", clock=world.clock)
+    change = world.control.history(1)[-1]
+    assert len(world.control.history(1)) == before + 1
+    assert (change["who"], change["from"], change["to"]) == ("Ada", "succeeded", "succeeded")
+    assert change["why"] == (
+        "`scorecat up` gives v3 everything, the champion by now; v2 was served before, and this rollout cannot be "
+        "taken back any more"
+    )
+    assert world.restart().describe(1)["commands"] == []
+    assert world.split.arms == only_arm(3)
+
+
+def test_a_package_that_is_torn_is_found_before_up_stores_anything(world):
+    def refuse(_):
+        raise PackageError("torn")
+
+    with pytest.raises(PackageError):
+        begin_split(world.store, world.sink, "purchase", 3, pins=False, check=refuse)
+    assert world.store.read_split("purchase")["stable"] == world.split.stable == 1

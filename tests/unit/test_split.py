@@ -119,7 +119,8 @@ def test_a_full_record_travels_through_the_split_file(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"stable": "x"}, {"arms": [[1, 2]]}, {"arms": [[7, 0, 1]]}, {"arms": 3}, {"salt": "zz"}, {"salt": 3},
+    [{"stable": "x"}, {"stable": float("inf")}, {"arms": [[float("inf"), 0, 1]]},
+     {"arms": [[1, 2]]}, {"arms": [[7, 0, 1]]}, {"arms": 3}, {"salt": "zz"}, {"salt": 3},
      {"allow": [1]}, {"allow": {"u": 99}}, {"shadow": {"version": 3}}, {"shadow": {"version": 7, "share": 1}}],
 )  # fmt: skip
 def test_a_damaged_record_is_named(change):

@@ -8,7 +8,7 @@ from serve_app import app as app_module
 from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.app import start_apps
 from serve_app.cli.service import open_split
-from serve_app.core.errors import InvariantError, NotFoundError
+from serve_app.core.errors import InvariantError, NotFoundError, PackageError
 from serve_app.core.split import Shadow, Split, canary_arms, only_arm
 from serve_app.deployments.apps import await_apps
 from serve_app.service.rollout_ports import AppState
@@ -82,9 +82,16 @@ def test_the_stable_version_has_to_come_up(cluster, settings, registry):
         start_apps(settings, "laptop", registry, CANARY)
 
 
-def test_the_split_to_begin_with_is_where_gateways_read_it(settings):
-    assert open_split(settings, "purchase", 3).versions == [3]
-    assert '"stable": 3' in (settings.home / "state" / "split.json").read_text()
+def test_the_split_to_begin_with_is_where_gateways_read_it(settings, registry):
+    def begin(settings, wanted, *, is_named=True):
+        return open_split(settings, registry, "purchase", wanted, is_named=is_named)
+
+    assert begin(settings, "2").versions == [2]
+    assert '"stable": 2' in (settings.home / "state" / "split.json").read_text()
     assert (settings.home / "state" / "rollouts.db").exists()
-    pinned = settings.model_copy(update={"pins": True})
-    assert open_split(pinned, "purchase", 3).pins
+    assert begin(settings.model_copy(update={"pins": True}), "2").pins
+    model = registry.locate("purchase", 1) / "model.cbm"
+    model.write_bytes(model.read_bytes()[:-100])
+    with pytest.raises(PackageError, match=r"model\.cbm"):
+        begin(settings, "1")
+    assert '"stable": 2' in (settings.home / "state" / "split.json").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 
 import numpy as np
@@ -273,6 +274,58 @@ def test_a_rollback_does_not_wait_for_a_version_that_hangs(package):
         await asyncio.sleep(2 * POLL_S)
         assert traffic.split.revision == 3
         following.cancel()
+
+    run_virtual(main())
+
+
+def test_what_was_read_last_is_followed_whatever_its_revision_and_the_last_known_split_outlives_the_file(package):
+    async def main():
+        traffic, split, _ = await serving(package, record(0.5, revision=5))
+        following = asyncio.create_task(traffic.follow(POLL_S))
+        for there in (record(revision=1009), record(0.5, revision=5), record(revision=1)):  # an older database
+            split.record = there
+            await asyncio.sleep(2 * POLL_S)
+            assert dump_split(traffic.split) == there
+        split.record = record(0.5, revision=9, effective_at_s=time.time() + 1.0)
+        await asyncio.sleep(2 * POLL_S)
+        split.record = record(revision=2)  # before the other one began to hold
+        await asyncio.sleep(3)
+        assert traffic.split.revision == 2
+        split.record = None
+        await asyncio.sleep(3)
+        assert traffic.choose("u").scorer.version == 1
+        following.cancel()
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("first", [None, InvariantError("damaged"), {"model": "purchase", "stable": float("inf")}])
+def test_a_gateway_takes_no_request_before_there_is_a_split(package, first):
+    async def main():
+        split = MemorySplit(None if isinstance(first, Exception) else first)
+        split.error = first if isinstance(first, Exception) else None
+        traffic = Traffic(split, Versions(package).connect)
+        beginning = asyncio.create_task(traffic.begin(POLL_S, 30.0))
+        await asyncio.sleep(3600)
+        assert not beginning.done()
+        split.record, split.error = record(0.5), None
+        await asyncio.sleep(2 * POLL_S)
+        assert beginning.done()
+        assert {traffic.choose(f"u{k}").scorer.version for k in range(50)} == {1, 2}
+
+    run_virtual(main())
+
+
+def test_a_gateway_whose_versions_are_away_begins_without_them_in_the_end(package):
+    async def main():
+        versions = Versions(package)
+        versions.refusing = {1, 2}
+        traffic = Traffic(MemorySplit(record(0.5)), versions.connect)
+        started_s = now()
+        await traffic.begin(POLL_S, 30.0)
+        assert 30 <= now() - started_s < 32
+        with pytest.raises(NotReadyError):
+            await traffic.check_ready()
 
     run_virtual(main())
 
