@@ -78,6 +78,7 @@ class RolloutBrief(BaseModel):
     step: int = Field(description="From 0; -1 before the first.")
     n_steps: int
     share: float = Field(ge=0, le=1, description="What the version has of the users.")
+    shares: dict[str, float] = Field(description="A/B test: per cent of the users by version.")
     is_active: bool = Field(description="Whether it owns the split.")
     why: str = Field(description="What led to this phase.")
     created_at: str
@@ -134,6 +135,7 @@ class RolloutChangeView(BaseModel):
     to: str
     why: str
     evidence: dict[str, Any]
+    webhook: str | None = Field(description="Waiting, delivered or undelivered and why; null without a webhook.")
 
 
 class RolloutHistory(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -34,7 +35,7 @@ class VersionCare:
     note_champion : callable
         Called with a rollout's id, what became of the alias, and why.
     clock : callable
-        Seconds since the epoch.
+        Seconds that only grow.
     """
 
     def __init__(
@@ -53,14 +54,14 @@ class VersionCare:
         self._note_champion = note_champion
         self._clock = clock
         self._round = threading.Lock()
-        self._quiet_until_s = 0.0
+        self._quiet_until_s = -math.inf
         self._n_wakes = 0
         self._logged = ""
 
     def wake(self) -> None:
         """Let the next round look at the apps, and one that is under way not take everything for settled."""
         self._n_wakes += 1
-        self._quiet_until_s = 0.0
+        self._quiet_until_s = -math.inf
 
     def run_round(self) -> None:
         """Compare what is with what is wanted and act; trouble is logged and the next round tries again."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from serve_app.core.errors import ConflictError
 from serve_app.core.rollout_state import Phase, RolloutState, can_take_back, move_state
+from serve_app.core.sequential import forget_errors
 from serve_app.service.rollout_course import Course
 from serve_app.service.rollout_ports import Command
 
@@ -53,7 +54,10 @@ def obey(course: Course, command: Command, now_s: float, why: str, *, is_current
     if command not in possible:
         raise ConflictError(_explain(course, command, possible))
     state = move_state(course.state, _TARGETS[command], now_s, why)
-    return dataclasses.replace(state, step=len(course.plan.steps) - 1) if command == "promote" else state
+    if command != "promote":
+        return state
+    # What was measured so far did not stop a person; what comes now may.
+    return dataclasses.replace(state, step=len(course.plan.steps) - 1, errors=forget_errors(state.errors))
 
 
 def _explain(course: Course, command: Command, possible: tuple[Command, ...]) -> str:

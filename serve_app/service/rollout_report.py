@@ -36,7 +36,7 @@ def describe_course(
     -------
     dict
         All of `describe_briefly`, and: ``since`` (when phase or step began), ``steps`` (per cent), ``plan`` (as
-        `parse_plan` reads it), ``shares`` (A/B: per cent by version), ``copied_share`` (shadow), ``n_allowed``
+        `parse_plan` reads it), ``copied_share`` (shadow), ``n_allowed``
         (users that were named), ``verdicts`` (see `describe_verdicts`), ``mismatch`` (what is wrong with the shares
         that versions got, or null), ``arms`` (see `describe_arm`), ``shadow`` (see
         `serve_app.core.shadow.describe_shadow`, or null), ``apps``, ``split`` (``revision``, ``stable``, ``shares``
@@ -51,7 +51,6 @@ def describe_course(
         "since": _say_time(state.since_s),
         "steps": list(course.plan.steps) if kind == "canary" else [],
         "plan": dump_plan(course.plan),
-        "shares": {str(version): round(share * 100, 6) for version, share in course.terms.shares.items()},
         "copied_share": course.terms.share if kind == "shadow" else None,
         "n_allowed": len(course.terms.allow),
         "verdicts": describe_verdicts(course) if kind == "canary" else [],
@@ -76,8 +75,8 @@ def describe_course(
 def describe_briefly(stored: Rollout, course: Course) -> dict[str, Any]:
     """Return the short form: ``id, model, kind, stable, version, phase, step, n_steps, share`` (0-1) and more.
 
-    And: ``is_active, why, created_at, updated_at`` (ISO 8601, UTC). ``step`` counts from 0 and is -1 before the first;
-    ``share`` is what the version has of the users.
+    And: ``shares`` (A/B: per cent by version), ``is_active, why, created_at, updated_at`` (ISO 8601, UTC). ``step``
+    counts from 0 and is -1 before the first; ``share`` is what the version has of the users.
     """
     state = course.state
     return {
@@ -90,6 +89,7 @@ def describe_briefly(stored: Rollout, course: Course) -> dict[str, Any]:
         "step": state.step,
         "n_steps": len(course.plan.steps) if stored.kind == "canary" else 1,
         "share": _find_share(course, state),
+        "shares": {str(version): round(share * 100, 6) for version, share in course.terms.shares.items()},
         "is_active": stored.is_active,
         "why": state.why,
         "created_at": stored.created_at.isoformat(),
@@ -98,7 +98,7 @@ def describe_briefly(stored: Rollout, course: Course) -> dict[str, Any]:
 
 
 def describe_change(change: RolloutChange) -> dict[str, Any]:
-    """Return a change: ``at, who, from, to, why, evidence``."""
+    """Return a change: ``at, who, from, to, why, evidence``, and ``webhook``: what became of telling it, or null."""
     return {
         "at": change.at.isoformat(),
         "who": change.who,
@@ -106,6 +106,7 @@ def describe_change(change: RolloutChange) -> dict[str, Any]:
         "to": change.to_phase,
         "why": change.why,
         "evidence": dict(change.evidence),
+        "webhook": change.delivery or None,
     }
 
 

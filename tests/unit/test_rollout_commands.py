@@ -200,7 +200,7 @@ def test_a_file_of_an_ab_test_needs_no_plan(terminal, plan_file):
         ("version: 2\nstep: [1, 2]", "/step: unknown; did you mean steps?"),
         ("version: 2\nsteps: [2, 1]", "/steps: steps must rise"),
         ("version: 2\nversion: 3", "version is given twice"),
-        ("shares: {1: 50, 2: 50}\nsteps: [100]", "a plan is for canaries alone"),
+        ("shares: {1: 50, 2: 50}\nsteps: [10]", "a plan is for canaries alone"),
         ("kind: shadow\nversion: 2\nallow: [x]", "/allow"),
         ("- 1", "holds no rollout"),
     ],
@@ -310,3 +310,61 @@ def test_a_server_that_is_not_scorecat_is_named():
     page = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>", request=request))
     with RolloutClient("http://other", transport=page) as client, pytest.raises(InvariantError, match="is it scorecat"):
         client.models()
+
+
+def test_what_others_wrote_does_not_steer_the_terminal(terminal, monkeypatch):
+    monkeypatch.setenv("SCORECAT_USER", "eve\x1b[2J\u202e")
+    code, out, err = terminal.run("rollout", "start", "2", "--why", "a\x00\nb\x9b31m ümlaut [red]")
+    assert code == 0, err
+    for command in (["rollout", "history"], ["rollout", "status"]):
+        code, out, _ = terminal.run(*command)
+        assert code == 0
+        assert "a\\x00\\nb\\x9b31m ümlaut [red]" in out
+        assert not set(out) & set("\x1b\x00\x9b\u202e")
+    assert "eve\\x1b[2J\\u202e" in terminal.run("rollout", "history")[1]
+
+
+@pytest.mark.parametrize("share", ["nan", "inf", "-1", "0", "1.5"])
+def test_a_shadow_of_no_share_is_refused_before_anything_is_sent(terminal, share):
+    code, _, err = terminal.run("shadow", "start", "2", "--share", share)
+    assert (code, terminal.world.store.recent("purchase")) == (2, [])
+    assert "above 0 and up to 1" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("start", "\udcff"), "/version"),
+        (("start", "2", "--why", "\udcff"), "/why: is no text in UTF-8"),
+        (("start", "--share-of", "1=99.999", "--share-of", "3=0.001"), "a share is a multiple of 0.01 per cent"),
+        (("start", "--share-of", "1=nan", "--share-of", "2=50"), "above 0 and up to 100"),
+    ],
+)
+def test_what_cannot_be_sent_is_wrong_use(terminal, arguments, words):
+    code, _, err = terminal.run("rollout", *arguments)
+    assert code == 2
+    assert words in err
+    assert terminal.world.store.recent("purchase") == []
+
+
+def test_an_ab_test_is_called_by_all_its_versions_and_ends(terminal):
+    shares = ("--share-of", "1=50", "--share-of", "2=30", "--share-of", "3=20")
+    _, out, _ = terminal.run("rollout", "start", *shares)
+    assert out.startswith("rollout 1 (purchase A/B test v1, v2 and v3): deploying with v1 50 %, v2 30 %, v3 20 %")
+    terminal.world.run(8)
+    terminal.run("rollout", "abort")
+    _, out, _ = terminal.run("rollout", "history")
+    assert "progressing -> ended" in out
+    assert "rolled_back" not in out
+    assert "A/B test v1, v2 and v3  " in terminal.run("rollout", "history", "--all")[1]
+
+
+def test_history_says_what_became_of_telling_the_webhook(terminal, tmp_path):
+    path = tmp_path / "told.yaml"
+    path.write_text(PLAN + "webhook: http://127.0.0.1:9/x\n")
+    terminal.run("rollout", "start", "2", "--plan", str(path))
+    assert "    webhook: waiting\n" in terminal.run("rollout", "history")[1]
+    terminal.world.outbox.settle(1, "undelivered", 5, "it answered 500")
+    assert "    webhook: undelivered after 5 attempts, it answered 500\n" in terminal.run("rollout", "history")[1]
+    (change,) = terminal.run_json("rollout", "history")["changes"]
+    assert change["webhook"] == "undelivered after 5 attempts, it answered 500"

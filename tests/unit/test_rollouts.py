@@ -120,7 +120,8 @@ def test_an_erring_canary_is_rolled_back_with_its_evidence(world):
     assert described["verdicts"][0]["outcome"] == "fail"
     assert world.registry.aliases("purchase").versions == {"champion": 1}
     assert world.notifier.events[-1] == {
-        "url": QUICK_PLAN.webhook, "event": "rollback", "rollout": 1, "model": "purchase", "version": 2,
+        "url": QUICK_PLAN.webhook, "id": len(world.control.history(1)),
+        "event": "rollback", "rollout": 1, "model": "purchase", "version": 2,
         "from": "progressing", "to": "rolled_back", "why": described["why"], "who": "controller", "at": change["at"],
     }  # fmt: skip
 
@@ -138,6 +139,7 @@ def test_every_change_is_told_by_flaggers_names(world):
         ("rollout", "progressing"), ("confirm-promotion", "promoting"), ("rollback", "rolled_back"),
     ]  # fmt: skip
     assert world.notifier.events[-1]["why"] == "Bob: abort, too many calls"
+    assert world.notifier.n_wakes == len(told)
 
 
 ALLOWED = {
@@ -289,3 +291,20 @@ def test_a_new_rollout_ends_the_window_of_the_one_before(world):
     assert world.split.arms == only_arm(2)
     world.run(100, rate=0)
     assert set(world.apps.deleted) == {1, 3}
+
+
+@pytest.mark.parametrize("command", [None, "promote"])
+def test_a_canary_that_breaks_at_100_percent_is_rolled_back(world, command):
+    world.start(plan=HOLDING_PLAN)
+    if command:
+        world.run_until(1, "progressing")
+        world.run(3)
+        world.control.command(1, command, "Ada", "")
+    world.run_until(1, "promoting")
+    world.run(20)
+    assert world.control.describe(1)["phase"] == "promoting"
+    world.error_shares = {2: 1.0}
+    described = world.run_until(1, "rolled_back", limit_s=10)
+    assert "held against" in described["why"]
+    assert world.split.arms == only_arm(1)
+    assert world.registry.aliases("purchase").versions == {"champion": 1}
