@@ -115,7 +115,9 @@ _READERS: Final[Mapping[str, Callable[[str], Any]]] = {
 
 
 def _make_encoder(labels: list[str], kinds: list[list[Any]] | None) -> LabelEncoder:
-    readers = [_READERS[kind] for kind, n in kinds for _ in range(n)] if kinds else [str] * len(labels)
+    readers: list[Callable[[str], Any]] = [str] * len(labels)
+    if kinds:
+        readers = [_READERS[kind] for kind, n in kinds for _ in range(n)]
     if len(readers) != len(labels):
         raise PackageError(f"the manifest says the types of {len(readers)} classes, the vocabulary has {len(labels)}")
     encoder = LabelEncoder()
