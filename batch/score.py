@@ -144,6 +144,8 @@ def connected() -> Any:
     import ray  # noqa: PLC0415 - see above
 
     try:
+        # Ray prints warnings of its daemons to stdout whatever `log_to_driver` says, in between the results.
+        ray._private.worker._worker_logs_enabled = False  # noqa: SLF001
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as exc:
         raise NotReadyError(f"no cluster answers at {address}: see `scorecat status` ({exc})") from exc
