@@ -150,11 +150,11 @@ def history(
                 print_list(found)
             return
         number = _need_newest(client, rollout_id)
-        changes, rollout = client.history(number), {} if as_json else client.describe(number)
-    if as_json:
-        print_json({"rollout": number, "changes": changes})
-    else:
-        print_history(rollout, changes)
+        changes = client.history(number)
+        if as_json:
+            print_json({"rollout": number, "changes": changes})
+        else:
+            print_history(client.describe(number), changes)
 
 
 @contextlib.contextmanager
