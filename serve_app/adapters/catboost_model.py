@@ -37,6 +37,8 @@ pre-calculation takes 1.0 s in every call. Measured by `python -m benchmarks.mod
 MAX_EXPLAINED_LEAVES: Final = 1 << 22
 """Leaves (times outputs) of a model without tables that is explained: CatBoost takes up to 0.35 us for each of
 them in every row, so up to 1.4 s for a row; 0.25 s for 1,000 trees of depth 10."""
+MAX_CALL_LEAVES: Final = 1 << 24
+"""Leaves times rows of one such call, up to 6 s: longer ones would keep a replica's threads from other rows."""
 
 
 class CatBoostScorer:
@@ -167,7 +169,7 @@ class CatBoostScorer:
             values = tables.explain(self.model.calc_leaf_indexes(pool, thread_count=self.thread_count))
         else:
             # Few rows, or trees that the tables are not for. Pre-calculation takes minutes when trees are deep.
-            self._refuse_large()
+            self._refuse_large(matrix.shape[0])
             values = self._ask_catboost(type="ShapValues", data=pool, shap_mode="NoPreCalc")
             values = values.reshape(matrix.shape[0], -1, width)
         raw = np.asarray(self.model.predict(pool, "RawFormulaVal", thread_count=self.thread_count))
@@ -187,12 +189,25 @@ class CatBoostScorer:
                 self._tables = build_shap_tables(self.model)
                 self._can_have_tables = self._tables is not None
 
-    def _refuse_large(self) -> None:
-        n_leaves = int(np.sum(self.model.get_tree_leaf_counts())) * count_outputs(self.model)
+    @property
+    def max_explained_rows(self) -> int | None:
+        """Rows that one call of `explain` takes when the model has no tables; None for any number."""
+        return None if self._can_have_tables else max(1, MAX_CALL_LEAVES // self._count_leaves())
+
+    def _count_leaves(self) -> int:
+        return int(np.sum(self.model.get_tree_leaf_counts())) * count_outputs(self.model)
+
+    def _refuse_large(self, n_rows: int) -> None:
+        n_leaves, n_most = self._count_leaves(), self.max_explained_rows
         if n_leaves > MAX_EXPLAINED_LEAVES:
             raise InvalidDataError(
                 f"this model cannot be explained in time: its {self.facts.n_trees:,} trees have {n_leaves:,} leaf "
                 f"values, explained are up to {MAX_EXPLAINED_LEAVES:,}. Train with a smaller depth, or fewer trees"
+            )
+        if n_most is not None and n_rows > n_most:
+            raise InvalidDataError(
+                f"explained are at most {n_most:,} rows at once, got {n_rows:,}: the {self.facts.n_trees:,} trees are "
+                "deep, and each row takes long. Send fewer rows at a time, or run a batch job"
             )
 
     def _ask_catboost(self, **question: Any) -> Any:

@@ -225,10 +225,21 @@ def test_deep_trees_have_tables_as_far_as_these_are_cheap_and_are_refused_when_t
     assert build_shap_tables(model) is None
     scorer = CatBoostScorer(model)
     asked = []
-    monkeypatch.setattr(scorer, "_ask_catboost", lambda **q: asked.append(q["shap_mode"]) or expected)
+
+    def answer(**question):
+        asked.append(question["shap_mode"])
+        return expected[: question["data"].num_row()]
+
+    monkeypatch.setattr(scorer, "_ask_catboost", answer)
     for _ in range(2):  # pre-calculation would take minutes for many trees, in every call
         np.testing.assert_array_equal(scorer.explain(x[:40]), expected)
     assert asked == ["NoPreCalc", "NoPreCalc"]
+    assert CatBoostScorer(train_original("binary", "code").model).max_explained_rows is None
+    monkeypatch.setattr(catboost_model, "MAX_CALL_LEAVES", 10 * 2_048)
+    assert scorer.max_explained_rows == 10
+    assert scorer.explain(x[:10]) is not None
+    with pytest.raises(InvalidDataError, match="at most 10 rows at once, got 11"):
+        scorer.explain(x[:11])
     monkeypatch.setattr(catboost_model, "MAX_EXPLAINED_LEAVES", 2_000)
     with pytest.raises(InvalidDataError, match="its 2 trees have 2,048 leaf values, explained are up to 2,000"):
         scorer.explain(x[:1])
