@@ -50,9 +50,8 @@ def settle_champion(registry: Registry, course: Course, served: int) -> tuple[Ch
     is_back = course.state.phase is not Phase.SUCCEEDED
     target = _find_before(course) if is_back else stored.canary
     if is_back and not course.champion:  # it never had everything, so that the alias is still a person's
-        stays = f"{CHAMPION} stays at {_name(found)}, where it was before; v{served} is served"
-        hint = f"`scorecat models alias {model}@{served} {CHAMPION}` names it, else the next `scorecat up` serves the other"
-        return "left", f"{stays}. {hint}"
+        stays = f"{CHAMPION} stays at {_name(found)}, where it was before, and the next `scorecat up` serves that"
+        return "left", f"{stays}; `scorecat models alias {model}@{served} {CHAMPION}` names v{served}, which is served"
     if not is_back and served != stored.canary:
         return "left", f"{CHAMPION} stays at {_name(found)}: v{served} is served by now"
     if is_back and found in before and found != stored.canary:

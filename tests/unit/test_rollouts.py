@@ -203,6 +203,9 @@ def test_a_plan_that_ends_below_everything_waits_there_for_a_person(world):
     world.start(plan=dataclasses.replace(QUICK_PLAN, steps=(10.0, 50.0)))
     described = world.run_until(1, "paused")
     assert described["why"].endswith("the plan ends here, promote or abort")
+    assert described["commands"] == ["promote", "abort"]
+    with pytest.raises(ConflictError, match="cannot be told to resume: the plan ends here; it can be told to promote"):
+        world.control.command(1, "resume", "Ada", "")
     assert world.split.shares == {1: 0.5, 2: 0.5}
     world.control.command(1, "promote", "Ada", "")
     world.run_until(1, "succeeded")
