@@ -33,6 +33,12 @@ __all__ = ["SqlRolloutStore", "build_engine"]
 
 SCHEMA_VERSION: Final = 1
 
+_ADVICE: Final = {
+    "canary": "abort it first (`scorecat rollout abort`), or promote it once it has traffic",
+    "ab": "it is an A/B test, end it first (`scorecat rollout abort`)",
+    "shadow": "it is a shadow, end it first (`scorecat shadow stop`)",
+}
+
 logger = logging.getLogger("scorecat.rollouts")
 T = TypeVar("T")
 
@@ -151,9 +157,8 @@ class SqlRolloutStore:
         except IntegrityError as exc:
             active = self.find_active(rollout.model)
             which = f"rollout {active.id} (version {active.canary}, {active.phase})" if active else "another rollout"
-            raise ConflictError(
-                f"{rollout.model} has an active rollout already: {which}; promote or abort it first"
-            ) from exc
+            advice = _ADVICE[active.kind] if active else "abort it first"
+            raise ConflictError(f"{rollout.model} has an active rollout already: {which}; {advice}") from exc
 
     def _insert(self, rollout: Rollout, values: Mapping[str, Any], change: RolloutChange) -> Rollout:
         with self._write() as connection:

@@ -13,6 +13,8 @@ from serve_app.client.rollouts import RolloutClient
 from serve_app.core.errors import NotReadyError
 
 POLL_S: Final = 1.0
+FIRST_WORD_LOOKS: Final = 15
+LAST_WORD_LOOKS: Final = 300
 KINDS: Final = {"canary": "canary", "ab": "A/B test", "shadow": "shadow"}
 
 
@@ -21,12 +23,31 @@ def is_over(rollout: Mapping[str, Any]) -> bool:
     return not rollout["is_active"]
 
 
+def _say_now(line: str) -> None:
+    err.print(clean(f"{time.strftime('%H:%M:%S')}  {line}"), markup=False)
+
+
+class Quiet:
+    """Says when nothing was told for so many looks that a word is due: after 15, then ever more seldom."""
+
+    def __init__(self) -> None:
+        self._n_looks, self._due = 0, FIRST_WORD_LOOKS
+
+    def is_long(self) -> bool:
+        """Count one look and return whether a word is due."""
+        self._n_looks += 1
+        if self._n_looks < self._due:
+            return False
+        self._n_looks, self._due = 0, min(2 * self._due, LAST_WORD_LOOKS)
+        return True
+
+
 def watch(client: RolloutClient, rollout_id: int, *, sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
     """Say on stderr what changes until a rollout is over, and return it.
 
     The control app may be away for a while, as it is while it is replaced; that is said and waited for.
     """
-    said = ""
+    said, quiet = "", Quiet()
     with err.status("") as shown:
         while True:
             try:
@@ -37,8 +58,10 @@ def watch(client: RolloutClient, rollout_id: int, *, sleep: Callable[[float], No
                 continue
             line = f"{summarise(found)}: {found['why']}"
             if line != said:
-                err.print(clean(f"{time.strftime('%H:%M:%S')}  {line}"), markup=False)
-                said = line
+                _say_now(line)
+                said, quiet = line, Quiet()
+            elif quiet.is_long():
+                _say_now(say_waiting(found))
             if is_over(found):
                 return found
             shown.update(escape(clean(_say_progress(found))))
@@ -83,9 +106,10 @@ def print_history(rollout: Mapping[str, Any], changes: Sequence[Mapping[str, Any
     out.print(f"rollout {rollout['id']}")
     for change in changes:
         was, to = change["from"] or "-", change["to"]
-        _say(f"{_say_time(change['at'])}  {names.get(was, was):>11} -> {names.get(to, to):11}  {change['who']}")
+        became = "" if was == to else f"{names.get(was, was):>11} -> "
+        _say(f"{_say_time(change['at'])}  {became + names.get(to, to):26}  {change['who']}")
         if change["why"]:
-            _say(f"    {change['why']}")
+            _say(f"    {change['why'].removeprefix(change['who'] + ': ')}")
         if change.get("webhook"):
             _say(f"    webhook: {change['webhook']}")
 
@@ -95,14 +119,18 @@ def print_rollout(rollout: Mapping[str, Any]) -> None:
     _say(f"{_name(rollout)}: {summarise(rollout)} since {_say_time(rollout['since'])}")
     if rollout["why"]:
         _say(f"  {rollout['why']}")
-    if rollout.get("mismatch"):
-        _say(f"  shares: {rollout['mismatch']}")
+    if rollout.get("mismatch") or rollout.get("sample_ratio"):
+        _say(f"  shares: {rollout['mismatch'] or rollout['sample_ratio']}")
     if rollout["shadow"] is not None:
         _print_shadow(rollout)
     else:
         _print_arms(rollout)
         _print_verdicts(rollout["verdicts"])
+    if rollout["n_allowed"]:
+        _say(f"  named users: {rollout['n_allowed']:,}, whose requests are not compared")
     _print_apps(rollout)
+    if rollout["champion"] == "left":
+        _say(f"  the alias champion did not follow; why: `scorecat rollout history {rollout['id']}`")
     if rollout.get("take_back_until"):
         _say(f"  may be taken back until {_say_time(rollout['take_back_until'])}")
     if rollout["commands"]:
@@ -115,11 +143,12 @@ def _say(line: str) -> None:
 
 
 def _print_arms(rollout: Mapping[str, Any]) -> None:
-    rows = [("version", "share", "requests", "errors", "error share", "mean score", "latency")]
+    rows = [("version", "share", "requests", "compared", "errors", "error share", "mean score", "latency")]
     rows += [
         (
             f"v{arm['version']}{' (stable)' if arm['version'] == rollout['stable'] else ''}",
             _percent(arm["share"]),
+            f"{sum(arm['routed'].values()):,}",
             f"{arm['requests']:,}",
             f"{arm['errors']:,}",
             _say_interval(arm["error_share"], lambda value: f"{value:.2%}"),
@@ -151,9 +180,9 @@ def _print_apps(rollout: Mapping[str, Any]) -> None:
 
 
 def _print_shadow(rollout: Mapping[str, Any]) -> None:
-    shadow = rollout["shadow"]
+    shadow, verb = rollout["shadow"], "got" if is_over(rollout) else "gets"
     _say(
-        f"  v{rollout['version']} gets copies of {_percent(rollout['copied_share'])} of the requests: "
+        f"  v{rollout['version']} {verb} copies of {_percent(rollout['copied_share'])} of the requests: "
         f"{shadow['n_copied']:,} rows copied, {shadow['n_compared']:,} compared, {shadow['n_dropped']:,} dropped, "
         f"{shadow['n_failed']:,} failed"
     )
@@ -168,8 +197,29 @@ def _print_shadow(rollout: Mapping[str, Any]) -> None:
 
 def _say_progress(rollout: Mapping[str, Any]) -> str:
     verdicts = ", ".join(f"{v['metric']} {v['outcome'] or 'not measured yet'}" for v in rollout["verdicts"])
-    counts = ", ".join(f"v{a['version']} {a['requests']:,} requests {a['errors']:,} errors" for a in rollout["arms"])
+    counts = ", ".join(
+        f"v{a['version']} {a['requests']:,} compared requests {a['errors']:,} errors" for a in rollout["arms"]
+    )
     return " · ".join(part for part in (counts, verdicts) if part)
+
+
+def say_waiting(rollout: Mapping[str, Any]) -> str:
+    """Return what a rollout waits for, in one line."""
+    if rollout["phase"] == "paused":
+        return "waiting for a person: `scorecat rollout " + "`, `".join(rollout["commands"]) + "`"
+    if rollout["phase"] == "deploying":
+        states = [
+            f"v{app['version']} {', '.join(filter(None, (app['status'], app['problem'])))}" for app in rollout["apps"]
+        ]
+        return f"waiting for the version to be ready: {'; '.join(states) or 'not begun yet'}"
+    tried = [arm for arm in rollout["arms"] if arm["version"] != rollout["stable"]]
+    if rollout["kind"] != "shadow" and not any(arm["requests"] for arm in tried):
+        return "waiting for requests: none has been compared yet"
+    open_ones = [v for v in rollout["verdicts"] if not v["is_dry_run"] and v["n_passed"] < v["n_needed"]]
+    said = [f"{v['metric']} {v['outcome'] or 'not measured yet'}: {v['evidence']}".rstrip(": ") for v in open_ones]
+    if said and rollout["phase"] == "progressing":
+        return f"waiting for {'; '.join(said)}"
+    return f"waiting for the time to pass; {_say_progress(rollout)}"
 
 
 def _name(rollout: Mapping[str, Any]) -> str:

@@ -46,12 +46,12 @@ def status(as_json: JsonOption = False) -> None:
 
 def describe_shares(model: dict[str, Any]) -> str:
     """Return who gets which version of a served model, in words."""
-    parts = []
+    parts, names = [], {"canary": "in the A/B test"} if model.get("kind") == "ab" else {}
     for version in model["versions"]:
         share = f"{version['share'] * 100:.4g} % of the users"
         if version["role"] == "shadow":
             share = f"copies of {version['copied_share'] * 100:.4g} % of the requests"
-        parts.append(f"v{version['version']} {version['role']}, {share}")
+        parts.append(f"v{version['version']} {names.get(version['role'], version['role'])}, {share}")
     return " · ".join(parts)
 
 
@@ -94,10 +94,13 @@ def probe(spec: ClusterSpec) -> dict[str, Any] | None:
 
 
 def list_models(spec: ClusterSpec) -> list[dict[str, Any]]:
-    """Return who gets which version; nothing when the service does not say."""
+    """Return who gets which version, with the ``kind`` of the rollout that is active; nothing when nobody says."""
+    models: list[dict[str, Any]] = []
     with contextlib.suppress(ScorecatError), RolloutClient(url_of(spec), timeout_s=2.0) as client:
-        return client.models()
-    return []
+        models = client.models()
+        active = {r["model"]: r["kind"] for r in client.recent(limit=1) if r["is_active"]}
+        return [model | {"kind": active.get(model["name"])} for model in models]
+    return models
 
 
 def _list_apps(spec: ClusterSpec) -> dict[str, dict[str, dict[str, Any]]]:

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from serve_app.core.rollout_plan import Metric, Plan
 from serve_app.core.rollout_state import BAKED, Phase, RolloutState, Tally, enter_step, move_state
@@ -19,6 +19,9 @@ from serve_app.core.rollout_verdict import Interval, Verdict, add_intervals, des
 Action = Literal["hold", "advance", "pause", "roll_back", "promote", "finish", "fail"]
 
 _FULL = 100.0
+
+PLAN_ENDS: Final = "the plan ends here, promote or abort"
+"""Why a rollout is paused whose plan has no step left; only a person goes on from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +242,7 @@ def _find_stop(metrics: Sequence[Metric], state: RolloutState, mismatch: str | N
 def _advance(plan: Plan, state: RolloutState, why: str, now_s: float) -> Decision:
     step = state.step + 1
     if step == len(plan.steps):
-        return _pause(state, f"{why}; the plan ends here, promote or abort", now_s)
+        return _pause(state, f"{why}; {PLAN_ENDS}", now_s)
     if plan.steps[step] >= _FULL:
         moved = dataclasses.replace(move_state(state, Phase.PROMOTING, now_s, why), step=step)
         return Decision("promote", why, moved)

@@ -245,5 +245,7 @@ _PLAN_FIELDS: Final[Mapping[str, Read]] = {
     "metrics": _read_metrics,
 }
 
+PLAN_MEMBERS: Final = tuple(_PLAN_FIELDS)
+"""The members of a plan."""
 PLAN_NAMES: Final = frozenset({*_PLAN_FIELDS, *_ARGO})
-"""What the members of a plan may be called."""
+"""What the members of a plan may be called, Argo's spelling too."""

@@ -20,7 +20,7 @@ from serve_app.core.latency_shift import MIN_LATENCIES, add_latencies, log_msprt
 from serve_app.core.rate_bounds import log_harmless, upper_rate
 from serve_app.core.rollout_plan import Metric, Plan
 from serve_app.core.rollout_state import Phase, RolloutState, StepCounts, spend_by_step
-from serve_app.core.sample_ratio import add_routed
+from serve_app.core.sample_ratio import RatioEvidence, add_routed
 from serve_app.core.score_shift import MIN_SCORES, compare_scores, spend_alpha
 from serve_app.core.sequential import ErrorEvidence, add_alone, add_errors
 
@@ -190,17 +190,23 @@ def judge_score(metric: Metric, state: RolloutState) -> tuple[Verdict, bool]:
 
 def describe_mismatch(state: RolloutState) -> str | None:
     """Return what is wrong with the shares that the versions got, or None."""
-    if not state.ratio.is_mismatched:
-        return None
-    counts = state.ratio.counts
-    total = max(1, sum(counts.values()))
+    return f"sample-ratio mismatch: {describe_ratio(state.ratio)}" if state.ratio.is_mismatched else None
+
+
+def describe_ratio(ratio: RatioEvidence) -> str:
+    """Return what each version got of the compared requests beside what was set; empty before there were any."""
+    counts = ratio.counts
+    total = sum(counts.values())
+    if not total:
+        return ""
     parts = [
         f"v{version} got {counts[version]:,} of {total:,} requests ({counts[version] / total:.2%}) where {share:.2%} "
         "was set"
-        for version, share in state.ratio.shares.items()
+        for version, share in ratio.shares.items()
     ]
-    factor, bound = _exp(state.ratio.log_bayes_factor), math.exp(state.ratio.bound)
-    return f"sample-ratio mismatch: {', '.join(parts)}; Bayes factor {_number(factor)} reached {bound:,.0f}"
+    factor, bound = _number(_exp(ratio.log_bayes_factor)), f"{math.exp(ratio.bound):,.0f}"
+    judged = f"{factor} reached {bound}" if ratio.is_mismatched else f"{factor} of {bound}"
+    return f"{', '.join(parts)}; Bayes factor {judged}"
 
 
 def _add_interval(state: RolloutState, interval: Interval, metric: Metric | None) -> RolloutState:

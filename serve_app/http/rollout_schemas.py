@@ -102,8 +102,9 @@ class RolloutArm(BaseModel):
 
     version: int
     share: float
-    requests: int
-    errors: int
+    requests: int = Field(description="Compared requests: placed by hash or at random, not by a pin or a name.")
+    errors: int = Field(description="Of the compared requests.")
+    routed: dict[str, int] = Field(description="All requests, by the reason that placed them.")
 
 
 class RolloutView(RolloutBrief):
@@ -113,6 +114,9 @@ class RolloutView(RolloutBrief):
     plan: dict[str, Any]
     verdicts: list[RolloutVerdict]
     arms: list[RolloutArm]
+    n_allowed: int = Field(description="Users that were named to get the version.")
+    mismatch: str | None = Field(description="What is wrong with the shares that versions got.")
+    sample_ratio: str = Field(description="What versions got of the compared requests beside what was set.")
     shadow: dict[str, Any] | None = Field(description="Of a shadow: how its scores differ from the live ones.")
     apps: list[dict[str, Any]] = Field(description="State of each version on the cluster.")
     commands: list[str] = Field(description="What can be done now.")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from serve_app.core.errors import BadRequestError, FieldError, InvalidDataError
 from serve_app.core.plan_values import is_dealt
-from serve_app.core.rollout_plan import PLAN_NAMES, Plan, parse_plan
+from serve_app.core.rollout_plan import PLAN_MEMBERS, PLAN_NAMES, Plan, parse_plan
 from serve_app.core.wordings import is_number, show
 from serve_app.service.rollout_ports import StartRollout
 from serve_app.service.rollout_start import MAX_ALLOWED
@@ -45,9 +45,9 @@ def parse_rollout_file(record: Mapping[Any, Any]) -> StartRollout:
     """
     given = {name: value for name, value in record.items() if name in FIELDS}
     others = {name: value for name, value in record.items() if name not in FIELDS}
-    near = {name: _find_near(name, FIELDS) for name in others if name not in PLAN_NAMES}
-    errors = [FieldError(f"/{name}", f"unknown; did you mean {hint}?") for name, hint in near.items() if hint]
-    others = {name: value for name, value in others.items() if not near.get(name)}
+    strange = {name: value for name, value in others.items() if name not in PLAN_NAMES}
+    errors = _find_unknown(strange, (*FIELDS, *PLAN_MEMBERS))
+    others = {name: value for name, value in others.items() if name not in strange}
     plan = _read_plan(others, "", errors) if others else None
     return _build(given, plan, errors, "")
 
@@ -87,6 +87,8 @@ def _find_misplaced(kind: str, given: Mapping[str, Any], plan: Plan | None, poin
         for name, why in _MISPLACED[kind].items()
         if name in there
     ]
+    if kind == "ab" and "version" in there and "allow" not in there:
+        errors.append(FieldError("/version", _NO_VERSION))
     needed = "shares" if kind == "ab" else "version"
     return errors if needed in there else [*errors, FieldError(f"/{needed}", _NEEDED[needed])]
 
@@ -97,7 +99,8 @@ def _find_unknown(record: Mapping[Any, Any], known: tuple[str, ...]) -> list[Fie
         if name not in known:
             near = _find_near(name, known)
             hint = f"did you mean {near}?" if near else f"known: {', '.join(known)}"
-            errors.append(FieldError(f"/{name}", f"unknown; {hint}"))
+            shown = name[:MAX_NAME_CHARACTERS] if isinstance(name, str) else show(name)
+            errors.append(FieldError(f"/{shown}", f"unknown; {hint}"))
     return errors
 
 
@@ -178,6 +181,10 @@ _NEEDED: Final = {
     "version": "is required: the number of a version, or an alias such as challenger",
     "shares": "is required for kind ab: per cent of the users by version, together 100",
 }
+_NO_VERSION: Final = (
+    "says with `allow` which version the named users get; without it an A/B test is of the versions of `shares` alone: "
+    "leave it out"
+)
 _NO_SHARES: Final = "is for kind ab alone"
 _MISPLACED: Final[Mapping[str, Mapping[str, str]]] = {
     "canary": {

@@ -7,6 +7,7 @@ be lost: reports of the last second, and how the versions' apps were when last l
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -14,15 +15,16 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from serve_app.core.errors import NotReadyError
+from serve_app.core.errors import ConflictError, NotReadyError
 from serve_app.core.rollout import Observations
 from serve_app.core.rollout_state import Phase, restart_phase, shift_times
 from serve_app.core.split import Split, dump_split
 from serve_app.service.clock_jumps import SMALLEST_S, ClockJumps
 from serve_app.service.notice_ports import Notifier
-from serve_app.service.ports import Registry
+from serve_app.service.ports import CHAMPION, Registry
 from serve_app.service.rollout_apps import AppKeeper
 from serve_app.service.rollout_care import VersionCare
+from serve_app.service.rollout_champion import find_unsettled
 from serve_app.service.rollout_commands import list_commands, obey
 from serve_app.service.rollout_course import Champion, Course, add_reports, dump_course, parse_course
 from serve_app.service.rollout_decision import collect_evidence, decide_course, is_due
@@ -120,6 +122,8 @@ class RolloutControl:
         model = self._model
         stable = read_split(self._store, model).stable
         found = check_asked(asked, model, stable, self._registry)
+        with contextlib.suppress(ConflictError):  # aliases move right now: refused below while it is unsettled
+            self._care.settle_champion()  # what this rollout begins with is what it goes back to
         now_s = self._clock()
         text = why or f"{who} asked for v{found.canary}"
         course = begin_course(asked, found, model, stable, self._registry, now_s, text)
@@ -127,6 +131,8 @@ class RolloutControl:
             split = read_split(self._store, model)
             if split.stable != stable:
                 raise NotReadyError(f"v{split.stable} took over from v{stable} just now: ask again")
+            if find_unsettled(self._store, model):
+                raise NotReadyError(f"the alias {CHAMPION} follows the rollout before just now: ask again")
             change = make_change(course, course.state, now_s, who, text, {"kind": asked.kind})
             stored = self._store.create(dump_course(course, split.revision, now_s), change)
             self._inbox.clear()  # counted before the rollout began

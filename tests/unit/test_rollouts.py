@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime
 from itertools import pairwise
+from unittest.mock import Mock
 
 import pytest
 
 from serve_app.core.errors import (
     ConflictError,
+    NotReadyError,
 )
 from serve_app.core.split import Arm, dump_split, only_arm
 from serve_app.service.rollout_ports import Report
@@ -201,6 +203,9 @@ def test_a_plan_that_ends_below_everything_waits_there_for_a_person(world):
     world.start(plan=dataclasses.replace(QUICK_PLAN, steps=(10.0, 50.0)))
     described = world.run_until(1, "paused")
     assert described["why"].endswith("the plan ends here, promote or abort")
+    assert described["commands"] == ["promote", "abort"]
+    with pytest.raises(ConflictError, match="cannot be told to resume: the plan ends here; it can be told to promote"):
+        world.control.command(1, "resume", "Ada", "")
     assert world.split.shares == {1: 0.5, 2: 0.5}
     world.control.command(1, "promote", "Ada", "")
     world.run_until(1, "succeeded")
@@ -247,6 +252,46 @@ def test_a_canary_that_was_taken_back_before_the_alias_moved_leaves_it_alone(wor
     world.run(2)
     assert world.registry.aliases("purchase").versions == {"champion": 1}
     assert len(world.registry.history("purchase")) == n_moves
+
+
+def test_a_rollout_that_follows_an_abort_at_once_goes_back_to_the_version_that_is_served(world):
+    world.bring("succeeded")
+    world.control.command(1, "abort", "Ada", "")
+    world.start()  # before any round looked after the alias
+    assert world.registry.aliases("purchase").versions == {"champion": 1}
+    world.run_until(2, "succeeded")
+    world.run(1)
+    assert world.registry.aliases("purchase").versions == {"champion": 2}
+    world.control.command(2, "abort", "Ada", "")
+    world.run(1)
+    assert (world.split.stable, world.registry.aliases("purchase").versions) == (1, {"champion": 1})
+    assert world.control.history(2)[-1]["why"] == "champion moved from v2 to v1"
+
+
+def test_a_rollout_waits_for_the_alias_of_the_one_before(world, monkeypatch):
+    world.bring("succeeded")
+    world.control.command(1, "abort", "Ada", "")
+    monkeypatch.setattr(world.registry, "move_alias", Mock(side_effect=ConflictError("somebody moves aliases")))
+    with pytest.raises(NotReadyError, match="the alias champion follows the rollout before just now: ask again"):
+        world.start()
+    assert [r["id"] for r in world.control.recent("", 10)] == [1]
+
+
+def test_a_version_that_was_taken_back_is_not_left_the_champion_that_a_person_made_it(world):
+    world.registry.move_alias("purchase", "champion", 2)
+    world.bring("succeeded")
+    world.control.command(1, "abort", "Ada", "")
+    world.run(1)
+    assert world.registry.aliases("purchase").versions == {"champion": 1}
+
+
+def test_a_champion_of_a_persons_making_that_was_rolled_back_early_is_left_and_said(world):
+    world.registry.move_alias("purchase", "champion", 2)
+    world.bring("rolled_back")
+    world.run(3)
+    assert world.registry.aliases("purchase").versions == {"champion": 2}
+    said = [change["why"] for change in world.control.history(1) if "stays at v2" in change["why"]]
+    assert (len(said), "models alias purchase@1 champion" in said[0]) == (1, True)
 
 
 def test_an_alias_that_somebody_else_moved_is_left_alone_and_that_is_recorded(world):
