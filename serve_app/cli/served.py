@@ -6,20 +6,8 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from serve_app.cli.status import probe
 from serve_app.core.errors import ScorecatError
-from serve_app.deployments.local_cluster import find_processes, load_spec
 from serve_app.service.ports import CHAMPION, Registry
-from serve_app.settings import Settings
-
-
-def find_served(settings: Settings) -> dict[str, Any] | None:
-    """Return model and stable version of the service that runs from this state folder; None without one."""
-    with contextlib.suppress(ScorecatError):
-        spec = load_spec(settings.home)
-        if spec is not None and find_processes(spec):
-            return probe(spec)
-    return None
 
 
 def find_champion(registry: Registry, name: str) -> int | None:
@@ -40,11 +28,27 @@ def describe_gap(champion: int | None, served: Mapping[str, Any] | None) -> str:
     )
 
 
-def describe_new_version(name: str, version: int, champion: int | None, served: Mapping[str, Any] | None) -> str:
-    """Return how a version that was just registered gets traffic; nothing when `scorecat up` will serve it anyway."""
+def describe_new_version(
+    name: str, version: int, champion: int | None, served: Mapping[str, Any] | None, default_name: str
+) -> str:
+    """Return how a version that was just registered gets traffic; nothing when `scorecat up` will serve it anyway.
+
+    Parameters
+    ----------
+    name, version : str, int
+        What was registered.
+    champion : int or None
+        The model's champion by now.
+    served : mapping or None
+        What runs, see `serve_app.cli.status.find_served`.
+    default_name : str
+        The model that `scorecat up` serves unless another is named.
+    """
     is_served = served is not None and served["model"] == name
+    if champion == version and is_served:
+        return describe_gap(champion, served)
     if champion == version:
-        return describe_gap(champion, served) if is_served else ""
+        return "" if name == default_name else f"`scorecat up --model {name}` serves it"
     named = f"{name}@{CHAMPION} is {'not set' if champion is None else f'still version {champion}'}"
     if is_served:
         return f"{named}: `scorecat rollout start {version}` ships version {version}"
