@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, Final
 
 from catboost import CatBoost, CatBoostError
@@ -62,7 +63,7 @@ def _refuse_features(model: CatBoost, names: tuple[str, ...]) -> None:
                 f"{found}: {kind} features cannot be served, only numeric and categorical ones (a row here is a row "
                 f"of a table). Train without {'it' if len(positions) == 1 else 'them'}"
             )
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, n in Counter(names).items() if n > 1)
     if repeated:
         raise InvalidDataError(f"the model has several features named {', '.join(repeated)}: inputs are found by name")
     if not names:

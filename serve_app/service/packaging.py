@@ -69,7 +69,8 @@ def make_golden(encoder: FeatureEncoder, model: Model, rows: pa.RecordBatch, tas
     if encoded.errors:
         first = encoded.errors[0]
         raise InvalidDataError(f"golden row {first.row} is not acceptable: {first.feature} {first.detail}")
-    names = [spec.name for spec in encoder.features if spec.name in rows.schema.names]
+    given = set(rows.schema.names)
+    names = [spec.name for spec in encoder.features if spec.name in given]
     columns = {f"{_MATRIX}{s.name}": pa.array(encoded.matrix[:, j]) for j, s in enumerate(encoder.features)}
     if encoded.strings is not None:
         columns |= {f"{_STRING}{name}": encoded.strings.column(name) for name in encoded.strings.schema.names}
@@ -88,7 +89,8 @@ def make_golden(encoder: FeatureEncoder, model: Model, rows: pa.RecordBatch, tas
 
 def golden_inputs(package: PackageParts) -> pa.RecordBatch:
     """Return the input columns of the golden rows as one batch."""
-    names = [name for name in package.manifest.feature_names if name in package.golden.column_names]
+    present = set(package.golden.column_names)
+    names = [name for name in package.manifest.feature_names if name in present]
     return package.golden.select(names).combine_chunks().to_batches()[0]
 
 
