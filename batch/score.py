@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 import yaml
 
-from batch.jobs.prepare import Plan, Wanted, begin_again, check_unchanged, make_plan, take_up
+from batch.jobs.prepare import Plan, Wanted, begin_again, begin_plan, check_unchanged, draft_plan, take_up
 from batch.options import (
     DEFAULT_LIMIT,
     DEFAULT_PATIENCE_S,
@@ -171,14 +171,14 @@ def _plan(
         tally = begin_again(folder, plan)
         check_unchanged(plan, tally)
         return plan, manifest, tally
-    from batch.jobs.run import check_deployed  # noqa: PLC0415 - imports Ray, see `connected`
-    from serve_app.deployments.handles import version_app  # noqa: PLC0415
+    from batch.jobs.run import check_can_begin  # noqa: PLC0415 - imports Ray, see `connected`
 
     version = registry.resolve(name, chosen or CHAMPION)
-    if is_shared:
-        check_deployed(version_app(name, version))
     manifest = registry.manifest(name, version)
-    plan = make_plan(wanted, folder, name, version, manifest)
+    plan = draft_plan(wanted, folder, name, version, manifest)
+    if is_shared:
+        check_can_begin(name, version)
+    begin_plan(plan, folder)
     return plan, manifest, Tally(plan.units)
 
 

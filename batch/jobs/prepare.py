@@ -120,7 +120,22 @@ class Plan:
 def make_plan(
     wanted: Wanted, output: OutputFolder, model: str, version: int, manifest: Manifest, unit_rows: int = UNIT_ROWS
 ) -> Plan:
-    """Look at every file of the input and write the plan of a new job.
+    """Draft the plan of a new job, see `draft_plan`, and begin it."""
+    plan = draft_plan(wanted, output, model, version, manifest, unit_rows)
+    begin_plan(plan, output)
+    return plan
+
+
+def begin_plan(plan: Plan, output: OutputFolder) -> None:
+    """Write a new job's plan; raises BadRequestError when the output cannot be written."""
+    output.prepare()
+    output.write_json(PLAN, plan.to_json(datetime.now(UTC).isoformat(timespec="seconds")))
+
+
+def draft_plan(
+    wanted: Wanted, output: OutputFolder, model: str, version: int, manifest: Manifest, unit_rows: int = UNIT_ROWS
+) -> Plan:
+    """Look at every file of the input and return the plan of a new job; nothing is written.
 
     Raises
     ------
@@ -128,8 +143,6 @@ def make_plan(
         There is something at the output.
     InvalidDataError, NotFoundError
         The input is empty, or its columns are not those of the model.
-    BadRequestError
-        The output cannot be written.
     """
     if not output.is_empty():
         what = "a job's output: continue it with --resume" if output.read_json(PLAN) else "files already"
@@ -153,12 +166,8 @@ def make_plan(
     for name in wanted.partition_by:
         if name not in (*columns.kept, "recommendation", "label", "version"):
             raise InvalidDataError(f"--partition-by {name}: the output has no such column, see --keep")
-    plan = Plan(
-        wanted, model, version, manifest.digest, columns, schema, plan_units([f.file for f in files], unit_rows)
-    )
-    output.prepare()
-    output.write_json(PLAN, plan.to_json(datetime.now(UTC).isoformat(timespec="seconds")))
-    return plan
+    units = plan_units([f.file for f in files], unit_rows)
+    return Plan(wanted, model, version, manifest.digest, columns, schema, units)
 
 
 def take_up(

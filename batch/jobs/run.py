@@ -23,6 +23,7 @@ from batch.jobs.board import Board
 from batch.jobs.prepare import MOST_CALLS, WORKER_CPUS, Plan, describe, share_calls, with_workers
 from batch.jobs.worker import NICENESS, ScoreWorker, WorkerConfig
 from batch.storage.folder import SUMMARY, OutputFolder, open_location
+from batch.transforms.deployed import explain_absence
 from batch.transforms.progress import Meter, Progress
 from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally
 from serve_app.core.errors import InvalidDataError, InvariantError, NotReadyError, ScorecatError
@@ -38,6 +39,7 @@ START_TIMEOUT_S: Final = 90.0
 POLL_S: Final = 0.5
 CHECK_S: Final = 5.0
 """How often the driver looks whether the version is still deployed."""
+_ABSENT: Final = ("DELETING", "DEPLOY_FAILED", "NOT_STARTED")
 MAX_FAILED: Final = 3
 """Units given up in a row before the job ends: replicas that are gone do not come back for the next either."""
 
@@ -216,15 +218,25 @@ class Job:
 
 def check_deployed(app: str) -> None:
     """Raise NotReadyError unless the application is there and able to answer, or coming back."""
-    applications = serve.status().applications
-    found = applications.get(app)
-    if found is None or found.status in ("DELETING", "DEPLOY_FAILED", "NOT_STARTED"):
-        there = ", ".join(sorted(name for name in applications if "-v" in name)) or "none"
+    there = _list_apps()
+    if app not in there:
+        named = ", ".join(sorted(name for name in there if "-v" in name)) or "none"
         raise NotReadyError(
-            f"the version's application {app} is not deployed (deployed: {there}). What is scored stays; "
+            f"the version's application {app} is not deployed (deployed: {named}). What is scored stays; "
             "continue with --resume once it is back, or with --resume --pool dedicated, which brings its own",
             60.0,
         )
+
+
+def check_can_begin(model: str, version: int) -> None:
+    """Raise NotReadyError unless a new job can be scored by the version's own application."""
+    if reason := explain_absence(model, version, _list_apps()):
+        raise NotReadyError(reason, 60.0)
+
+
+def _list_apps() -> list[str]:
+    applications = serve.status().applications
+    return [name for name, app in applications.items() if app.status not in _ABSENT]
 
 
 def count_calls(app: str, n_workers: int) -> int:

@@ -110,6 +110,8 @@ def read_model_file(path: Path, folder: Path, limits: Limits | None = None) -> M
 def _detect_kind(path: Path, head: bytes, size: int) -> Kind:
     if size == 0:
         raise InvalidDataError(f"{path} is empty")
+    if head.startswith(b"PAR1"):
+        raise InvalidDataError(f"{path} is a Parquet file, which is no model: rows are given with --sample")
     if head.startswith(b"CBM1"):
         return "cbm"
     if head.lstrip()[:1] == b"{":

@@ -65,7 +65,11 @@ def show(model: ModelArgument, as_json: JsonOption = False) -> None:
             }
         )
     else:
-        out.print(Markdown(render_model_page(manifest, facts)))
+        page = render_model_page(manifest, facts)
+        if out.is_terminal:
+            out.print(Markdown(page))
+        else:  # a table that is fitted to a width would cut the names
+            out.print(page, markup=False)
         out.print(f"{name} version {version} in {directory}", markup=False)
 
 

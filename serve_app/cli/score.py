@@ -32,7 +32,7 @@ from batch.options import (
 from batch.view import describe_resume, describe_summary, make_absolute, open_bar
 from serve_app.adapters.job_folders import JobFolders
 from serve_app.cli.console import JsonOption, err, out, print_json
-from serve_app.cli.status import read_spec
+from serve_app.cli.status import list_apps, read_spec
 from serve_app.core.errors import NotReadyError
 from serve_app.deployments.local_cluster import ClusterSpec, cluster_environment
 from serve_app.service.jobs import name_job
@@ -62,6 +62,14 @@ def score(
     """Score a large table with the running service's deployments, as a job that can be resumed."""
     settings = load_settings()
     spec = read_spec(settings)
+    from serve_app.cli.score_checks import check_job
+
+    name, version = check_job(
+        settings, input, output, model=model, mapping=mapping, keep=keep, partition_by=partition_by, explain=explain,
+        max_rejected=max_rejected, resume=resume,
+    )  # fmt: skip
+    if pool is Pool.SHARED and not resume:
+        _check_deployed(spec, name, version)
     options: dict[str, Any] = {
         "--model": model,
         "--mapping": None if mapping is None else mapping.absolute(),
@@ -85,6 +93,15 @@ def score(
         err.print(f"stopped: {describe_resume(input, output)}", markup=False)
         raise typer.Exit(130) from None
     _finish(client, job_id, places[1], as_json)
+
+
+def _check_deployed(spec: ClusterSpec, model: str, version: int) -> None:
+    """Raise NotReadyError when the cluster says that the version's application is not there; the job asks again."""
+    from batch.transforms.deployed import explain_absence
+
+    apps = list_apps(spec)
+    if apps and (reason := explain_absence(model, version, apps)):
+        raise NotReadyError(reason, 60.0)
 
 
 def _submit(spec: ClusterSpec, settings: Settings, arguments: list[str]) -> tuple[Any, str]:

@@ -29,7 +29,7 @@ def status(as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
     ready = probe(spec)
     models = list_models(spec)
-    apps = _list_apps(spec)
+    apps = list_apps(spec)
     champion = find_champion(open_settings_registry(settings), ready["model"]) if ready else None
     if as_json:
         found = {"running": True, "ready": ready is not None, **(ready or {}), **describe_endpoints(spec)}
@@ -123,7 +123,8 @@ def list_models(spec: ClusterSpec) -> list[dict[str, Any]]:
     return models
 
 
-def _list_apps(spec: ClusterSpec) -> dict[str, dict[str, dict[str, Any]]]:
+def list_apps(spec: ClusterSpec) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return deployments by application, as the cluster tells them; nothing when it does not say."""
     with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
         details = httpx.get(f"{spec.job_address}/api/serve/applications/", timeout=5.0).json()
         return {

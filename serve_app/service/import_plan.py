@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from serve_app.core.schema_file import FeatureEntry, Schema
 
 NAN_LABEL: Final = "nan"
 """What a missing value is called among the classes of a LabelEncoder that was fitted with some."""
+MAX_LISTED: Final = 30
+"""Inputs that a message names."""
 _PURCHASE: Final = {spec.name: spec for spec in PURCHASE_FEATURES}
 
 
@@ -110,9 +113,16 @@ def _choose_names(facts: ModelFacts, document: Mapping[str, Any], schema: Schema
             )
     foreign = [name for name in schema.features if name not in names]
     if foreign:
-        raise InvalidDataError(f"the schema describes {', '.join(foreign)}: the model has no such input")
+        raise InvalidDataError(f"the schema describes {', '.join(foreign)}: {_explain_foreign(foreign, names)}")
     check_size(names, ())
     return tuple(names), notes
+
+
+def _explain_foreign(foreign: Sequence[str], names: Sequence[str]) -> str:
+    near = [match for name in foreign for match in difflib.get_close_matches(name, names, 1)]
+    hint = f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else "."
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return f"the model has no such input{hint} Its inputs: {', '.join(names[:MAX_LISTED])}{more}"
 
 
 def _difference(listed: Sequence[str], names: Sequence[str]) -> str:

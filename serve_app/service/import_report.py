@@ -59,12 +59,37 @@ def build_report(
 
 
 def _describe(spec: FeatureSpec) -> dict[str, Any]:
-    what = {"name": spec.name, "kind": spec.kind, "unit": spec.unit, "on_null": spec.on_null}
+    what = {"name": spec.name, "kind": spec.kind, "unit": spec.unit, "on_null": spec.on_null, "null": _say_null(spec)}
     if spec.is_native or spec.kind == "categorical":
         what |= {"reaches the model as": _FORMS[spec.form]}
     if spec.kind == "categorical":
-        what |= {"on_unseen": spec.unseen_class if spec.on_unseen == "class" else "reject"}
+        what |= {"on_unseen": _say_unseen(spec)}
     return what
+
+
+def _say_null(spec: FeatureSpec) -> str:
+    """Return what a null becomes."""
+    if spec.on_null == "fill":
+        return spec.fill if isinstance(spec.fill, str) else f"{spec.fill:g}"
+    return {"fill_from": str(spec.fill_from), "nan": "NaN", "reject": "reject"}[spec.on_null]
+
+
+def _say_unseen(spec: FeatureSpec) -> str:
+    if spec.on_unseen == "reject":
+        return "reject"
+    return "the text, unchanged" if spec.is_string else spec.unseen_class
+
+
+def _is_loose(spec: FeatureSpec) -> bool:
+    """Whether nobody restricted a number in any way."""
+    rules = (spec.minimum, spec.maximum, spec.above)
+    return (
+        spec.kind == "numeric"
+        and not spec.unit
+        and not spec.integer
+        and rules == (None,) * 3
+        and (spec.on_null == "nan")
+    )
 
 
 def _find_missing(
@@ -81,11 +106,7 @@ def _find_missing(
             "what": "metrics: how good the model is was not said",
             "how": "put them into the dict under 'metrics', or measure the model on later rows",
         })  # fmt: skip
-    loose = [
-        spec.name
-        for spec in manifest.features
-        if spec.kind == "numeric" and not spec.unit and spec.minimum is None and spec.maximum is None
-    ]
+    loose = [spec.name for spec in manifest.features if _is_loose(spec)]
     if loose:
         missing.append({
             "what": f"units and bounds of {', '.join(loose[:6])}{' and others' if len(loose) > 6 else ''}: any number "  # noqa: PLR2004
@@ -113,7 +134,7 @@ def render_report(report: Mapping[str, Any]) -> str:
     classes = f" of {', '.join(report['classes'])}" if report["classes"] else ""
     lines = [
         f"imported {report['name']} version {report['version']}{aliases} from {source['file']}",
-        f"  sha256 {source['sha256']}",
+        f"  sha256 of the file {source['sha256']}; digest of the package {report['digest'][:16]}",
         f"  {source['model_class']}, {report['task']}{classes}, {source['n_trees']} trees",
         f"  {len(report['features'])} inputs; served by {', '.join(report['routes'])}",
         f"  golden rows: {report['golden_rows']}",
@@ -128,16 +149,14 @@ def render_report(report: Mapping[str, Any]) -> str:
     for spec in report["features"]:
         if "reaches the model as" in spec:
             unseen = f", unseen -> {spec['on_unseen']}" if "on_unseen" in spec else ""
-            lines.append(f"  {spec['name']}: {spec['reaches the model as']}{unseen}, null -> {spec['on_null']}")
+            lines.append(f"  {spec['name']}: {spec['reaches the model as']}{unseen}, null -> {spec['null']}")
     lines += [f"  note: {note}" for note in report["notes"]]
     if report["extra_keys"]:
         lines.append(f"  not used: {', '.join(report['extra_keys'])}")
     for item in report["missing"]:
         lines += [f"  not found: {item['what']}", f"    {item['how']}"]
     refused = {what: state for what, state in report["protections"].items() if state != "in force"}
-    held = [what for what, state in report["protections"].items() if state == "in force"]
-    lines.append(f"  protections in force while reading: {'; '.join(held)}")
-    lines += [f"  not in force: {what}: {state}" for what, state in refused.items()]
+    lines += [f"  protection not in force while reading: {what}: {state}" for what, state in refused.items()]
     if report["next"]:
         lines.append(report["next"])
     return "\n".join(map(show_line, lines))

@@ -36,11 +36,17 @@ def lineage(manifest: Manifest, facts: GlobalFigures | None) -> list[str]:
     source = training.get("imported_from")
     rows = [
         ("made", f"{'imported' if source else 'trained'} {manifest.created_at}"),
-        ("imported from", str(source) if source else ""),
+        ("imported from", str(source["file"]) if source else ""),
+        ("its SHA-256", f"`{source['sha256']}`" if source and "sha256" in source else ""),
         ("parent", f"version {manifest.parent_version}" if manifest.parent_version else "none"),
         ("task", manifest.task),
+        ("classes", ", ".join(manifest.class_labels)),
         ("trees", f"{facts.n_trees:,}" if facts else ""),
-        ("model digest", f"`{manifest.model_digest[:16]}`"),
+        (
+            "package digest",
+            f"`{manifest.digest[:16]}`, of the manifest but times and file hashes: equal training gives equal digests",
+        ),
+        ("model digest", f"`{manifest.model_digest[:16]}`, of what decides a score: the same for equal models"),
         ("libraries", ", ".join(f"{name} {version}" for name, version in sorted(manifest.libraries.items()))),
     ]
     lines = ["## Lineage", "", "| | |", "|---|---|"]

@@ -83,7 +83,7 @@ def test_lineage_names_parent_and_import(package):
     manifest = dataclasses.replace(
         package.manifest,
         parent_version=4,
-        training={"imported_from": "deployed_model.pkl"},
+        training={"imported_from": {"file": "deployed_model.pkl", "kind": "pickle", "sha256": "ab" * 32}},
         libraries={"catboost": "1.2"},
     )
     page = render_model_page(manifest)
@@ -121,6 +121,7 @@ def test_show_prints_the_page_and_the_same_numbers_as_json(command):
     printed = command("show", "purchase")
     assert "Importance" in printed
     assert "█" in printed
+    assert set(PURCHASE_NAMES) <= set(printed.replace("|", " ").split())  # none cut where no terminal is
     value = json.loads(command("show", "purchase", "--json"))
     top, share = next(iter(value["importance"].items()))
     assert f"{share:.1f}" in printed

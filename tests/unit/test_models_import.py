@@ -196,8 +196,9 @@ def test_without_a_sample_the_report_says_what_is_missing_and_how_to_supply_it(h
     assert code == 0
     assert "imported purchase version 1 (champion) from deployed_model.pkl" in out
     for words in ("reference profile: absent", "not found: training statistics", "--sample FILE", "not found: metrics",
-                  "protections in force while reading: resource limits"):  # fmt: skip
+                  "unseen -> __unknown__, null -> ", "sha256 of the file", "digest of the package"):  # fmt: skip
         assert words in out
+    assert "null -> fill" not in out
     package = load(home, "purchase")
     assert package.reference.num_rows == 0
     assert package.manifest.training["reference"] == "absent"
@@ -454,6 +455,34 @@ def test_wrong_words_are_refused_before_any_work(run, home, tmp_path):
         assert code == 2
         assert said in err
     assert not (home / "registry").exists()
+
+
+def test_a_parquet_file_is_called_what_it_is(run, home, tmp_path):
+    pq.write_table(pa.table({"price": [1.0]}), tmp_path / "rows.parquet")
+    code, _, err = run("models", "import", tmp_path / "rows.parquet")
+    assert code == 2
+    assert "is a Parquet file, which is no model: rows are given with --sample" in err
+
+
+@pytest.mark.usefixtures("quickly")
+def test_the_report_says_what_the_schema_says(run, report, home, tmp_path):
+    original = train_original("binary", "native_string", "mixed")
+    path = tmp_path / "model.cbm"
+    original.model.save_model(str(path))
+    name = next(c for c in report(path, "--name", "pets")["features"] if c["kind"] == "numeric")["name"]
+    assert any(f"{name}" in m["what"] for m in report(path, "--name", "pets")["missing"] if "bounds" in m["what"])
+    schema = tmp_path / "one.yaml"
+    schema.write_text(f"features: [{{name: {name}, integer: true, fill: 4}}]")
+    said = report(path, "--name", "pets", "--schema", schema)
+    assert next(f for f in said["features"] if f["name"] == name)["null"] == "4"
+    assert not any(f"{name}," in m["what"] or f"{name}:" in m["what"] for m in said["missing"] if "bounds" in m["what"])
+    texts = [f for f in said["features"] if f["kind"] == "categorical"]
+    assert texts
+    assert all(f["on_unseen"] == "the text, unchanged" for f in texts)
+    schema.write_text(f"features: [{{name: {name}x, unit: kg}}]")
+    code, _, err = run("models", "import", path, "--name", "pets", "--schema", schema)
+    assert code == 2
+    assert f"did you mean {name}? Its inputs: " in err
 
 
 def write_text(tmp_path: Path, text: str) -> Path:

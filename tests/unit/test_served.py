@@ -55,7 +55,7 @@ def home(tmp_path, monkeypatch, package_dir):
         monkeypatch.setattr(module, "find_processes", lambda spec: [object()])
         monkeypatch.setattr(module, "probe", lambda spec: SERVED)
         monkeypatch.setattr(module, "list_models", lambda spec: [])
-    monkeypatch.setattr(status, "_list_apps", lambda spec: {})
+    monkeypatch.setattr(status, "list_apps", lambda spec: {})
     return tmp_path
 
 
