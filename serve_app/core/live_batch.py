@@ -22,6 +22,7 @@ from serve_app.core.live_state import (
     UserState,
     accumulate_states,
     add_event,
+    peek_event,
 )
 from serve_app.core.pseudonyms import NOT_SAID
 
@@ -262,4 +263,4 @@ def _accumulate_row(known: Known, row: KeyedRow, now_s: int) -> Accumulators:
         # A clock that was set back must not stretch the session: now is not before what was seen of it.
         time_s = now_s if session is None else max(now_s, session.last_s)
     category = row.category if row.category is not None else known.categories.get(row.product)
-    return add_event(user, session, HistoryEvent(row.product, category, time_s, row.cents, is_purchase=False))[2]
+    return peek_event(user, session, HistoryEvent(row.product, category, time_s, row.cents, is_purchase=False))
