@@ -22,6 +22,7 @@ from serve_app.core.live_state import (
     UserState,
     accumulate_states,
     add_event,
+    peek_event,
 )
 from serve_app.core.pseudonyms import NOT_SAID
 
@@ -266,4 +267,4 @@ def _accumulate_row(known: Known, row: KeyedRow, now_s: int) -> Accumulators:
     category = row.category
     if category is None and row.takes_category:
         category = known.categories.get(row.product)
-    return add_event(user, session, HistoryEvent(row.product, category, time_s, row.cents, is_purchase=False))[2]
+    return peek_event(user, session, HistoryEvent(row.product, category, time_s, row.cents, is_purchase=False))
