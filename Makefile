@@ -35,7 +35,7 @@ down: ## stop everything that `make up` started
 test: $(STAMP) ## the whole test suite; ARGS goes to pytest in its place
 ifeq ($(strip $(ARGS)),)
 	@$(BIN)/python -m tests.fast
-	@$(BIN)/python -m pytest tests/cluster tests/e2e tests/chaos
+	@$(BIN)/python -m tests.services
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif

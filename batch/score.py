@@ -49,10 +49,11 @@ from serve_app.adapters.registry_aliases import name_mover
 from serve_app.cli.console import JsonOption, err, out
 from serve_app.cli.exits import error_fields, exit_code
 from serve_app.cli.registry import open_settings_registry
+from serve_app.cli.status import read_spec
 from serve_app.core.errors import InvalidDataError, NotReadyError, ScorecatError
 from serve_app.core.job_record import JobOrder
 from serve_app.core.manifest import Manifest
-from serve_app.deployments.local_cluster import cluster_environment, load_spec
+from serve_app.deployments.local_cluster import cluster_environment
 from serve_app.service.jobs import name_job
 from serve_app.service.ports import CHAMPION
 from serve_app.settings import Settings, load_settings
@@ -130,10 +131,7 @@ def connected() -> Any:
     if IN_JOB in os.environ:
         address = "auto"
     else:
-        settings = load_settings()
-        spec = load_spec(settings.home)
-        if spec is None:
-            raise NotReadyError(f"nothing runs from {settings.home}: start it with `scorecat up`")
+        spec = read_spec(load_settings())
         os.environ.update(cluster_environment(spec))  # before Ray is imported: it reads them at import
         address = spec.address
     # Ray Data keeps its actors' arguments in the object store, and Ray's core prints a line about that.
@@ -144,6 +142,8 @@ def connected() -> Any:
     import ray  # noqa: PLC0415 - see above
 
     try:
+        # Ray prints warnings of its daemons to stdout whatever `log_to_driver` says, in between the results.
+        ray._private.worker._worker_logs_enabled = False  # noqa: SLF001
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as exc:
         raise NotReadyError(f"no cluster answers at {address}: see `scorecat status` ({exc})") from exc

@@ -32,7 +32,7 @@ def read_facts(model: CatBoost) -> ModelFacts:
     _refuse_features(model, names)
     loss = _read_loss(model)
     labels = tuple(str(label) for label in model.classes_)
-    n_outputs = _count_outputs(model)
+    n_outputs = count_outputs(model)
     task = _choose_task(loss, labels, n_outputs)
     prediction = "Probability"
     if task == "regression":
@@ -92,7 +92,8 @@ def _check_classes(task: Task, labels: tuple[str, ...], n_outputs: int) -> tuple
     return found
 
 
-def _count_outputs(model: CatBoost) -> int:
+def count_outputs(model: CatBoost) -> int:
+    """Return how many raw scores a row has."""
     bias: Any = model.get_scale_and_bias()[1]
     return len(bias) if isinstance(bias, list) else 1
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from catboost import CatBoost, CatBoostClassifier, CatBoostError, Pool, to_classifier
 from numpy.typing import NDArray
 
-from serve_app.adapters.catboost_facts import read_facts
+from serve_app.adapters.catboost_facts import count_outputs, read_facts
 from serve_app.adapters.catboost_files import save_catboost
 from serve_app.adapters.catboost_trees import build_shap_tables, read_json
 from serve_app.core.errors import BadRequestError, InvalidDataError, InvariantError, PackageError
@@ -34,6 +34,11 @@ EAGER_ROWS: Final = 16
 """From this many explained rows on, a model's SHAP tables are built: 0.25 s for 1,000 trees, once, and then
 0.3 ms for a row and 2.5 ms for 64. Until then CatBoost explains row by row, 17 ms each; its own
 pre-calculation takes 1.0 s in every call. Measured by `python -m benchmarks.models`."""
+MAX_EXPLAINED_LEAVES: Final = 1 << 22
+"""Leaves (times outputs) of a model without tables that is explained: CatBoost takes up to 0.35 us for each of
+them in every row, so up to 1.4 s for a row; 0.25 s for 1,000 trees of depth 10."""
+MAX_CALL_LEAVES: Final = 1 << 24
+"""Leaves times rows of one such call, up to 6 s: longer ones would keep a replica's threads from other rows."""
 
 
 class CatBoostScorer:
@@ -150,22 +155,22 @@ class CatBoostScorer:
         ------
         InvalidDataError
             The model cannot be explained: its SHAP values do not add up to the score (trees that are
-            not symmetric), or CatBoost has none for it.
+            not symmetric), CatBoost has none for it, or its trees have too many leaves.
         """
         width = self.n_features + 1
         if matrix.shape[0] == 0:
             return np.empty((0, len(self.facts.classes), width) if self.facts.task == "multiclass" else (0, width))
         self._n_explained += matrix.shape[0]
-        if self._n_explained >= EAGER_ROWS:
+        if self._n_explained >= EAGER_ROWS or self.facts.scale != 1:  # CatBoost does not explain what is scaled
             self.prepare_explanations()
         pool = Pool(self._rows(matrix, strings), cat_features=self._native or None)
         tables = self._tables
         if tables is not None:
             values = tables.explain(self.model.calc_leaf_indexes(pool, thread_count=self.thread_count))
         else:
-            # Few rows, or trees that the tables are not for.
-            mode = "Auto" if self._n_explained >= EAGER_ROWS else "NoPreCalc"
-            values = self._ask_catboost(type="ShapValues", data=pool, shap_mode=mode)
+            # Few rows, or trees that the tables are not for. Pre-calculation takes minutes when trees are deep.
+            self._refuse_large(matrix.shape[0])
+            values = self._ask_catboost(type="ShapValues", data=pool, shap_mode="NoPreCalc")
             values = values.reshape(matrix.shape[0], -1, width)
         raw = np.asarray(self.model.predict(pool, "RawFormulaVal", thread_count=self.thread_count))
         if not np.allclose(values.sum(axis=2), raw.reshape(len(values), -1), rtol=0, atol=ADDITIVITY_TOLERANCE):
@@ -183,6 +188,27 @@ class CatBoostScorer:
             if self._tables is None and self._can_have_tables:
                 self._tables = build_shap_tables(self.model)
                 self._can_have_tables = self._tables is not None
+
+    @property
+    def max_explained_rows(self) -> int | None:
+        """Rows that one call of `explain` takes when the model has no tables; None for any number."""
+        return None if self._can_have_tables else max(1, MAX_CALL_LEAVES // self._count_leaves())
+
+    def _count_leaves(self) -> int:
+        return int(np.sum(self.model.get_tree_leaf_counts())) * count_outputs(self.model)
+
+    def _refuse_large(self, n_rows: int) -> None:
+        n_leaves, n_most = self._count_leaves(), self.max_explained_rows
+        if n_leaves > MAX_EXPLAINED_LEAVES:
+            raise InvalidDataError(
+                f"this model cannot be explained in time: its {self.facts.n_trees:,} trees have {n_leaves:,} leaf "
+                f"values, explained are up to {MAX_EXPLAINED_LEAVES:,}. Train with a smaller depth, or fewer trees"
+            )
+        if n_most is not None and n_rows > n_most:
+            raise InvalidDataError(
+                f"explained are at most {n_most:,} rows at once, got {n_rows:,}: the {self.facts.n_trees:,} trees are "
+                "deep, and each row takes long. Send fewer rows at a time, or run a batch job"
+            )
 
     def _ask_catboost(self, **question: Any) -> Any:
         try:

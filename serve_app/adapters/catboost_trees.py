@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from catboost import CatBoost
 
+from serve_app.adapters.catboost_facts import count_outputs
 from serve_app.adapters.catboost_files import save_catboost
-from serve_app.core.shap_tables import MAX_DEPTH, ObliviousTree, ShapTables
+from serve_app.core.shap_tables import ObliviousTree, ShapTables, can_have_tables
 
 Players = dict[int, tuple[int, ...]]
 """Positions of the features a split looks at, by the split's number."""
@@ -27,10 +28,12 @@ def read_json(model: CatBoost) -> dict[str, Any]:
 
 
 def build_shap_tables(model: CatBoost) -> ShapTables | None:
-    """Build a model's tables, or return None when its trees are not oblivious, too deep or without weights."""
+    """Build a model's tables, or return None when its trees are not oblivious, too large or without weights."""
+    if not can_have_tables([int(n) for n in model.get_tree_leaf_counts()], count_outputs(model)):
+        return None
     content = read_json(model)
     trees = content.get("oblivious_trees")
-    if trees is None or any(len(tree["splits"] or ()) > MAX_DEPTH or not tree.get("leaf_weights") for tree in trees):
+    if trees is None or not all(tree.get("leaf_weights") for tree in trees):
         return None
     players = _read_players(content["features_info"])
     scale, bias = content["scale_and_bias"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,13 +109,14 @@ def _convert(model: CatBoost, task: Task) -> CatBoost:
         return other.load_model(str(path))
 
 
-_READERS: Final[Mapping[str, Callable[[str], Any]]] = {
+_READERS: Final[dict[str, Callable[[str], Any]]] = {
     "str": str, "int": int, "float": float, "bool": lambda label: label == "True",
 }  # fmt: skip
 
 
 def _make_encoder(labels: list[str], kinds: list[list[Any]] | None) -> LabelEncoder:
-    readers = [_READERS[kind] for kind, n in kinds for _ in range(n)] if kinds else [str] * len(labels)
+    runs = kinds or [["str", len(labels)]]
+    readers = [_READERS[kind] for kind, n in runs for _ in range(n)]
     if len(readers) != len(labels):
         raise PackageError(f"the manifest says the types of {len(readers)} classes, the vocabulary has {len(labels)}")
     encoder = LabelEncoder()

@@ -68,4 +68,6 @@ def _load_yaml(path: Path) -> Any:
         raise BadRequestError(f"the plan {path} cannot be read: {exc.strerror or exc}") from exc
     except (yaml.YAMLError, ValueError, TypeError) as exc:
         raise BadRequestError(f"the plan {path} is not YAML: {' '.join(str(exc).split())}") from exc
+    except RecursionError as exc:
+        raise BadRequestError(f"the plan {path} is nested too deeply to be one") from exc
     return {} if record is None else record

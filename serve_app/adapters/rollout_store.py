@@ -25,12 +25,19 @@ from sqlalchemy.types import TypeDecorator
 
 from serve_app.adapters.disk_reserve import DiskReserve
 from serve_app.adapters.rollout_database import READ_ONLY, build_engine, identify, is_full, translated
+from serve_app.adapters.rollout_outbox import OUTBOX, OUTBOX_METADATA, put_notice, say_delivery
 from serve_app.core.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
 from serve_app.service.rollout_ports import Rollout, RolloutChange
 
 __all__ = ["SqlRolloutStore", "build_engine"]
 
 SCHEMA_VERSION: Final = 1
+
+_ADVICE: Final = {
+    "canary": "abort it first (`scorecat rollout abort`), or promote it once it has traffic",
+    "ab": "it is an A/B test, end it first (`scorecat rollout abort`)",
+    "shadow": "it is a shadow, end it first (`scorecat shadow stop`)",
+}
 
 logger = logging.getLogger("scorecat.rollouts")
 T = TypeVar("T")
@@ -131,6 +138,7 @@ class SqlRolloutStore:
     def _prepare(self) -> None:
         with translated(self._engine), self._engine.begin() as connection:
             _METADATA.create_all(connection)
+            OUTBOX_METADATA.create_all(connection)
             found = connection.scalar(sa.select(_SCHEMA.c.version).where(_SCHEMA.c.name == "rollouts"))
             if found is None:
                 connection.execute(_SCHEMA.insert().values(name="rollouts", version=SCHEMA_VERSION))
@@ -149,15 +157,14 @@ class SqlRolloutStore:
         except IntegrityError as exc:
             active = self.find_active(rollout.model)
             which = f"rollout {active.id} (version {active.canary}, {active.phase})" if active else "another rollout"
-            raise ConflictError(
-                f"{rollout.model} has an active rollout already: {which}; promote or abort it first"
-            ) from exc
+            advice = _ADVICE[active.kind] if active else "abort it first"
+            raise ConflictError(f"{rollout.model} has an active rollout already: {which}; {advice}") from exc
 
     def _insert(self, rollout: Rollout, values: Mapping[str, Any], change: RolloutChange) -> Rollout:
         with self._write() as connection:
             new_id = connection.execute(_ROLLOUTS.insert().values(values)).inserted_primary_key
             created = dataclasses.replace(rollout, id=int(new_id[0] if new_id else 0), revision=1)
-            connection.execute(_CHANGES.insert().values(_change_row(created.id, change)))
+            _record(connection, created, change)
         return created
 
     def save(
@@ -176,7 +183,7 @@ class SqlRolloutStore:
             if done.rowcount != 1:
                 raise self._describe_lost(connection, rollout)
             if change is not None:
-                connection.execute(_CHANGES.insert().values(_change_row(rollout.id, change)))
+                _record(connection, rollout, change)
             if split is not None:
                 _swap_split(connection, split)
         return saved
@@ -204,11 +211,11 @@ class SqlRolloutStore:
     def history(self, rollout_id: int) -> list[RolloutChange]:
         """Return the changes of a rollout, oldest first; raises NotFoundError."""
         self.find(rollout_id)
-        query = sa.select(_CHANGES).where(_CHANGES.c.rollout_id == rollout_id).order_by(_CHANGES.c.id)
-        names = [field.name for field in dataclasses.fields(RolloutChange)]
+        told = OUTBOX.c.status, OUTBOX.c.n_attempts, OUTBOX.c.problem
+        query = sa.select(_CHANGES, *told).outerjoin(OUTBOX, OUTBOX.c.change_id == _CHANGES.c.id)
+        query = query.where(_CHANGES.c.rollout_id == rollout_id).order_by(_CHANGES.c.id)
         with self._read() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [RolloutChange(**{name: row[name] for name in names}) for row in rows]
+            return [_from_change_row(row) for row in connection.execute(query).mappings()]
 
     def read_split(self, model: str) -> Mapping[str, Any] | None:
         """Return the model's split record, or None."""
@@ -291,6 +298,18 @@ def _to_row(rollout: Rollout) -> dict[str, Any]:
 def _from_row(row: sa.RowMapping) -> Rollout:
     names = {field.name for field in dataclasses.fields(Rollout)} - {"is_active"}
     return Rollout(**{name: row[name] for name in names}, is_active=row["active_model"] is not None)
+
+
+def _record(connection: Connection, rollout: Rollout, change: RolloutChange) -> None:
+    """Store a change, and with it what a webhook is to be told."""
+    key = connection.execute(_CHANGES.insert().values(_change_row(rollout.id, change))).inserted_primary_key
+    put_notice(connection, rollout, int(key[0] if key else 0), change)
+
+
+def _from_change_row(row: sa.RowMapping) -> RolloutChange:
+    names = [field.name for field in dataclasses.fields(RolloutChange) if field.name != "delivery"]
+    delivery = say_delivery(row["status"], row["n_attempts"], row["problem"])
+    return RolloutChange(**{name: row[name] for name in names}, delivery=delivery)
 
 
 def _change_row(rollout_id: int, change: RolloutChange) -> dict[str, Any]:

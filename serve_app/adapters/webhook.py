@@ -1,107 +1,164 @@
-"""Tells webhooks of changes from a thread of its own: a slow or dead address delays nothing."""
+"""Tells webhooks what waits in the outbox, from a thread of its own: a slow or dead address delays no other.
+
+Each address has its own queue, in order. What was told is recorded, so a process that dies loses nothing: the next one
+goes on. It may tell once more what was told right before; an event's `id` stays the same.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import logging
-import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
 
+from serve_app.service.notice_ports import Notice, NoticeStatus, Outbox
+
 TIMEOUT_S: Final = 5.0
-ATTEMPTS: Final = 3
+"""For a whole call, from the look-up of the name to the status of the answer."""
+ATTEMPTS: Final = 5
 FIRST_WAIT_S: Final = 1.0
-"""Before the second attempt; each further wait is four times as long."""
-MAX_WAITING: Final = 256
-"""Events that wait for an address which is slow; more are dropped and logged."""
+"""Before the second attempt; each further wait is four times as long, 85 s together."""
+LOOK_S: Final = 30.0
+"""How often the outbox is looked at without being asked to."""
 
 logger = logging.getLogger("scorecat.webhook")
 
-_Job = tuple[str, dict[str, Any]]
-
 
 class Webhooks:
-    """A `serve_app.service.rollout_ports.Notifier` that posts JSON.
+    """A `serve_app.service.notice_ports.Notifier` that posts JSON.
 
-    Events of all addresses are sent one after the other, in order. A redirect is not followed, and the answer's body
-    is not read. Only the address' host is logged: its path may be a secret.
+    A redirect is not followed, and the answer's body is not read. Only the address' host is logged: its path may be a
+    secret.
 
     Parameters
     ----------
-    timeout_s, first_wait_s : float
-    max_waiting : int
+    outbox : Outbox
+    timeout_s, first_wait_s, look_s : float
     """
 
     def __init__(
-        self, *, timeout_s: float = TIMEOUT_S, first_wait_s: float = FIRST_WAIT_S, max_waiting: int = MAX_WAITING
+        self,
+        outbox: Outbox,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        first_wait_s: float = FIRST_WAIT_S,
+        look_s: float = LOOK_S,
     ) -> None:
+        self._outbox = outbox
         self._timeout_s = timeout_s
         self._first_wait_s = first_wait_s
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(max_waiting)
-        self._closed = threading.Event()
+        self._look_s = look_s
+        self._loop = asyncio.new_event_loop()
+        self._woken = asyncio.Event()
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._unsettled: dict[int, tuple[NoticeStatus, int, str]] = {}
+        self._is_closed = False
+        self._logged = ""
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def send(self, url: str, event: Mapping[str, Any]) -> None:
-        """Queue one event; what cannot be delivered is logged."""
+    def wake(self) -> None:
+        """Look into the outbox soon; the first call begins."""
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
                 self._thread.start()
-        try:
-            self._jobs.put_nowait((url, dict(event)))
-        except queue.Full:
-            logger.warning("webhook %s is too slow: event %s was dropped", _say_host(url), event.get("event"))
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._woken.set)
 
     def close(self, timeout_s: float = 0.0) -> None:
-        """Stop after the attempt that is under way, and wait for that at most so long."""
-        self._closed.set()
-        with contextlib.suppress(queue.Full):
-            self._jobs.put_nowait(None)
+        """Stop, and wait for that at most so long; what waits is told by the next process."""
+        self._is_closed = True
         if self._thread is not None:
+            self.wake()
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        with httpx.Client(timeout=self._timeout_s) as client:
-            while not self._closed.is_set():
-                job = self._jobs.get()
-                if job is None:
-                    return
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        async with httpx.AsyncClient(timeout=self._timeout_s, limits=limits) as client:
+            while not self._is_closed:
+                self._woken.clear()
                 try:
-                    self._deliver(client, *job)
-                except Exception:  # the next event may fare better
-                    logger.exception("webhook %s could not be told", _say_host(job[0]))
+                    await self._look(client)
+                    self._logged = ""
+                except Exception as exc:  # the outbox is looked at again
+                    if self._logged != str(exc):
+                        logger.exception("the outbox of webhooks cannot be read")
+                    self._logged = str(exc)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), self._look_s)
+            for task in self._busy.values():
+                task.cancel()
 
-    def _deliver(self, client: httpx.Client, url: str, event: dict[str, Any]) -> None:
-        wait_s = self._first_wait_s
-        for attempt in range(1, ATTEMPTS + 1):
-            problem, is_final = _post(client, url, event)
-            if not problem:
+    async def _look(self, client: httpx.AsyncClient) -> None:
+        """Give each address that is idle what waits for it."""
+        waiting = await asyncio.to_thread(self._outbox.waiting)
+        self._busy = {url: task for url, task in self._busy.items() if not task.done()}
+        for url, notices in itertools.groupby(sorted(waiting, key=lambda n: (n.url, n.id)), key=lambda n: n.url):
+            if url not in self._busy:
+                task = asyncio.create_task(self._tell_all(client, list(notices)))
+                task.add_done_callback(lambda _: self._woken.set())
+                self._busy[url] = task
+
+    async def _tell_all(self, client: httpx.AsyncClient, notices: Sequence[Notice]) -> None:
+        try:
+            for notice in notices:
+                await self._tell(client, notice)
+        except Exception:
+            logger.exception("webhook %s could not be told; it is tried again", _say_host(notices[0].url))
+            await asyncio.sleep(self._look_s)
+
+    async def _tell(self, client: httpx.AsyncClient, notice: Notice) -> None:
+        """Post one event until it is told or given up; what became of it and could not be stored is not done again."""
+        found = self._unsettled.get(notice.id)
+        for attempt in itertools.count(notice.n_attempts + 1):
+            if found is None:
+                problem, is_final = await self._post(client, notice)
+                status: NoticeStatus = "waiting" if problem else "delivered"
+                if problem and (is_final or attempt >= ATTEMPTS):
+                    status = "undelivered"
+                    _log_undelivered(notice, attempt, problem)
+                found = status, attempt, problem
+            self._unsettled[notice.id] = found
+            await asyncio.to_thread(self._outbox.settle, notice.id, *found)
+            del self._unsettled[notice.id]
+            if found[0] != "waiting":
                 return
-            if is_final or attempt == ATTEMPTS:
-                logger.warning("webhook %s was not told of %s: %s", _say_host(url), event.get("event"), problem)
-                return
-            if self._closed.wait(wait_s):
-                return
-            wait_s *= 4
+            found = None
+            await asyncio.sleep(self._first_wait_s * 4 ** (attempt - 1))
+
+    async def _post(self, client: httpx.AsyncClient, notice: Notice) -> tuple[str, bool]:
+        """Return what went wrong, empty when nothing did, and whether another attempt is pointless."""
+        try:
+            async with asyncio.timeout(self._timeout_s), client.stream("POST", notice.url, json=notice.event) as answer:
+                status = answer.status_code
+        except TimeoutError:
+            return f"no answer within {self._timeout_s:g} s", False
+        except httpx.HTTPError as exc:
+            return f"{type(exc).__name__}: {exc}".removesuffix(": "), False
+        except Exception as exc:  # noqa: BLE001 - an address that nothing can be sent to
+            return f"{type(exc).__name__}: {exc}", True
+        is_worth_it = status >= httpx.codes.INTERNAL_SERVER_ERROR or status in (
+            httpx.codes.TOO_MANY_REQUESTS,
+            httpx.codes.REQUEST_TIMEOUT,
+        )
+        return ("" if httpx.codes.is_success(status) else f"it answered {status}"), not is_worth_it
 
 
-def _post(client: httpx.Client, url: str, event: dict[str, Any]) -> tuple[str, bool]:
-    """Return what went wrong, empty when nothing did, and whether another attempt is pointless."""
-    try:
-        with client.stream("POST", url, json=event) as answer:
-            status = answer.status_code
-    except httpx.HTTPError as exc:
-        return f"{type(exc).__name__}: {exc}".removesuffix(": "), False
-    is_worth_it = status >= httpx.codes.INTERNAL_SERVER_ERROR or status in (
-        httpx.codes.TOO_MANY_REQUESTS,
-        httpx.codes.REQUEST_TIMEOUT,
-    )
-    return ("" if httpx.codes.is_success(status) else f"it answered {status}"), not is_worth_it
+def _log_undelivered(notice: Notice, n_attempts: int, problem: str) -> None:
+    event: Mapping[str, Any] = notice.event
+    text = "webhook %s was not told of %s of rollout %s: %s (%d attempts)"
+    logger.warning(text, _say_host(notice.url), event.get("event"), event.get("rollout"), problem, n_attempts)
 
 
 def _say_host(url: str) -> str:

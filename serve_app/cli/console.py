@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -28,6 +29,18 @@ out = PlainConsole(highlight=False, soft_wrap=True)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories of what has no glyph of its own: control, direction, surrogate, unassigned, line separators."""
+
+
+def clean(text: str) -> str:
+    """Return a text that others wrote with what would steer a terminal escaped."""
+    if text.isascii() and text.isprintable():
+        return text
+    unseen = {c: c.encode("unicode_escape").decode() for c in set(text) if unicodedata.category(c) in _UNSEEN}
+    return "".join([unseen.get(c, c) for c in text])
+
+
 def print_json(value: dict[str, Any]) -> None:
     """Write one JSON object and a newline to stdout."""
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
@@ -38,4 +51,4 @@ def print_aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        out.print(f"{indent}{line}".rstrip(), markup=False)
+        out.print(clean(f"{indent}{line}".rstrip()), markup=False)

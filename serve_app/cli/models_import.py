@@ -16,6 +16,8 @@ from serve_app.adapters.registry_aliases import check_alias
 from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.models import ModelArgument, locate
 from serve_app.cli.registry import open_settings_registry
+from serve_app.cli.served import describe_new_version
+from serve_app.cli.status import find_served
 from serve_app.core.errors import BadRequestError, InvalidDataError
 from serve_app.core.manifest import Manifest
 from serve_app.core.recommendation import Thresholds
@@ -24,6 +26,7 @@ from serve_app.service.import_plan import ImportPlan, check_vocabularies, plan_i
 from serve_app.service.import_report import build_report, render_report
 from serve_app.service.importing import Sample, add_sample_classes, build_import
 from serve_app.service.ports import CHAMPION, Registry
+from serve_app.settings import load_settings
 
 if TYPE_CHECKING:
     from serve_app.adapters.original import Original
@@ -78,13 +81,18 @@ def import_model(
     )
     if alias is not None:
         check_alias(alias)
-    registry = open_settings_registry()
+    settings = load_settings()
+    registry = open_settings_registry(settings)
     with err.status("") as status:
         version, manifest, report = import_and_publish(path, registry, options, report=status.update)
     if alias is not None:
         registry.move_alias(manifest.name, alias, version)
-    aliases = sorted(a for a, v in registry.aliases(manifest.name).versions.items() if v == version)
-    report = {"name": manifest.name, "version": version, "aliases": aliases, **report}
+    named = registry.aliases(manifest.name).versions
+    next_step = describe_new_version(
+        manifest.name, version, named.get(CHAMPION), find_served(settings), settings.model.partition("@")[0]
+    )
+    aliases = sorted(a for a, v in named.items() if v == version)
+    report = {"name": manifest.name, "version": version, "aliases": aliases, "next": next_step, **report}
     if as_json:
         print_json(report)
     else:

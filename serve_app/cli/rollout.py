@@ -16,6 +16,7 @@ from serve_app.cli.simulate import simulate
 from serve_app.cli.status import read_url
 from serve_app.client.rollouts import RolloutClient
 from serve_app.core.errors import BadRequestError, NotFoundError
+from serve_app.service.rollout_request import parse_start
 from serve_app.settings import load_settings
 
 app = typer.Typer(help="Ship a version step by step, and take it back.", no_args_is_help=True)
@@ -56,6 +57,8 @@ def start(
 
     given: dict[str, Any] = {"version": version, "shares": _parse_shares(share_of or []), "allow": allow}
     given = {name: value for name, value in given.items() if value}
+    if plan is None:
+        parse_start(given)  # what JSON cannot say, such as nan, would become something else on the way
     body = load_rollout(plan, given) if plan else given
     with connect(url) as client:
         started = client.start({**body, "who": name_caller(), "why": why})
@@ -148,10 +151,10 @@ def history(
             return
         number = _need_newest(client, rollout_id)
         changes = client.history(number)
-    if as_json:
-        print_json({"rollout": number, "changes": changes})
-    else:
-        print_history(number, changes)
+        if as_json:
+            print_json({"rollout": number, "changes": changes})
+        else:
+            print_history(client.describe(number), changes)
 
 
 @contextlib.contextmanager

@@ -6,11 +6,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from serve_app.cli.console import err, out, print_aligned
+from rich.markup import escape
+
+from serve_app.cli.console import clean, err, out, print_aligned
 from serve_app.client.rollouts import RolloutClient
 from serve_app.core.errors import NotReadyError
 
 POLL_S: Final = 1.0
+FIRST_WORD_LOOKS: Final = 15
+LAST_WORD_LOOKS: Final = 300
 KINDS: Final = {"canary": "canary", "ab": "A/B test", "shadow": "shadow"}
 
 
@@ -19,27 +23,48 @@ def is_over(rollout: Mapping[str, Any]) -> bool:
     return not rollout["is_active"]
 
 
+def _say_now(line: str) -> None:
+    err.print(clean(f"{time.strftime('%H:%M:%S')}  {line}"), markup=False)
+
+
+class Quiet:
+    """Says when nothing was told for so many looks that a word is due: after 15, then ever more seldom."""
+
+    def __init__(self) -> None:
+        self._n_looks, self._due = 0, FIRST_WORD_LOOKS
+
+    def is_long(self) -> bool:
+        """Count one look and return whether a word is due."""
+        self._n_looks += 1
+        if self._n_looks < self._due:
+            return False
+        self._n_looks, self._due = 0, min(2 * self._due, LAST_WORD_LOOKS)
+        return True
+
+
 def watch(client: RolloutClient, rollout_id: int, *, sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
     """Say on stderr what changes until a rollout is over, and return it.
 
     The control app may be away for a while, as it is while it is replaced; that is said and waited for.
     """
-    said = ""
+    said, quiet = "", Quiet()
     with err.status("") as shown:
         while True:
             try:
                 found = client.describe(rollout_id)
             except NotReadyError as exc:
-                shown.update(f"{exc.detail}; waiting")
+                shown.update(escape(clean(f"{exc.detail}; waiting")))
                 sleep(POLL_S)
                 continue
             line = f"{summarise(found)}: {found['why']}"
             if line != said:
-                err.print(f"{time.strftime('%H:%M:%S')}  {line}", markup=False)
-                said = line
+                _say_now(line)
+                said, quiet = line, Quiet()
+            elif quiet.is_long():
+                _say_now(say_waiting(found))
             if is_over(found):
                 return found
-            shown.update(_say_progress(found))
+            shown.update(escape(clean(_say_progress(found))))
             sleep(POLL_S)
 
 
@@ -48,7 +73,9 @@ def summarise(rollout: Mapping[str, Any]) -> str:
     is_trial = rollout["kind"] != "canary"
     ended = rollout["phase"] == "rolled_back" and is_trial
     words = ["ended" if ended else rollout["phase"].replace("_", " ")]
-    if rollout["kind"] != "shadow" and not ended:
+    if rollout["kind"] == "ab" and not ended:
+        words.append(f"with {', '.join(f'v{version} {share:g} %' for version, share in rollout['shares'].items())}")
+    if rollout["kind"] == "canary":
         words.append(f"at {_percent(rollout['share'])} of the users")
     if rollout["kind"] == "canary" and rollout["phase"] in ("progressing", "paused"):
         words.append(f"(step {rollout['step'] + 1} of {rollout['n_steps']})")
@@ -57,7 +84,7 @@ def summarise(rollout: Mapping[str, Any]) -> str:
 
 def print_brief(rollout: Mapping[str, Any]) -> None:
     """Print one line of a rollout."""
-    out.print(f"{_name(rollout)}: {summarise(rollout)}", markup=False)
+    _say(f"{_name(rollout)}: {summarise(rollout)}")
 
 
 def print_list(rollouts: Sequence[Mapping[str, Any]]) -> None:
@@ -73,41 +100,55 @@ def print_list(rollouts: Sequence[Mapping[str, Any]]) -> None:
     print_aligned(rows, "")
 
 
-def print_history(rollout_id: int, changes: Sequence[Mapping[str, Any]]) -> None:
-    """Print the changes of a rollout."""
-    out.print(f"rollout {rollout_id}")
+def print_history(rollout: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> None:
+    """Print the changes of a rollout, what became of telling its webhook with each."""
+    names = {} if rollout["kind"] == "canary" else {"rolled_back": "ended"}
+    out.print(f"rollout {rollout['id']}")
     for change in changes:
-        was = change["from"] or "-"
-        out.print(f"{_say_time(change['at'])}  {was:>11} -> {change['to']:11}  {change['who']}", markup=False)
+        was, to = change["from"] or "-", change["to"]
+        became = "" if was == to else f"{names.get(was, was):>11} -> "
+        _say(f"{_say_time(change['at'])}  {became + names.get(to, to):26}  {change['who']}")
         if change["why"]:
-            out.print(f"    {change['why']}", markup=False)
+            _say(f"    {change['why'].removeprefix(change['who'] + ': ')}")
+        if change.get("webhook"):
+            _say(f"    webhook: {change['webhook']}")
 
 
 def print_rollout(rollout: Mapping[str, Any]) -> None:
     """Print everything a person wants to know of a rollout."""
-    out.print(f"{_name(rollout)}: {summarise(rollout)} since {_say_time(rollout['since'])}", markup=False)
+    _say(f"{_name(rollout)}: {summarise(rollout)} since {_say_time(rollout['since'])}")
     if rollout["why"]:
-        out.print(f"  {rollout['why']}", markup=False)
-    if rollout.get("mismatch"):
-        out.print(f"  shares: {rollout['mismatch']}", markup=False)
+        _say(f"  {rollout['why']}")
+    if rollout.get("mismatch") or rollout.get("sample_ratio"):
+        _say(f"  shares: {rollout['mismatch'] or rollout['sample_ratio']}")
     if rollout["shadow"] is not None:
         _print_shadow(rollout)
     else:
         _print_arms(rollout)
         _print_verdicts(rollout["verdicts"])
+    if rollout["n_allowed"]:
+        _say(f"  named users: {rollout['n_allowed']:,}, whose requests are not compared")
     _print_apps(rollout)
+    if rollout["champion"] == "left":
+        _say(f"  the alias champion did not follow; why: `scorecat rollout history {rollout['id']}`")
     if rollout.get("take_back_until"):
-        out.print(f"  may be taken back until {_say_time(rollout['take_back_until'])}", markup=False)
+        _say(f"  may be taken back until {_say_time(rollout['take_back_until'])}")
     if rollout["commands"]:
-        out.print(f"  what can be done: {', '.join(rollout['commands'])}", markup=False)
+        _say(f"  what can be done: {', '.join(rollout['commands'])}")
+
+
+def _say(line: str) -> None:
+    """Print a line; names and reasons in it were written by others."""
+    out.print(clean(line), markup=False)
 
 
 def _print_arms(rollout: Mapping[str, Any]) -> None:
-    rows = [("version", "share", "requests", "errors", "error share", "mean score", "latency")]
+    rows = [("version", "share", "requests", "compared", "errors", "error share", "mean score", "latency")]
     rows += [
         (
             f"v{arm['version']}{' (stable)' if arm['version'] == rollout['stable'] else ''}",
             _percent(arm["share"]),
+            f"{sum(arm['routed'].values()):,}",
             f"{arm['requests']:,}",
             f"{arm['errors']:,}",
             _say_interval(arm["error_share"], lambda value: f"{value:.2%}"),
@@ -135,31 +176,50 @@ def _print_apps(rollout: Mapping[str, Any]) -> None:
     for app in rollout["apps"]:
         said = [f"proved {_say_time(app['proved_at'])}" if app["proved_at"] else "", app["detail"], app["problem"]]
         words = ", ".join([app["status"], *filter(None, said)])
-        out.print(f"  {rollout['model']}-v{app['version']}: {words}", markup=False)
+        _say(f"  {rollout['model']}-v{app['version']}: {words}")
 
 
 def _print_shadow(rollout: Mapping[str, Any]) -> None:
-    shadow = rollout["shadow"]
-    out.print(
-        f"  v{rollout['version']} gets copies of {_percent(rollout['copied_share'])} of the requests: "
+    shadow, verb = rollout["shadow"], "got" if is_over(rollout) else "gets"
+    _say(
+        f"  v{rollout['version']} {verb} copies of {_percent(rollout['copied_share'])} of the requests: "
         f"{shadow['n_copied']:,} rows copied, {shadow['n_compared']:,} compared, {shadow['n_dropped']:,} dropped, "
-        f"{shadow['n_failed']:,} failed",
-        markup=False,
+        f"{shadow['n_failed']:,} failed"
     )
     if shadow["n_compared"]:
         quantiles = ", ".join(f"{name} {value:.2g}" for name, value in shadow["quantiles"].items())
         mean = f"{shadow['mean_difference']:+.3g} (standard error {shadow['standard_error']:.2g})"
-        out.print(
+        _say(
             f"  shadow minus live: mean {mean}; absolute: {quantiles}, largest {shadow['largest_difference']:.2g}; "
-            f"another recommendation {shadow['changed_share']:.2%}; latency {shadow['mean_latency_s'] * 1000:.1f} ms",
-            markup=False,
+            f"another recommendation {shadow['changed_share']:.2%}; latency {shadow['mean_latency_s'] * 1000:.1f} ms"
         )
 
 
 def _say_progress(rollout: Mapping[str, Any]) -> str:
     verdicts = ", ".join(f"{v['metric']} {v['outcome'] or 'not measured yet'}" for v in rollout["verdicts"])
-    counts = ", ".join(f"v{a['version']} {a['requests']:,} requests {a['errors']:,} errors" for a in rollout["arms"])
+    counts = ", ".join(
+        f"v{a['version']} {a['requests']:,} compared requests {a['errors']:,} errors" for a in rollout["arms"]
+    )
     return " · ".join(part for part in (counts, verdicts) if part)
+
+
+def say_waiting(rollout: Mapping[str, Any]) -> str:
+    """Return what a rollout waits for, in one line."""
+    if rollout["phase"] == "paused":
+        return "waiting for a person: `scorecat rollout " + "`, `".join(rollout["commands"]) + "`"
+    if rollout["phase"] == "deploying":
+        states = [
+            f"v{app['version']} {', '.join(filter(None, (app['status'], app['problem'])))}" for app in rollout["apps"]
+        ]
+        return f"waiting for the version to be ready: {'; '.join(states) or 'not begun yet'}"
+    tried = [arm for arm in rollout["arms"] if arm["version"] != rollout["stable"]]
+    if rollout["kind"] != "shadow" and not any(arm["requests"] for arm in tried):
+        return "waiting for requests: none has been compared yet"
+    open_ones = [v for v in rollout["verdicts"] if not v["is_dry_run"] and v["n_passed"] < v["n_needed"]]
+    said = [f"{v['metric']} {v['outcome'] or 'not measured yet'}: {v['evidence']}".rstrip(": ") for v in open_ones]
+    if said and rollout["phase"] == "progressing":
+        return f"waiting for {'; '.join(said)}"
+    return f"waiting for the time to pass; {_say_progress(rollout)}"
 
 
 def _name(rollout: Mapping[str, Any]) -> str:
@@ -167,11 +227,13 @@ def _name(rollout: Mapping[str, Any]) -> str:
 
 
 def _describe_versions(rollout: Mapping[str, Any]) -> str:
-    between = {"canary": "->", "ab": "and", "shadow": "beside"}[rollout["kind"]]
-    first, second = rollout["stable"], rollout["version"]
-    if rollout["kind"] == "shadow":
-        first, second = second, first
-    return f"{KINDS[rollout['kind']]} v{first} {between} v{second}"
+    stable, version, kind = rollout["stable"], rollout["version"], rollout["kind"]
+    if kind == "ab":
+        *others, last = [f"v{each}" for each in rollout["shares"]]
+        between = f"{', '.join(others)} and {last}"
+    else:
+        between = f"v{stable} -> v{version}" if kind == "canary" else f"v{version} beside v{stable}"
+    return f"{KINDS[kind]} {between}"
 
 
 def _say_interval(interval: Mapping[str, float] | None, write: Callable[[float], str]) -> str:

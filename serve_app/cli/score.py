@@ -32,8 +32,9 @@ from batch.options import (
 from batch.view import describe_resume, describe_summary, make_absolute, open_bar
 from serve_app.adapters.job_folders import JobFolders
 from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.cli.status import read_spec
 from serve_app.core.errors import NotReadyError
-from serve_app.deployments.local_cluster import ClusterSpec, cluster_environment, load_spec
+from serve_app.deployments.local_cluster import ClusterSpec, cluster_environment
 from serve_app.service.jobs import name_job
 from serve_app.settings import PREFIX, Settings, load_settings
 
@@ -60,9 +61,7 @@ def score(
 ) -> None:
     """Score a large table with the running service's deployments, as a job that can be resumed."""
     settings = load_settings()
-    spec = load_spec(settings.home)
-    if spec is None:
-        raise NotReadyError(f"nothing runs from {settings.home}: start it with `scorecat up`")
+    spec = read_spec(settings)
     options: dict[str, Any] = {
         "--model": model,
         "--mapping": None if mapping is None else mapping.absolute(),

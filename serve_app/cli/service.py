@@ -20,6 +20,7 @@ from serve_app.adapters.package_dir import load_parts
 from serve_app.adapters.registry_aliases import name_mover
 from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.registry import open_settings_registry
+from serve_app.cli.served import describe_gap, find_champion
 from serve_app.cli.status import describe_endpoints, describe_shares, list_models, probe, url_of
 from serve_app.cli.train import train_demo
 from serve_app.cli.warm import check_state_from, load_state
@@ -284,11 +285,15 @@ def _say_running(spec: ClusterSpec, asked: dict[str, Any], as_json: bool) -> Non
                 f"the service already runs {ready['model']}@{ready['version']} on port {spec.http_port} in profile "
                 f"{spec.profile}; for --{option} {value}: `scorecat down` first"
             )
+    champion = find_champion(open_settings_registry(), ready["model"])
     if as_json:
-        print_json({**describe_endpoints(spec), **ready, "profile": spec.profile, "already_running": True})
+        found = {**describe_endpoints(spec), **ready, "champion": champion, "profile": spec.profile}
+        print_json({**found, "already_running": True})
     else:
         shares = "; ".join(describe_shares(model) for model in list_models(spec)) or f"v{ready['version']}"
         err.print(f"already running: {ready['model']} on {url_of(spec)}, {shares}", markup=False)
+        if gap := describe_gap(champion, ready):
+            err.print(gap, markup=False)
 
 
 def _derive_spec(settings: Settings) -> ClusterSpec:

@@ -10,6 +10,7 @@ from serve_app.cli.console import JsonOption, err, print_json
 from serve_app.cli.rollout import UrlOption, WhyOption, connect, name_caller
 from serve_app.cli.rollout_view import print_brief
 from serve_app.core.errors import NotFoundError
+from serve_app.service.rollout_request import parse_start
 
 app = typer.Typer(help="Send copies of requests to a version that answers nobody.", no_args_is_help=True)
 
@@ -23,9 +24,10 @@ def start(
     as_json: JsonOption = False,
 ) -> None:
     """Deploy a version and send it copies; `scorecat rollout status` shows how its scores differ."""
-    body = {"version": version, "kind": "shadow", "share": share, "who": name_caller(), "why": why}
+    body = {"version": version, "kind": "shadow", "share": share}
+    parse_start(body)  # what JSON cannot say, such as nan, would become something else on the way
     with connect(url) as client:
-        started = client.start(body)
+        started = client.start({**body, "who": name_caller(), "why": why})
     if as_json:
         print_json(started)
         return

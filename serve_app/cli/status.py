@@ -9,10 +9,12 @@ import httpx
 import typer
 
 from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.cli.registry import open_settings_registry
+from serve_app.cli.served import describe_gap, find_champion
 from serve_app.client.rollouts import RolloutClient
 from serve_app.core.errors import NotReadyError, ScorecatError
 from serve_app.deployments.local_cluster import ClusterSpec, find_processes, load_spec
-from serve_app.settings import Settings, load_settings
+from serve_app.settings import PREFIX, Settings, load_settings
 
 
 def status(as_json: JsonOption = False) -> None:
@@ -23,20 +25,23 @@ def status(as_json: JsonOption = False) -> None:
         if as_json:
             print_json({"running": False, "ready": False})
         else:
-            err.print("not running; start it with `scorecat up`")
+            err.print(f"not running from {settings.home}; start it with `scorecat up`", markup=False)
         raise typer.Exit(1)
     ready = probe(spec)
     models = list_models(spec)
     apps = _list_apps(spec)
+    champion = find_champion(open_settings_registry(settings), ready["model"]) if ready else None
     if as_json:
         found = {"running": True, "ready": ready is not None, **(ready or {}), **describe_endpoints(spec)}
-        print_json({**found, "models": models, "apps": apps})
+        print_json({**found, "champion": champion, "models": models, "apps": apps})
     else:
         serving = f"serving {ready['model']} v{ready['version']}" if ready else "NOT READY"
         out.print(f"{serving} on {url_of(spec)} · jobs at {spec.job_address} · Ray at {spec.address}")
         out.print(f"metrics at {spec.metrics_url}")
         for model in models:
             out.print(f"  {model['name']}: {describe_shares(model)}", markup=False)
+        if gap := describe_gap(champion, ready):
+            out.print(f"  {gap}", markup=False)
         for app_name, deployments in apps.items():
             for deployment, d in deployments.items():
                 out.print(f"  {app_name:20} {deployment:17} {d['status']:10} replicas {d['replicas']}", markup=False)
@@ -46,12 +51,12 @@ def status(as_json: JsonOption = False) -> None:
 
 def describe_shares(model: dict[str, Any]) -> str:
     """Return who gets which version of a served model, in words."""
-    parts = []
+    parts, names = [], {"canary": "in the A/B test"} if model.get("kind") == "ab" else {}
     for version in model["versions"]:
         share = f"{version['share'] * 100:.4g} % of the users"
         if version["role"] == "shadow":
             share = f"copies of {version['copied_share'] * 100:.4g} % of the requests"
-        parts.append(f"v{version['version']} {version['role']}, {share}")
+        parts.append(f"v{version['version']} {names.get(version['role'], version['role'])}, {share}")
     return " · ".join(parts)
 
 
@@ -60,12 +65,27 @@ def read_url(settings: Settings) -> str:
 
     A guess could reach somebody else's service.
     """
+    return url_of(read_spec(settings, ", or name a service by --url"))
+
+
+def read_spec(settings: Settings, otherwise: str = "") -> ClusterSpec:
+    """Return the cluster that `up` started from this state folder; raises NotReadyError when there is none."""
     spec = load_spec(settings.home)
     if spec is None:
         raise NotReadyError(
-            f"nothing runs from {settings.home}: start it with `scorecat up`, or name a service by --url"
+            f"nothing runs from {settings.home}: start it with `scorecat up`{otherwise}. A service that was started "
+            f"from another folder is found there, or with {PREFIX}HOME naming its state folder"
         )
-    return url_of(spec)
+    return spec
+
+
+def find_served(settings: Settings) -> dict[str, Any] | None:
+    """Return model and stable version of the service that runs from this state folder; None without one."""
+    with contextlib.suppress(ScorecatError):
+        spec = load_spec(settings.home)
+        if spec is not None and find_processes(spec):
+            return probe(spec)
+    return None
 
 
 def url_of(spec: ClusterSpec) -> str:
@@ -94,10 +114,13 @@ def probe(spec: ClusterSpec) -> dict[str, Any] | None:
 
 
 def list_models(spec: ClusterSpec) -> list[dict[str, Any]]:
-    """Return who gets which version; nothing when the service does not say."""
+    """Return who gets which version, with the ``kind`` of the rollout that is active; nothing when nobody says."""
+    models: list[dict[str, Any]] = []
     with contextlib.suppress(ScorecatError), RolloutClient(url_of(spec), timeout_s=2.0) as client:
-        return client.models()
-    return []
+        models = client.models()
+        active = {r["model"]: r["kind"] for r in client.recent(limit=1) if r["is_active"]}
+        return [model | {"kind": active.get(model["name"])} for model in models]
+    return models
 
 
 def _list_apps(spec: ClusterSpec) -> dict[str, dict[str, dict[str, Any]]]:

@@ -11,7 +11,7 @@ import orjson
 
 from serve_app.client.problems import explain_failure, parse_problem
 from serve_app.client.retries import parse_retry_after
-from serve_app.core.errors import InvariantError
+from serve_app.core.errors import BadRequestError, FieldError, InvariantError
 
 TIMEOUT_S: Final = 70.0
 """Longer than the service waits for its control app: a start fetches and checks the package."""
@@ -48,7 +48,7 @@ class OperatorClient:
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Send one request and return the JSON object that answers it."""
-        content = None if body is None else orjson.dumps(body)
+        content = None if body is None else _encode(body)
         headers = {} if body is None else {"content-type": "application/json"}
         try:
             answer = self._http.request(method, f"{self._url}{path}", content=content, headers=headers)
@@ -63,3 +63,20 @@ class OperatorClient:
         if not isinstance(found, dict):
             raise InvariantError(f"{self._url} answers no JSON object: is it scorecat?")
         return found
+
+
+def _encode(body: Mapping[str, Any]) -> bytes:
+    """Return a body as JSON; raises BadRequestError for what JSON cannot hold, as bytes that are no UTF-8."""
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        wrong = tuple(FieldError(f"/{name}", why) for name, value in body.items() if (why := _find_wrong(value)))
+        raise BadRequestError("this cannot be sent", wrong) from None
+
+
+def _find_wrong(value: Any) -> str:
+    try:
+        orjson.dumps(value)
+    except TypeError as exc:
+        return f"is no text in UTF-8, or holds what JSON cannot: {exc}"
+    return ""

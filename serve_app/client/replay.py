@@ -135,8 +135,16 @@ class ReplayReport:
 class _Feed:
     """Rows of all chunks, one after the other, to whoever asks; numbered from 0."""
 
-    def __init__(self, chunks: AsyncIterator[list[bytes]], limit: int | None) -> None:
+    def __init__(
+        self,
+        chunks: AsyncIterator[list[bytes]],
+        limit: int | None,
+        now: Callable[[], float],
+        note_wait: Callable[[int, float, float], None],
+    ) -> None:
         self._chunks = chunks
+        self._now = now
+        self._note_wait = note_wait
         self._limit = math.inf if limit is None else limit
         self._chunk: list[bytes] = []
         self._at = 0
@@ -148,9 +156,11 @@ class _Feed:
         while self._at == len(self._chunk):
             async with self._lock:
                 if self._at == len(self._chunk):
+                    asked_s = self._now()
                     chunk = await anext(self._chunks, None)
                     if chunk is None:
                         return None
+                    self._note_wait(self._n_taken, asked_s, self._now())
                     self._chunk, self._at = chunk, 0
         if self._n_taken >= self._limit:
             return None
@@ -184,7 +194,8 @@ async def replay(
         Rows under way at once, at most.
     rate : float or None
         Rows a second, whatever the service does (an open loop): a row that must wait for a free place
-        has been waiting since it was due. None sends as fast as answers come (a closed loop).
+        has been waiting since it was due. What reading the rows delays moves the schedule, and is no latency.
+        None sends as fast as answers come (a closed loop).
     limit : int or None
         Rows to send, at most.
     clock : callable or None
@@ -195,7 +206,7 @@ async def replay(
     ScorecatError
         Whatever reading the rows raised, after the rows under way were answered.
     """
-    sender = _Sender(client, _Feed(chunks, limit), report, rate, clock or asyncio.get_running_loop().time)
+    sender = _Sender(client, chunks, limit, report, rate, clock or asyncio.get_running_loop().time)
     async with asyncio.TaskGroup() as tasks:
         for _ in range(concurrency):
             tasks.create_task(sender.work())
@@ -207,14 +218,21 @@ class _Sender:
     """What the workers of one replay share."""
 
     def __init__(
-        self, client: AsyncClient, feed: _Feed, report: ReplayReport, rate: float | None, now: Callable[[], float]
+        self,
+        client: AsyncClient,
+        chunks: AsyncIterator[list[bytes]],
+        limit: int | None,
+        report: ReplayReport,
+        rate: float | None,
+        now: Callable[[], float],
     ) -> None:
         self._client = client
-        self._feed = feed
+        self._feed = _Feed(chunks, limit, now, self._note_wait)
         self._report = report
         self._rate = rate
         self._now = now
-        self._started_s = now()
+        self._started_s = 0.0  # when the first rows are there
+        self._schedule_s = 0.0  # when row 0 is due; later by what reading has delayed
         self.broken: ScorecatError | None = None
 
     async def work(self) -> None:
@@ -228,10 +246,18 @@ class _Sender:
             if taken is None:
                 return
             number, row = taken
-            due_s = self._now() if self._rate is None else self._started_s + number / self._rate
+            due_s = self._now() if self._rate is None else self._schedule_s + number / self._rate
             if self._rate is not None and due_s > self._now():
                 await asyncio.sleep(due_s - self._now())
             await self._send(row, due_s)
+
+    def _note_wait(self, number: int, asked_s: float, ready_s: float) -> None:
+        """Move the schedule by the time that row `number` was due, wanted, and not yet read."""
+        if number == 0:
+            self._started_s = self._schedule_s = ready_s
+        elif self._rate is not None:
+            due_s = self._schedule_s + number / self._rate
+            self._schedule_s += max(0.0, ready_s - max(asked_s, due_s))
 
     async def _send(self, row: bytes, due_s: float) -> None:
         self._report.n_sent += 1

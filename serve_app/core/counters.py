@@ -51,7 +51,7 @@ class ArmCounters:
     n_requests : int
         Compared requests that the version answered or failed.
     n_errors : int
-        Of these, failures owed to the version: exceptions, invalid answers, timeouts.
+        Of these, failures owed to the version: exceptions, invalid answers, timeouts, callers who gave up.
     n_latencies : int
     log_latency_sum, log_latency_squares : float
         Of the natural logarithm of the seconds to an answer.

@@ -7,16 +7,21 @@ figures; `decide_trial` only starts them, and ends them when a version fails.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from serve_app.core.rollout_plan import Metric, Plan
-from serve_app.core.rollout_state import Phase, RolloutState, Tally, enter_step, move_state
+from serve_app.core.rollout_state import BAKED, Phase, RolloutState, Tally, enter_step, move_state
 from serve_app.core.rollout_verdict import Interval, Verdict, add_intervals, describe_mismatch, judge_metric
 
 Action = Literal["hold", "advance", "pause", "roll_back", "promote", "finish", "fail"]
 
 _FULL = 100.0
+
+PLAN_ENDS: Final = "the plan ends here, promote or abort"
+"""Why a rollout is paused whose plan has no step left; only a person goes on from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +95,7 @@ def decide(plan: Plan, state: RolloutState, observations: Observations, now_s: f
             plan, state, f"v{state.canary} is ready: every replica proved its golden rows", now_s
         )
     if state.phase is Phase.PROMOTING:
-        if now_s < state.since_s + plan.bake_time_s:
-            return Decision("hold", f"v{state.canary} has everything and bakes for {plan.bake_time_s:g} s", state)
-        return _leave("finish", Phase.SUCCEEDED, state, f"healthy for {plan.bake_time_s:g} s at 100 %", now_s)
+        return _bake(plan, state, observations, now_s)
     return _analyse(plan, state, observations, now_s)
 
 
@@ -129,18 +132,49 @@ def _await_ready(plan: Plan, state: RolloutState, observations: Observations, no
     return Decision("hold", f"v{state.canary} is starting", state)
 
 
+def find_due(plan: Plan, state: RolloutState, now_s: float) -> tuple[Metric, ...]:
+    """Return the metrics whose measurement is due; at 100 % the errors alone can be measured."""
+    measured = plan.metrics
+    if state.phase is Phase.PROMOTING:
+        measured = tuple(metric for metric in plan.metrics if metric.name == BAKED)
+    return tuple(m for m in measured if now_s >= state.tallies.get(m.name, Tally()).next_at_s)
+
+
+def _bake(plan: Plan, state: RolloutState, observations: Observations, now_s: float) -> Decision:
+    """Return the decision at 100 %: errors go on being measured, the end of the time is success."""
+    state = add_intervals(plan, state, observations.intervals)
+    is_over = now_s >= state.since_s + plan.bake_time_s
+    state, verdicts = _measure_due(plan, state, observations, None, math.inf if is_over else now_s, now_s)
+    metrics = tuple(metric for metric in plan.metrics if metric.name == BAKED and metric.name in state.tallies)
+    stop = _find_stop(metrics, state, None)
+    if stop is not None and stop[0] is Phase.ROLLED_BACK:
+        decision = _leave("roll_back", Phase.ROLLED_BACK, state, stop[1], now_s)
+    elif is_over:
+        seen = [f"{metric.name}: {state.tallies[metric.name].evidence}" for metric in metrics]
+        why = "; ".join([f"healthy for {plan.bake_time_s:g} s at 100 %", *seen])
+        decision = _leave("finish", Phase.SUCCEEDED, state, why, now_s)
+    else:
+        decision = Decision("hold", f"v{state.canary} has everything and bakes for {plan.bake_time_s:g} s", state)
+    return dataclasses.replace(decision, verdicts=verdicts)
+
+
 def _analyse(plan: Plan, state: RolloutState, observations: Observations, now_s: float) -> Decision:
     state = add_intervals(plan, state, observations.intervals)
     mismatch = describe_mismatch(state)
-    verdicts, tallies = [], dict(state.tallies)
-    for metric in plan.metrics:
-        tally = tallies.setdefault(metric.name, Tally())
-        if now_s >= tally.next_at_s:
-            verdict, is_spent = _measure(metric, state, observations.unmeasured, mismatch)
-            tallies[metric.name] = _count(tally, verdict, now_s + metric.interval_s, is_spent=is_spent)
-            verdicts.append(verdict)
-    state = dataclasses.replace(state, tallies=tallies)
-    return dataclasses.replace(_conclude(plan, state, mismatch, now_s), verdicts=tuple(verdicts))
+    state, verdicts = _measure_due(plan, state, observations, mismatch, now_s, now_s)
+    return dataclasses.replace(_conclude(plan, state, mismatch, now_s), verdicts=verdicts)
+
+
+def _measure_due(
+    plan: Plan, state: RolloutState, observations: Observations, mismatch: str | None, due_s: float, now_s: float
+) -> tuple[RolloutState, tuple[Verdict, ...]]:
+    """Return the state with what was due by `due_s` measured, and the verdicts."""
+    verdicts, tallies = [], {metric.name: Tally() for metric in plan.metrics} | dict(state.tallies)
+    for metric in find_due(plan, state, due_s):
+        verdict, is_spent = _measure(metric, state, observations.unmeasured, mismatch)
+        tallies[metric.name] = _count(tallies[metric.name], verdict, now_s + metric.interval_s, is_spent=is_spent)
+        verdicts.append(verdict)
+    return dataclasses.replace(state, tallies=tallies), tuple(verdicts)
 
 
 def _measure(metric: Metric, state: RolloutState, unmeasured: str | None, mismatch: str | None) -> tuple[Verdict, bool]:
@@ -168,7 +202,7 @@ def _count(tally: Tally, verdict: Verdict, next_at_s: float, *, is_spent: bool) 
 
 
 def _conclude(plan: Plan, state: RolloutState, mismatch: str | None, now_s: float) -> Decision:
-    stop = _find_stop(plan, state, mismatch)
+    stop = _find_stop(plan.metrics, state, mismatch)
     if stop is not None and stop[0] is Phase.ROLLED_BACK:
         return _leave("roll_back", Phase.ROLLED_BACK, state, stop[1], now_s)
     if state.phase is Phase.PAUSED:
@@ -184,14 +218,14 @@ def _conclude(plan: Plan, state: RolloutState, mismatch: str | None, now_s: floa
     return _advance(plan, state, _summarise(where, plan, state), now_s)
 
 
-def _find_stop(plan: Plan, state: RolloutState, mismatch: str | None) -> tuple[Phase, str] | None:
+def _find_stop(metrics: Sequence[Metric], state: RolloutState, mismatch: str | None) -> tuple[Phase, str] | None:
     """Return what the tallies stop the rollout for, worst first; dry-run metrics are not asked.
 
     Under a mismatch nothing is believed, no failure either: a person has to look.
     """
     if mismatch is not None:
         return Phase.PAUSED, mismatch
-    asked = [(metric, state.tallies[metric.name]) for metric in plan.metrics if not metric.dry_run]
+    asked = [(metric, state.tallies[metric.name]) for metric in metrics if not metric.dry_run]
     for metric, tally in asked:
         if tally.n_failed > metric.failure_limit:
             return Phase.ROLLED_BACK, f"{metric.name}: {tally.evidence}"
@@ -208,7 +242,7 @@ def _find_stop(plan: Plan, state: RolloutState, mismatch: str | None) -> tuple[P
 def _advance(plan: Plan, state: RolloutState, why: str, now_s: float) -> Decision:
     step = state.step + 1
     if step == len(plan.steps):
-        return _pause(state, f"{why}; the plan ends here, promote or abort", now_s)
+        return _pause(state, f"{why}; {PLAN_ENDS}", now_s)
     if plan.steps[step] >= _FULL:
         moved = dataclasses.replace(move_state(state, Phase.PROMOTING, now_s, why), step=step)
         return Decision("promote", why, moved)

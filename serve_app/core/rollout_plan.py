@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from serve_app.core.errors import BadRequestError, FieldError
-from serve_app.core.split import N_BUCKETS
+from serve_app.core.plan_values import (
+    FULL,
+    MAX_DIGITS,
+    Read,
+    read_count,
+    read_flag,
+    read_number,
+    read_seconds,
+    read_steps,
+    read_webhook,
+)
+from serve_app.core.wordings import show
 
 LIMIT_NAMES: Final[Mapping[str, str]] = {"errors": "max_added_share", "latency": "max_ratio", "score": "max_psi"}
 """The name of each metric's limit in a plan file."""
@@ -29,9 +37,10 @@ _ARGO: Final = {
     "consecutiveErrorLimit": "consecutive_error_limit",
     "dryRun": "dry_run",
 }
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PERCENT_BUCKETS: Final = N_BUCKETS // 100
+_NOTHING_TO_COMPARE: Final = (
+    "a first step of 100 per cent leaves nothing to compare with, so that no metric can be measured: begin with a "
+    "smaller one, or write `metrics: {}` to let time and health alone decide"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +124,6 @@ DEFAULT_PLAN: Final = Plan()
 """The plan of a rollout that names none; `docs/rollouts.md` shows what it does."""
 
 _DEFAULT_METRICS: Final = {metric.name: metric for metric in DEFAULT_PLAN.metrics}
-_Read = Callable[[Any], Any]
 
 
 def parse_plan(record: Any) -> Plan:
@@ -132,11 +140,29 @@ def parse_plan(record: Any) -> Plan:
     fields = _read_fields(record, "", _PLAN_FIELDS, errors)
     found = fields.pop("metrics", None)
     if found is not None:
-        metrics = [_parse_metric(str(name), settings or {}, errors) for name, settings in found.items()]
+        metrics = [_parse_metric(name, settings, errors) for name, settings in found.items()]
         fields["metrics"] = tuple(metric for metric in metrics if metric is not None)
+    plan = Plan(**fields)
+    if plan.steps[0] >= FULL and plan.metrics and "/steps" not in {error.pointer for error in errors}:
+        errors.append(FieldError("/steps", _NOTHING_TO_COMPARE))
     if errors:
         raise BadRequestError("the plan cannot be used.", tuple(errors))
-    return Plan(**fields)
+    return plan
+
+
+def restore_plan(record: Mapping[str, Any]) -> Plan:
+    """Return the plan that `dump_plan` made a record of, whatever would be refused today.
+
+    Raises
+    ------
+    KeyError, TypeError
+        It is no such record.
+    """
+    metrics = tuple(
+        Metric(name, **{"limit" if field == LIMIT_NAMES[name] else field: value for field, value in settings.items()})
+        for name, settings in record["metrics"].items()
+    )
+    return Plan(**{**record, "steps": tuple(record["steps"]), "metrics": metrics})
 
 
 def dump_plan(plan: Plan) -> dict[str, Any]:
@@ -149,8 +175,9 @@ def dump_plan(plan: Plan) -> dict[str, Any]:
     return record
 
 
-def _parse_metric(name: str, settings: Any, errors: list[FieldError]) -> Metric | None:
-    pointer = f"/metrics/{name}"
+def _parse_metric(name: Any, settings: Any, errors: list[FieldError]) -> Metric | None:
+    pointer = f"/metrics/{name:.{MAX_DIGITS}}" if isinstance(name, str) else f"/metrics/{show(name)}"
+    settings = {} if settings is None else settings
     if name not in LIMIT_NAMES:
         errors.append(FieldError(pointer, f"there is no such metric; there are {', '.join(LIMIT_NAMES)}"))
         return None
@@ -165,70 +192,26 @@ def _parse_metric(name: str, settings: Any, errors: list[FieldError]) -> Metric 
 
 
 def _read_fields(
-    record: Mapping[Any, Any], pointer: str, readers: Mapping[str, _Read], errors: list[FieldError]
+    record: Mapping[Any, Any], pointer: str, readers: Mapping[str, Read], errors: list[FieldError]
 ) -> dict[str, Any]:
     out: dict[str, Any] = {}
+    read_as: dict[str, Any] = {}
     for given, value in record.items():
-        name = _ARGO.get(given, given) if isinstance(given, str) else str(given)
+        name = _ARGO.get(given, given) if isinstance(given, str) else show(given)
+        pointed = f"{pointer}/{given:.{MAX_DIGITS}}" if isinstance(given, str) else f"{pointer}/{show(given)}"
         if name not in readers:
             near = difflib.get_close_matches(name, readers, 1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(readers)}"
-            errors.append(FieldError(f"{pointer}/{given}", f"unknown; {hint}"))
-        elif name in out:
-            errors.append(FieldError(f"{pointer}/{given}", f"is given twice (the same as {name})"))
+            errors.append(FieldError(pointed, f"unknown; {hint}"))
+        elif name in read_as:
+            errors.append(FieldError(pointed, f"says the same as {read_as[name]}: give one of them"))
         else:
+            read_as[name] = given
             try:
                 out[name] = readers[name](value)
             except ValueError as exc:
-                errors.append(FieldError(f"{pointer}/{given}", str(exc)))
+                errors.append(FieldError(pointed, str(exc)))
     return out
-
-
-def _read_number(low: float, high: float, what: str, *, is_open: bool = False) -> _Read:
-    def read(value: Any) -> float:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or not low <= value <= high or (is_open and value in (low, high)):
-            raise ValueError(f"must be {what}, got {value!r}")
-        return float(value)
-
-    return read
-
-
-def _read_count(low: int) -> _Read:
-    def read(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"must be a whole number from {low}, got {value!r}")
-        return value
-
-    return read
-
-
-def _read_seconds(low: float) -> _Read:
-    def read(value: Any) -> float:
-        if isinstance(value, str):
-            match = _DURATION.fullmatch(value.strip())
-            value = float(match[1]) * _SECONDS[match[2]] if match else value
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or value < low:
-            raise ValueError(f"must be seconds from {low:g}, or a text such as 30s, 5m, 1h, got {value!r}")
-        return float(value)
-
-    return read
-
-
-def _read_flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, got {value!r}")  # noqa: TRY004 # one kind of error is collected
-    return value
-
-
-def _read_webhook(value: Any) -> str | None:
-    if value is None:
-        return None
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"must be an http or https address, got {value!r}")
-    return str(value)
 
 
 def _read_metrics(value: Any) -> Mapping[Any, Any]:
@@ -237,46 +220,32 @@ def _read_metrics(value: Any) -> Mapping[Any, Any]:
     return value
 
 
-def _read_steps(value: Any) -> tuple[float, ...]:
-    if not isinstance(value, list | tuple) or not value:
-        raise ValueError("must be a list of at least one share in per cent, such as [1, 5, 25, 50, 100]")
-    steps: list[float] = []
-    for step in value:
-        if not isinstance(step, int | float) or isinstance(step, bool) or not 0 < step <= 100:  # noqa: PLR2004
-            raise ValueError(f"each step must be a number above 0 and up to 100 per cent, got {step!r}")
-        if abs(step * _PERCENT_BUCKETS - round(step * _PERCENT_BUCKETS)) > 1e-6:  # noqa: PLR2004
-            raise ValueError(f"a step is a multiple of 0.01 per cent, got {step!r}")
-        if steps and step <= steps[-1]:
-            how = "twice" if step == steps[-1] else f"after {steps[-1]:g}"
-            raise ValueError(f"steps must rise (users would bounce between versions), got {step:g} {how}")
-        steps.append(float(step))
-    return tuple(steps)
-
-
-_METRIC_FIELDS: Final[Mapping[str, _Read]] = {
-    "alpha": _read_number(0.0, 0.5, "a probability above 0 and below 0.5", is_open=True),
-    "interval_s": _read_seconds(1.0),
-    "count": _read_count(1),
-    "failure_limit": _read_count(0),
-    "inconclusive_limit": _read_count(0),
-    "consecutive_error_limit": _read_count(0),
-    "dry_run": _read_flag,
+_METRIC_FIELDS: Final[Mapping[str, Read]] = {
+    "alpha": read_number(0.0, 0.5, "a probability above 0 and below 0.5", is_open=True),
+    "interval_s": read_seconds(1.0),
+    "count": read_count(1),
+    "failure_limit": read_count(0),
+    "inconclusive_limit": read_count(0),
+    "consecutive_error_limit": read_count(0),
+    "dry_run": read_flag,
 }
-_LIMITS: Final[Mapping[str, _Read]] = {
-    "errors": _read_number(0.0, 1.0, "a share above 0 and below 1", is_open=True),
-    "latency": _read_number(1.0, 100.0, "a ratio above 1 and below 100", is_open=True),
-    "score": _read_number(0.0, 100.0, "a PSI above 0 and below 100", is_open=True),
+_LIMITS: Final[Mapping[str, Read]] = {
+    "errors": read_number(0.0, 1.0, "a share above 0 and below 1", is_open=True),
+    "latency": read_number(1.0, 100.0, "a ratio above 1 and below 100", is_open=True),
+    "score": read_number(0.0, 100.0, "a PSI above 0 and below 100", is_open=True),
 }
-_PLAN_FIELDS: Final[Mapping[str, _Read]] = {
-    "steps": _read_steps,
-    "interval_s": _read_seconds(0.0),
-    "initial_delay_s": _read_seconds(0.0),
-    "deploy_timeout_s": _read_seconds(1.0),
-    "bake_time_s": _read_seconds(0.0),
-    "rollback_window_s": _read_seconds(0.0),
-    "webhook": _read_webhook,
+_PLAN_FIELDS: Final[Mapping[str, Read]] = {
+    "steps": read_steps,
+    "interval_s": read_seconds(0.0),
+    "initial_delay_s": read_seconds(0.0),
+    "deploy_timeout_s": read_seconds(1.0),
+    "bake_time_s": read_seconds(0.0),
+    "rollback_window_s": read_seconds(0.0),
+    "webhook": read_webhook,
     "metrics": _read_metrics,
 }
 
+PLAN_MEMBERS: Final = tuple(_PLAN_FIELDS)
+"""The members of a plan."""
 PLAN_NAMES: Final = frozenset({*_PLAN_FIELDS, *_ARGO})
-"""What the members of a plan may be called."""
+"""What the members of a plan may be called, Argo's spelling too."""

@@ -44,6 +44,9 @@ TRANSITIONS: Final[Mapping[Phase, frozenset[Phase]]] = {
 ACTIVE: Final = frozenset({Phase.PENDING, Phase.DEPLOYING, Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING})
 """Phases in which a rollout owns the model's split."""
 
+BAKED: Final = "errors"
+"""The metric that goes on at 100 %: the only one that can be held against what was recorded before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
@@ -75,12 +78,14 @@ class Tally:
 class StepCounts:
     """Sums of the current step, in which shares are constant so that both versions saw the same hours.
 
+    At 100 % the stable version's sums are those of the whole rollout before.
+
     Attributes
     ----------
     n_stable, x_stable : int
         Requests and errors.
     log_harmless : float
-        Evidence that the canary adds less than the plan's limit, see `serve_app.core.sequential.log_harmless`.
+        Evidence that the canary adds less than the plan's limit, see `serve_app.core.rate_bounds.log_harmless`.
     latency : LatencyEvidence
     scores_canary, scores_stable : tuple of int
         Counts in the bins of `serve_app.core.counters`.
@@ -139,7 +144,8 @@ class RolloutState:
 def move_state(state: RolloutState, phase: Phase, now_s: float, why: str) -> RolloutState:
     """Return the state in another phase; for commands of a person and steps of the controller.
 
-    Going on after a pause starts the step's tallies and the sample ratio anew: a person has looked at them.
+    Going on after a pause starts the step's tallies and the sample ratio anew: a person has looked at them. With
+    everything for the canary, its errors are measured from here on against what was recorded of the stable version.
 
     Raises
     ------
@@ -152,7 +158,17 @@ def move_state(state: RolloutState, phase: Phase, now_s: float, why: str) -> Rol
     moved = dataclasses.replace(state, phase=phase, since_s=now_s, why=why)
     if state.phase is Phase.PAUSED and phase is Phase.PROGRESSING:
         return dataclasses.replace(moved, tallies=clear_tallies(state.tallies, now_s), ratio=RatioEvidence())
-    return moved
+    return _begin_bake(moved, now_s) if phase is Phase.PROMOTING else moved
+
+
+def _begin_bake(state: RolloutState, now_s: float) -> RolloutState:
+    cleared = clear_tallies({name: tally for name, tally in state.tallies.items() if name == BAKED}, now_s)
+    return dataclasses.replace(
+        state,
+        tallies={**state.tallies, **cleared},
+        errors=begin_step(state.errors),
+        in_step=StepCounts(state.errors.n_stable, state.errors.x_stable),
+    )
 
 
 def enter_step(plan: Plan, state: RolloutState, step: int, now_s: float, why: str) -> RolloutState:
@@ -167,6 +183,23 @@ def enter_step(plan: Plan, state: RolloutState, step: int, now_s: float, why: st
     return dataclasses.replace(
         state, step=step, since_s=now_s, why=why, tallies=tallies, errors=errors, in_step=StepCounts()
     )
+
+
+def shift_times(state: RolloutState, by_s: float) -> RolloutState:
+    """Return the state with all its times moved, after somebody set the clock by so many seconds."""
+    tallies = {
+        name: dataclasses.replace(tally, next_at_s=tally.next_at_s + by_s if tally.next_at_s else 0.0)
+        for name, tally in state.tallies.items()
+    }
+    return dataclasses.replace(state, since_s=state.since_s + by_s, tallies=tallies)
+
+
+def restart_phase(state: RolloutState, now_s: float) -> RolloutState:
+    """Return the state whose phase or step begins now, with no measurement later than now."""
+    tallies = {
+        name: dataclasses.replace(tally, next_at_s=min(tally.next_at_s, now_s)) for name, tally in state.tallies.items()
+    }
+    return dataclasses.replace(state, since_s=now_s, tallies=tallies)
 
 
 def spend_by_step(alpha: float, step: int) -> float:

@@ -17,11 +17,12 @@ import numpy as np
 from serve_app.core.counters import ArmCounters
 from serve_app.core.errors import InvariantError
 from serve_app.core.latency_shift import MIN_LATENCIES, add_latencies, log_msprt_above
+from serve_app.core.rate_bounds import log_harmless, upper_rate
 from serve_app.core.rollout_plan import Metric, Plan
-from serve_app.core.rollout_state import RolloutState, StepCounts, spend_by_step
-from serve_app.core.sample_ratio import add_routed
+from serve_app.core.rollout_state import Phase, RolloutState, StepCounts, spend_by_step
+from serve_app.core.sample_ratio import RatioEvidence, add_routed
 from serve_app.core.score_shift import MIN_SCORES, compare_scores, spend_alpha
-from serve_app.core.sequential import add_errors, log_harmless
+from serve_app.core.sequential import ErrorEvidence, add_alone, add_errors
 
 Outcome = Literal["pass", "fail", "inconclusive", "error"]
 PASS_ALPHA: Final = 0.05
@@ -98,17 +99,23 @@ def judge_metric(metric: Metric, state: RolloutState) -> tuple[Verdict, bool]:
 
 
 def judge_errors(metric: Metric, state: RolloutState) -> Verdict:
-    """Fail when the E-value reaches 1/alpha; pass when "it adds the limit or more" is refuted in this step."""
-    seen = state.errors
+    """Fail when the E-value reaches 1/alpha; pass when "it adds the limit or more" is refuted in this step.
+
+    At 100 % the canary is held against what was recorded of the stable version before.
+    """
+    seen, is_alone = state.errors, state.phase is Phase.PROMOTING
     factor, bound, needed = seen.dispersion, 1.0 / metric.alpha, 2.0 / PASS_ALPHA
     e_value, harmless = _exp(seen.log_e), _exp(state.in_step.log_harmless / factor)
     counts = (
         f"v{state.canary} failed {_rate(seen.x_canary, seen.n_canary)}, "
         f"v{state.stable} {_rate(seen.x_stable, seen.n_stable)}"
-    ) + _clusters(factor)
+    ) + _one_group(seen)
+    if is_alone:
+        counts += _held_against(metric, seen)
     figures = {
         "n_canary": seen.n_canary,
         "x_canary": seen.x_canary,
+        "x_counted": seen.counted,
         "n_stable": seen.n_stable,
         "x_stable": seen.x_stable,
         "e_value": e_value,
@@ -121,7 +128,8 @@ def judge_errors(metric: Metric, state: RolloutState) -> Verdict:
         chance = f"E-value {_number(e_value)} reached {bound:.3g}; chance gets there in at most {metric.alpha:.2%}"
         return Verdict(metric.name, "fail", f"{counts}; {chance} of good rollouts", figures, metric.dry_run)
     is_harmless = harmless >= needed
-    ruled = f"{metric.limit:.2%} or more added is {'ruled out' if is_harmless else 'not ruled out yet'} in this step"
+    where = "at 100 %" if is_alone else f"in this step{_clusters(factor)}"
+    ruled = f"{metric.limit:.2%} or more added is {'ruled out' if is_harmless else 'not ruled out yet'} {where}"
     detail = f"{counts}; E-value {_number(e_value)} of {bound:.3g}; {ruled} ({_number(harmless)} of {needed:.3g})"
     return Verdict(metric.name, "pass" if is_harmless else "inconclusive", detail, figures, metric.dry_run)
 
@@ -182,17 +190,23 @@ def judge_score(metric: Metric, state: RolloutState) -> tuple[Verdict, bool]:
 
 def describe_mismatch(state: RolloutState) -> str | None:
     """Return what is wrong with the shares that the versions got, or None."""
-    if not state.ratio.is_mismatched:
-        return None
-    counts = state.ratio.counts
-    total = max(1, sum(counts.values()))
+    return f"sample-ratio mismatch: {describe_ratio(state.ratio)}" if state.ratio.is_mismatched else None
+
+
+def describe_ratio(ratio: RatioEvidence) -> str:
+    """Return what each version got of the compared requests beside what was set; empty before there were any."""
+    counts = ratio.counts
+    total = sum(counts.values())
+    if not total:
+        return ""
     parts = [
         f"v{version} got {counts[version]:,} of {total:,} requests ({counts[version] / total:.2%}) where {share:.2%} "
         "was set"
-        for version, share in state.ratio.shares.items()
+        for version, share in ratio.shares.items()
     ]
-    factor, bound = _exp(state.ratio.log_bayes_factor), math.exp(state.ratio.bound)
-    return f"sample-ratio mismatch: {', '.join(parts)}; Bayes factor {_number(factor)} reached {bound:,.0f}"
+    factor, bound = _number(_exp(ratio.log_bayes_factor)), f"{math.exp(ratio.bound):,.0f}"
+    judged = f"{factor} reached {bound}" if ratio.is_mismatched else f"{factor} of {bound}"
+    return f"{', '.join(parts)}; Bayes factor {judged}"
 
 
 def _add_interval(state: RolloutState, interval: Interval, metric: Metric | None) -> RolloutState:
@@ -202,18 +216,12 @@ def _add_interval(state: RolloutState, interval: Interval, metric: Metric | None
         (canary.n_latencies, canary.log_latency_sum, canary.log_latency_squares),
         (stable.n_latencies, stable.log_latency_sum, stable.log_latency_squares),
     )
-    step, harmless = state.in_step, 0.0
+    step, harmless, seen = state.in_step, 0.0, (canary.n_requests, canary.n_errors)
     if metric is not None:
-        seen = (canary.n_requests, canary.n_errors)
         harmless = log_harmless(seen, (step.n_stable, step.x_stable), metric.limit, PASS_ALPHA / 2)
     return dataclasses.replace(
         state,
-        errors=add_errors(
-            state.errors,
-            (canary.n_requests, canary.n_errors),
-            (stable.n_requests, stable.n_errors),
-            canary.group_errors,
-        ),
+        errors=_add_errors(state, metric, canary, stable),
         ratio=add_routed(
             state.ratio, interval.shares, {version: arm.group_requests for version, arm in interval.arms.items()}
         ),
@@ -226,6 +234,31 @@ def _add_interval(state: RolloutState, interval: Interval, metric: Metric | None
             _add(step.scores_stable, stable.score_bins),
         ),
     )
+
+
+def _add_errors(state: RolloutState, metric: Metric | None, canary: ArmCounters, stable: ArmCounters) -> ErrorEvidence:
+    seen, before = (canary.n_requests, canary.n_errors), state.errors
+    if state.phase is Phase.PROMOTING:
+        most = _find_most(metric, before) if metric is not None else 1.0
+        return add_alone(before, seen, canary.group_errors, most)
+    others = (stable.n_requests, stable.n_errors)
+    return add_errors(before, seen, others, canary.group_errors, stable.group_errors)
+
+
+def _find_most(metric: Metric, seen: ErrorEvidence) -> float:
+    """Return the error rate that a canary with everything may have: hours differ, so the limit is added."""
+    return min(1.0, upper_rate(seen, PASS_ALPHA / 2) + metric.limit)
+
+
+def _held_against(metric: Metric, seen: ErrorEvidence) -> str:
+    if not seen.n_stable:
+        return "; nothing was recorded to compare with"
+    return f" before; held against {_find_most(metric, seen):.2%} (an upper bound of that, and {metric.limit:.2%})"
+
+
+def _one_group(seen: ErrorEvidence) -> str:
+    is_lopsided = seen.counted < seen.x_canary
+    return f" (few users make many of them: they count as {seen.counted:,})" if is_lopsided else ""
 
 
 def _add(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:

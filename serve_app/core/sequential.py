@@ -11,9 +11,11 @@ A canary may be good for hours and fail at the next step. The mean therefore als
 the canary is worse: half of the weight is on the beginning, a quarter on the beginnings of later steps, a quarter
 on every interval. Without that, good hours would be a credit that a bad canary may use up.
 
-Passing is another question than not failing: a second E-value, against "the canary adds at least the limit to
-the stable version's error rate", has to become large. Its null rate is the limit above a lower bound for the
-stable rate that holds at every look, its alternative the stable rate itself, both from earlier intervals only.
+One client whose requests all fail is no bad version. Errors that one group of users has beyond what chance explains
+are not counted (`serve_app.core.group_cap`): leaving out errors of the canary alone can only lower the E-value.
+
+When the canary has everything there is nothing to compare with at the same time. Its errors are then held against
+an upper bound of the stable version's recorded rate plus the plan's limit (`add_alone`), within the same E-value.
 
 References
 ----------
@@ -27,15 +29,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import betaln, gammaln
+from scipy.special import gammaln
 
 from serve_app.core.counters import measure_dispersion
+from serve_app.core.group_cap import cap_counts
 from serve_app.core.split import N_GROUPS
 
 _FLOAT = NDArray[np.float64]
@@ -49,9 +52,6 @@ _STEP_WEIGHT: Final = 0.25
 _INTERVAL_WEIGHT: Final = 0.25
 """Weights of the moment from which a canary is worse; the k-th later step and the k-th interval have 1/(k(k+1)) of
 theirs, which adds up to 1 without knowing how many there will be."""
-
-_PRIOR: Final = (0.5, 0.5)
-"""Beta prior (Jeffreys) of the confidence sequences: tight for rare errors, valid for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,10 @@ class ErrorEvidence:
         Starts so far: later steps, and intervals with errors.
     n_canary, x_canary, n_stable, x_stable : int
         Requests and errors so far.
-    groups : tuple of int, length `N_GROUPS`
-        The canary's errors by group of users.
+    groups, stable_groups : tuple of int, length `N_GROUPS`
+        Errors by group of users, the canary's and the stable version's.
+    counted : int
+        The canary's errors that weigh: those that no group has beyond its cap.
     """
 
     log_ratios: tuple[float, ...] = (math.log(_FIRST_WEIGHT),) * len(THETAS)
@@ -81,6 +83,8 @@ class ErrorEvidence:
     n_stable: int = 0
     x_stable: int = 0
     groups: tuple[int, ...] = (0,) * N_GROUPS
+    stable_groups: tuple[int, ...] = (0,) * N_GROUPS
+    counted: int = 0
 
     @property
     def dispersion(self) -> float:
@@ -129,7 +133,11 @@ def log_ratios_of(x: int, n_canary: int, n_stable: int, n_errors: int) -> _FLOAT
 
 
 def add_errors(
-    evidence: ErrorEvidence, canary: tuple[int, int], stable: tuple[int, int], groups: list[int]
+    evidence: ErrorEvidence,
+    canary: tuple[int, int],
+    stable: tuple[int, int],
+    groups: Sequence[int],
+    stable_groups: Sequence[int] | None = None,
 ) -> ErrorEvidence:
     """Return the evidence after one more interval.
 
@@ -137,8 +145,8 @@ def add_errors(
     ----------
     canary, stable : pair of int
         Requests and errors in the interval.
-    groups : list of int, length `N_GROUPS`
-        The canary's errors in the interval by group.
+    groups, stable_groups : sequence of int, length `N_GROUPS`
+        Errors of the canary and of the stable version in the interval by group.
 
     Notes
     -----
@@ -146,21 +154,62 @@ def add_errors(
     whenever L has (Jensen), so dividing costs power where users are clustered and no false alarms anywhere.
     """
     (n_c, x_c), (n_s, x_s) = canary, stable
-    evidence = dataclasses.replace(
-        evidence,
-        n_canary=evidence.n_canary + n_c,
-        x_canary=evidence.x_canary + x_c,
-        n_stable=evidence.n_stable + n_s,
-        x_stable=evidence.x_stable + x_s,
-    )
+    evidence, weighing, factor = _take_in(evidence, canary, stable, groups, stable_groups)
     if not (x_c + x_s and n_c and n_s):
         return evidence
+    return _add_ratios(evidence, log_ratios_of(weighing, n_c, n_s, weighing + x_s) / factor)
+
+
+def add_alone(evidence: ErrorEvidence, canary: tuple[int, int], groups: Sequence[int], most: float) -> ErrorEvidence:
+    """Return the evidence after an interval in which the canary had everything.
+
+    Parameters
+    ----------
+    canary : pair of int
+        Requests and errors in the interval.
+    groups : sequence of int, length `N_GROUPS`
+        The canary's errors by group.
+    most : float
+        Error rate that a good canary does not exceed, see `serve_app.core.rate_bounds`; at 1 nothing can be said.
+    """
+    evidence, weighing, factor = _take_in(evidence, canary, (0, 0), groups, None)
+    n = canary[0]
+    if not n or most >= 1.0:
+        return evidence
+    worse = most * THETAS / (1.0 - most + most * THETAS)
+    ratios = weighing * np.log(worse / most) + (n - weighing) * (np.log1p(-worse) - math.log1p(-most))
+    return _add_ratios(evidence, ratios / factor)
+
+
+def _take_in(
+    evidence: ErrorEvidence,
+    canary: tuple[int, int],
+    stable: tuple[int, int],
+    groups: Sequence[int],
+    stable_groups: Sequence[int] | None,
+) -> tuple[ErrorEvidence, int, float]:
+    """Return the evidence with an interval's counts, how many of the canary's errors weigh, and their dispersion."""
+    seen = _add(evidence.groups, groups)
+    capped = cap_counts(seen)
+    weighing = min(canary[1], max(0, sum(capped) - evidence.counted))
+    counted = dataclasses.replace(
+        evidence,
+        n_canary=evidence.n_canary + canary[0],
+        x_canary=evidence.x_canary + canary[1],
+        n_stable=evidence.n_stable + stable[0],
+        x_stable=evidence.x_stable + stable[1],
+        groups=seen,
+        stable_groups=_add(evidence.stable_groups, stable_groups) if stable_groups else evidence.stable_groups,
+        counted=evidence.counted + weighing,
+    )
+    return counted, weighing, measure_dispersion(capped)
+
+
+def _add_ratios(evidence: ErrorEvidence, added: _FLOAT) -> ErrorEvidence:
     k = evidence.n_intervals + 1
     started = _start(evidence, _INTERVAL_WEIGHT / (k * (k + 1)))
-    seen = tuple([a + b for a, b in zip(started.groups, groups, strict=True)])
-    added = log_ratios_of(x_c, n_c, n_s, x_c + x_s) / measure_dispersion(seen)
     ratios = np.asarray(started.log_ratios) + added
-    return dataclasses.replace(started, log_ratios=tuple(ratios.tolist()), n_intervals=k, groups=seen)
+    return dataclasses.replace(started, log_ratios=tuple(ratios.tolist()), n_intervals=k)
 
 
 def begin_step(evidence: ErrorEvidence) -> ErrorEvidence:
@@ -169,59 +218,21 @@ def begin_step(evidence: ErrorEvidence) -> ErrorEvidence:
     return dataclasses.replace(_start(evidence, _STEP_WEIGHT / (k * (k + 1))), n_steps=k)
 
 
+def forget_errors(evidence: ErrorEvidence) -> ErrorEvidence:
+    """Return evidence of nothing, with all that was counted."""
+    fresh = ErrorEvidence()
+    return dataclasses.replace(
+        evidence, log_ratios=fresh.log_ratios, spent=fresh.spent, n_steps=fresh.n_steps, n_intervals=fresh.n_intervals
+    )
+
+
 def _start(evidence: ErrorEvidence, weight: float) -> ErrorEvidence:
     ratios = tuple(np.logaddexp(evidence.log_ratios, math.log(weight)).tolist())
     return dataclasses.replace(evidence, log_ratios=ratios, spent=evidence.spent + weight)
 
 
-def log_harmless(canary: tuple[int, int], stable: tuple[int, int], limit: float, alpha: float) -> float:
-    """Return the log ratio of one interval for "the canary is like stable" over "it adds at least the limit".
-
-    Parameters
-    ----------
-    canary : pair of int
-        Requests and errors in the interval.
-    stable : pair of int
-        Requests and errors of the same step in the intervals before, never in this one: chosen beforehand, both
-        rates make the product over intervals a supermartingale whenever the canary adds the limit or more.
-    limit : float
-        Share of requests.
-    alpha : float
-        Probability that the lower bound for the stable rate fails.
-
-    Notes
-    -----
-    0 while the bound is too loose to tell the two apart.
-    """
-    (n_c, x_c), (n_s, x_s) = canary, stable
-    if not n_c or not n_s:
-        return 0.0
-    alike = (x_s + _PRIOR[0]) / (n_s + _PRIOR[0] + _PRIOR[1])
-    harmful = min(lower_rate(x_s, n_s, alpha) + limit, 1.0 - 1e-9)
-    if alike >= harmful:
-        return 0.0
-    return x_c * math.log(alike / harmful) + (n_c - x_c) * (math.log1p(-alike) - math.log1p(-harmful))
-
-
-def lower_rate(x: int, n: int, alpha: float) -> float:
-    """Return a lower bound for an error rate that holds at every look with probability 1 - alpha.
-
-    Notes
-    -----
-    The rate below the observed one at which a Beta mixture has 1/alpha times its likelihood.
-    """
-    if x <= 0:
-        return 0.0
-    a, b = _PRIOR
-    constant = float(betaln(a + x, b + n - x) - betaln(a, b)) + math.log(alpha)
-
-    def excess(p: float) -> float:
-        return constant - x * math.log(p) - ((n - x) * math.log1p(-p) if n > x else 0.0)
-
-    lowest, observed = 1e-12, min(x / n, 1.0 - 1e-12)
-    if excess(lowest) <= 0.0:
-        return 0.0
-    return float(brentq(excess, lowest, observed, xtol=1e-10, rtol=1e-8))
+def _add(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:
+    return tuple([a + b for a, b in zip(left, right, strict=True)])
 
 
 def _log_choose(n: int, k: _FLOAT) -> _FLOAT:

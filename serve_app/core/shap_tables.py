@@ -26,8 +26,10 @@ from scipy import sparse
 
 CHUNK_VALUES: Final = 4_000_000
 """Values held at once while tables are built or rows explained (32 MB, some of them twice)."""
-MAX_DEPTH: Final = 9
-"""A tree of depth d costs 4**d values: 0.3 million at 9, 4 million at 11."""
+MAX_TREE_VALUES: Final = 1 << 24
+"""Values that one tree of depth d and k outputs may cost, 4**d * k: depth 12 at one output, 134 MB for a moment."""
+MAX_VALUES: Final = 1 << 28
+"""Values that all trees may cost, some 10 s on one core: 65,000 trees of depth 6, 1,000 of depth 9, 256 of depth 10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,12 @@ class ObliviousTree:
     players: tuple[tuple[int, ...], ...]
     values: NDArray[np.float64]
     weights: NDArray[np.float64]
+
+
+def can_have_tables(n_leaves: Sequence[int], n_outputs: int) -> bool:
+    """Return whether tables of trees with so many leaves each can be built in the time before a replica is ready."""
+    costs = [n * n * n_outputs for n in n_leaves]
+    return max(costs, default=0) <= MAX_TREE_VALUES and sum(costs) <= MAX_VALUES
 
 
 class ShapTables:

@@ -19,6 +19,7 @@ from serve_app.adapters.job_folders import JobFolders
 from serve_app.adapters.job_places import AllowedPlaces
 from serve_app.adapters.logs import log_json_lines
 from serve_app.adapters.registry_open import open_registry
+from serve_app.adapters.rollout_outbox import SqlOutbox
 from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
 from serve_app.adapters.split_file import SplitFile
 from serve_app.adapters.webhook import Webhooks
@@ -104,16 +105,18 @@ class RolloutController:
         mover = config.user or f"controller@{socket.gethostname()}"
         registry = open_registry(config.registry_root, cache=Path(config.package_cache), by=mover)
         database = Path(config.database)
-        reserve = DiskReserve(database.with_suffix(".reserve"))
+        reserve, engine = DiskReserve(database.with_suffix(".reserve")), build_engine(database)
+        webhooks = Webhooks(SqlOutbox(engine))
         self._control = RolloutControl(
-            SqlRolloutStore(build_engine(database), reserve),
+            SqlRolloutStore(engine, reserve),
             SplitFile(Path(config.split_path), reserve),
             registry,
             ServeVersionApps(registry, build),
-            Webhooks(),
+            webhooks,
             model=config.served,
             pins=config.pins,
         )
+        webhooks.wake()  # a process that died may have left something to tell
         self._jobs = _create_jobs(config, registry, ServePoolApps(registry, build_pool))
         self._rounds = [
             Rounds("tick", self._control.tick, TICK_S, TICK_LIMIT_S),

@@ -180,7 +180,8 @@ class CatBoostModel:
             matrix, strings = rows
             return function(matrix[start:stop], None if strings is None else strings.slice(start, stop - start))
 
-        return await self._run_bulk(compute_slice, unpack(given), BULK_EXPLAIN_ROWS)
+        step = min(BULK_EXPLAIN_ROWS, self._model.max_explained_rows or BULK_EXPLAIN_ROWS)
+        return await self._run_bulk(compute_slice, unpack(given), step)
 
     async def _run_bulk(
         self, function: Callable[[ModelRows, int, int], NDArray[np.float64]], rows: ModelRows, step: int

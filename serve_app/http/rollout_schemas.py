@@ -78,6 +78,7 @@ class RolloutBrief(BaseModel):
     step: int = Field(description="From 0; -1 before the first.")
     n_steps: int
     share: float = Field(ge=0, le=1, description="What the version has of the users.")
+    shares: dict[str, float] = Field(description="A/B test: per cent of the users by version.")
     is_active: bool = Field(description="Whether it owns the split.")
     why: str = Field(description="What led to this phase.")
     created_at: str
@@ -101,8 +102,9 @@ class RolloutArm(BaseModel):
 
     version: int
     share: float
-    requests: int
-    errors: int
+    requests: int = Field(description="Compared requests: placed by hash or at random, not by a pin or a name.")
+    errors: int = Field(description="Of the compared requests.")
+    routed: dict[str, int] = Field(description="All requests, by the reason that placed them.")
 
 
 class RolloutView(RolloutBrief):
@@ -112,6 +114,9 @@ class RolloutView(RolloutBrief):
     plan: dict[str, Any]
     verdicts: list[RolloutVerdict]
     arms: list[RolloutArm]
+    n_allowed: int = Field(description="Users that were named to get the version.")
+    mismatch: str | None = Field(description="What is wrong with the shares that versions got.")
+    sample_ratio: str = Field(description="What versions got of the compared requests beside what was set.")
     shadow: dict[str, Any] | None = Field(description="Of a shadow: how its scores differ from the live ones.")
     apps: list[dict[str, Any]] = Field(description="State of each version on the cluster.")
     commands: list[str] = Field(description="What can be done now.")
@@ -134,6 +139,7 @@ class RolloutChangeView(BaseModel):
     to: str
     why: str
     evidence: dict[str, Any]
+    webhook: str | None = Field(description="Waiting, delivered or undelivered and why; null without a webhook.")
 
 
 class RolloutHistory(BaseModel):

@@ -109,7 +109,7 @@ def _find_missing(
 def render_report(report: Mapping[str, Any]) -> str:
     """Return the report as text for people."""
     source = report["imported_from"]
-    aliases = f" ({', '.join(report['aliases'])})" if report["aliases"] else ""
+    aliases = f" ({', '.join(report['aliases']) or 'no alias'})"
     classes = f" of {', '.join(report['classes'])}" if report["classes"] else ""
     lines = [
         f"imported {report['name']} version {report['version']}{aliases} from {source['file']}",
@@ -138,4 +138,6 @@ def render_report(report: Mapping[str, Any]) -> str:
     held = [what for what, state in report["protections"].items() if state == "in force"]
     lines.append(f"  protections in force while reading: {'; '.join(held)}")
     lines += [f"  not in force: {what}: {state}" for what, state in refused.items()]
+    if report["next"]:
+        lines.append(report["next"])
     return "\n".join(map(show_line, lines))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -93,15 +94,24 @@ class _Seen:
 
 
 class AppKeeper:
-    """Keeps the apps of one model; `keep` is called by one thread, everything else by any."""
+    """Keeps the apps of one model; `keep` is called by one thread, everything else by any.
+
+    Parameters
+    ----------
+    apps : VersionApps
+    clock : callable
+        Seconds that only grow.
+    drain_s : float
+        How long an app lives on that nothing wants any more.
+    """
 
     def __init__(self, apps: VersionApps, clock: Callable[[], float], drain_s: float) -> None:
         self._apps = apps
         self._clock = clock
         self._drain_s = drain_s
         self._seen = _Seen()
-        self._errors: dict[int, Exception] = {}
-        self._tried_s: dict[int, float] = {}
+        self._errors: dict[int, tuple[int, Exception]] = {}
+        self._tried_s: dict[int, tuple[int, float]] = {}
         self._created_for: dict[int, int] = {}
         self._unwanted_s: dict[int, float] = {}
         self._logged: dict[str, str] = {}
@@ -129,9 +139,9 @@ class AppKeeper:
         for version in sorted(set(states) - set(wanted)):
             self._guard(f"delete v{version}", self._retire, model, version, is_wanted)
 
-    def find(self, rollout_id: int, versions: Collection[int], now_s: float) -> Finding:
+    def find(self, rollout_id: int, versions: Collection[int]) -> Finding:
         """Return what the last rounds found of a rollout's versions."""
-        health = self._seen.health
+        health, now_s = self._seen.health, self._clock()
         known = {v: h for v in versions if (h := health.get(v)) and h.rollout_id == rollout_id}
         fresh = {v: h for v, h in known.items() if now_s - h.checked_s <= FOUND_FOR_S}
         failures = tuple(h.problem for h in fresh.values() if h.is_failure)
@@ -147,9 +157,10 @@ class AppKeeper:
         states = self._seen.states
         return set(states) == set(wanted) and all(state.status == "running" for state in states.values())
 
-    def describe(self) -> list[dict[str, Any]]:
-        """Return the apps as they were last seen, as plain JSON."""
+    def describe(self, now_s: float) -> list[dict[str, Any]]:
+        """Return the apps as they were last seen, as plain JSON; the wall clock says `now_s`."""
         states, health, errors = self._seen.states, self._seen.health, dict(self._errors)
+        steady_s = self._clock()
         rows = []
         for version in sorted({*states, *health, *errors}):
             state, found = states.get(version), health.get(version)
@@ -158,9 +169,9 @@ class AppKeeper:
                 {
                     "version": version,
                     "status": state.status if state else "absent",
-                    "detail": state.detail if state else str(errors.get(version, "")),
+                    "detail": state.detail if state else str(errors.get(version, (0, ""))[1]),
                     "problem": found.problem if found else "",
-                    "proved_at": to_time(proved_s).isoformat() if proved_s is not None else None,
+                    "proved_at": to_time(now_s - (steady_s - proved_s)).isoformat() if proved_s is not None else None,
                 }
             )
         return rows
@@ -170,13 +181,14 @@ class AppKeeper:
             self._errors.pop(version, None)
             return
         now_s = self._clock()
-        if now_s - self._tried_s.get(version, -CREATE_EVERY_S) < CREATE_EVERY_S:
+        tried_for, tried_s = self._tried_s.get(version, (watch.rollout_id, -math.inf))
+        if tried_for == watch.rollout_id and now_s - tried_s < CREATE_EVERY_S:
             return
-        self._tried_s[version] = now_s
+        self._tried_s[version] = watch.rollout_id, now_s
         try:
             self._apps.create(model, version)
         except Exception as exc:
-            self._errors[version] = exc
+            self._errors[version] = watch.rollout_id, exc
             raise
         self._errors.pop(version, None)
         self._created_for[version] = watch.rollout_id
@@ -223,8 +235,8 @@ class AppKeeper:
         return self._prove(model, version, watch, before)
 
     def _judge_absent(self, version: int, watch: Watch, before: Health) -> Health:
-        error = self._errors.get(version)
-        if error is None:
+        tried_for, error = self._errors.get(version, (0, None))
+        if error is None or tried_for != watch.rollout_id:  # what kept an earlier rollout from it may be mended
             return _miss(before, f"v{version} has no app", watch, self._clock())
         problem = f"the app of v{version} cannot be created: {error}"
         if watch.is_live or isinstance(error, PackageError | NotFoundError):

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from typing import Final
 
 from serve_app.service.ports import Registry
 from serve_app.service.rollout_apps import AppKeeper, Watch
-from serve_app.service.rollout_champion import is_unsettled, settle_champion
+from serve_app.service.rollout_champion import find_unsettled, settle_champion
 from serve_app.service.rollout_course import COUNTED, Champion, Course, parse_course
 from serve_app.service.rollout_ports import RolloutStore
 from serve_app.service.rollout_split import read_split
 
 QUIET_S: Final = 10.0
 """How often the apps are looked at while no rollout is active and all is as wanted: asking Serve takes 40 ms of CPU."""
-_SETTLED_DEPTH: Final = 5
 
 logger = logging.getLogger("scorecat.rollouts")
 
@@ -34,7 +34,7 @@ class VersionCare:
     note_champion : callable
         Called with a rollout's id, what became of the alias, and why.
     clock : callable
-        Seconds since the epoch.
+        Seconds that only grow.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class VersionCare:
         self._note_champion = note_champion
         self._clock = clock
         self._round = threading.Lock()
-        self._quiet_until_s = 0.0
+        self._quiet_until_s = -math.inf
         self._n_wakes = 0
         self._logged = ""
 
     def wake(self) -> None:
         """Let the next round look at the apps, and one that is under way not take everything for settled."""
         self._n_wakes += 1
-        self._quiet_until_s = 0.0
+        self._quiet_until_s = -math.inf
 
     def run_round(self) -> None:
         """Compare what is with what is wanted and act; trouble is logged and the next round tries again."""
@@ -81,7 +81,7 @@ class VersionCare:
         course = parse_course(active) if active is not None else None
         wanted = self._list_wanted(model)
         self._keeper.keep(model, wanted, _watch(course), lambda v: v in self._list_wanted(model))
-        self._settle_champion(model)
+        self.settle_champion()
         if course is None and self._keeper.is_settled(wanted) and n_wakes == self._n_wakes:
             self._quiet_until_s = self._clock() + QUIET_S
 
@@ -90,12 +90,12 @@ class VersionCare:
         wanted = set(read_split(self._store, model).versions)
         return wanted | parse_course(active).versions if active is not None else wanted
 
-    def _settle_champion(self, model: str) -> None:
-        for stored in reversed(self._store.recent(model, _SETTLED_DEPTH)):
-            if is_unsettled(stored):
-                served = read_split(self._store, model).stable
-                champion, why = settle_champion(self._registry, parse_course(stored), served)
-                self._note_champion(stored.id, champion, why)
+    def settle_champion(self) -> None:
+        """Let the alias follow every rollout that ended; raises ConflictError when somebody moves aliases right now."""
+        for stored in find_unsettled(self._store, self._model):
+            served = read_split(self._store, self._model).stable
+            champion, why = settle_champion(self._registry, parse_course(stored), served)
+            self._note_champion(stored.id, champion, why)
 
 
 def _watch(course: Course | None) -> Watch:

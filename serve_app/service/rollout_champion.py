@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from serve_app.core.rollout_state import Phase
 from serve_app.service.ports import CHAMPION, Registry
 from serve_app.service.rollout_course import Champion, Course
-from serve_app.service.rollout_ports import Rollout
+from serve_app.service.rollout_ports import Rollout, RolloutStore
+
+_DEPTH: Final = 5
+"""So many of the newest rollouts are looked at; an older one's end was followed long ago."""
 
 
 def is_unsettled(stored: Rollout) -> bool:
     """Return whether the alias has not followed a rollout's end yet."""
     ends = (stored.phase, stored.state.get("champion"))
-    return stored.kind == "canary" and ends in ((Phase.SUCCEEDED, ""), (Phase.ROLLED_BACK, "moved"))
+    if stored.kind != "canary" or ends in ((Phase.SUCCEEDED, ""), (Phase.ROLLED_BACK, "moved")):
+        return stored.kind == "canary"
+    was_named = stored.plan["terms"]["champion"] == stored.canary  # which is worth a word once the canary is gone
+    return was_named and ends in ((Phase.ROLLED_BACK, ""), (Phase.FAILED, ""))
+
+
+def find_unsettled(store: RolloutStore, model: str) -> list[Rollout]:
+    """Return the model's rollouts whose end the alias has not followed yet, oldest first."""
+    return [stored for stored in reversed(store.recent(model, _DEPTH)) if is_unsettled(stored)]
 
 
 def settle_champion(registry: Registry, course: Course, served: int) -> tuple[Champion, str]:
@@ -34,11 +47,14 @@ def settle_champion(registry: Registry, course: Course, served: int) -> tuple[Ch
     aliases = registry.aliases(model)
     found = aliases.versions.get(CHAMPION)
     before = (course.terms.champion, stored.stable)
-    is_back = course.state.phase is Phase.ROLLED_BACK
-    target = (course.terms.champion or stored.stable) if is_back else stored.canary
+    is_back = course.state.phase is not Phase.SUCCEEDED
+    target = _find_before(course) if is_back else stored.canary
+    if is_back and not course.champion:  # it never had everything, so that the alias is still a person's
+        stays = f"{CHAMPION} stays at {_name(found)}, where it was before, and the next `scorecat up` serves that"
+        return "left", f"{stays}; `scorecat models alias {model}@{served} {CHAMPION}` names v{served}, which is served"
     if not is_back and served != stored.canary:
         return "left", f"{CHAMPION} stays at {_name(found)}: v{served} is served by now"
-    if is_back and found in before:
+    if is_back and found in before and found != stored.canary:
         return "returned", ""
     if not is_back and found == target:
         return "moved", f"{CHAMPION} points to v{target}"
@@ -47,6 +63,12 @@ def settle_champion(registry: Registry, course: Course, served: int) -> tuple[Ch
     what = "taken back" if is_back else "succeeded"
     registry.move_alias(model, CHAMPION, target, expected=aliases, reason=f"rollout {stored.id} {what}")
     return ("returned" if is_back else "moved"), f"{CHAMPION} moved from {_name(found)} to v{target}"
+
+
+def _find_before(course: Course) -> int:
+    """Return where the alias belongs after a take-back: where it pointed before, but never at what was taken back."""
+    before, stored = course.terms.champion, course.stored
+    return stored.stable if before is None or before == stored.canary else before
 
 
 def _name(version: int | None) -> str:

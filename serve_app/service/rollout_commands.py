@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from serve_app.core.errors import ConflictError
+from serve_app.core.rollout import PLAN_ENDS
 from serve_app.core.rollout_state import Phase, RolloutState, can_take_back, move_state
+from serve_app.core.sequential import forget_errors
 from serve_app.service.rollout_course import Course
 from serve_app.service.rollout_ports import Command
 
@@ -36,7 +38,9 @@ def list_commands(course: Course, now_s: float, *, is_current: bool) -> tuple[Co
         Whether the split that is stored is this rollout's, so that it can still be taken back.
     """
     if course.state.is_active:
-        return _CANARY[course.state.phase] if course.stored.kind == "canary" else ("abort",)
+        possible = _CANARY[course.state.phase] if course.stored.kind == "canary" else ("abort",)
+        # to resume would only measure the last step again and pause there once more
+        return tuple(each for each in possible if each != "resume" or not course.state.why.endswith(PLAN_ENDS))
     is_open = course.stored.kind == "canary" and is_current and can_take_back(course.plan, course.state, now_s)
     return ("abort",) if is_open else ()
 
@@ -53,7 +57,10 @@ def obey(course: Course, command: Command, now_s: float, why: str, *, is_current
     if command not in possible:
         raise ConflictError(_explain(course, command, possible))
     state = move_state(course.state, _TARGETS[command], now_s, why)
-    return dataclasses.replace(state, step=len(course.plan.steps) - 1) if command == "promote" else state
+    if command != "promote":
+        return state
+    # What was measured so far did not stop a person; what comes now may.
+    return dataclasses.replace(state, step=len(course.plan.steps) - 1, errors=forget_errors(state.errors))
 
 
 def _explain(course: Course, command: Command, possible: tuple[Command, ...]) -> str:
@@ -69,4 +76,6 @@ def _explain(course: Course, command: Command, possible: tuple[Command, ...]) ->
         return f"{which} is {_NAMES[stored.kind]} and cannot be told to {command}; {can}; {advice}"
     if state.phase is Phase.DEPLOYING and command == "promote":
         return f"{which} cannot be promoted: v{stored.canary} is not ready yet; {can}"
+    if state.phase is Phase.PAUSED and command == "resume":
+        return f"{which} cannot be told to resume: {PLAN_ENDS.partition(',')[0]}; {can}"
     return f"{which} is {state.phase} and cannot be told to {command}; {can}"

@@ -14,19 +14,18 @@ from typing import Any, Final, Literal
 
 from serve_app.core.counters import ArmCounters, dump_counters, merge_counters, parse_counters
 from serve_app.core.errors import InvariantError
-from serve_app.core.rollout_plan import Plan, dump_plan, parse_plan
+from serve_app.core.rollout_plan import Plan, dump_plan, restore_plan
 from serve_app.core.rollout_state import Phase, RolloutState, dump_state, parse_state
 from serve_app.core.shadow import ShadowCounters, dump_shadow, merge_shadows, parse_shadow
 from serve_app.service.rollout_ports import Report, Rollout
 
-MEASURED: Final = frozenset({Phase.PROGRESSING, Phase.PAUSED})
-"""Phases in which versions are compared."""
-
-COUNTED: Final = MEASURED | {Phase.PROMOTING}
-"""Phases in which a rollout's version may get requests."""
+COUNTED: Final = frozenset({Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING})
+"""Phases in which a rollout's version may get requests, and is measured."""
 
 Champion = Literal["", "moved", "left", "returned"]
 """What became of the alias: not touched yet, moved to the canary, left to somebody else who moved it, taken back."""
+
+_LAST_S: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 Arms = Mapping[int, ArmCounters]
 
@@ -113,7 +112,10 @@ class Course:
     def with_state(self, state: RolloutState) -> Course:
         """Return the course in another state; counters of another step are not pending any more."""
         moved = dataclasses.replace(self, state=state)
-        return moved if state.step == self.state.step and state.phase in MEASURED else moved.without_pending()
+        is_same_split = state.step == self.state.step and (Phase.PROMOTING in (state.phase, self.state.phase)) == (
+            state.phase is self.state.phase is Phase.PROMOTING
+        )
+        return moved if is_same_split and state.phase in COUNTED else moved.without_pending()
 
     def without_pending(self) -> Course:
         """Return the course after its pending counters were handed over."""
@@ -134,7 +136,7 @@ def parse_course(stored: Rollout) -> Course:
         is_warm = bool(state.pop("is_warm"))
         return Course(
             stored,
-            parse_plan(plan),
+            restore_plan(plan),
             Terms(
                 bytes.fromhex(terms["salt"]),
                 dict(terms["allow"]),
@@ -196,7 +198,7 @@ def add_reports(course: Course, reports: Iterable[Report], shares: Mapping[int, 
     counts = course.counts
     arms = [report.arms for report in reports]
     compared = [{version: arm for version, arm in each.items() if version in shares} for each in arms]
-    is_compared = course.stored.kind == "canary" and course.state.phase in MEASURED
+    is_compared = course.stored.kind == "canary" and course.state.phase in COUNTED
     counts = Counts(
         total=_merge([counts.total, *arms]),
         pending=_merge([counts.pending, *compared]) if is_compared else {},
@@ -206,8 +208,8 @@ def add_reports(course: Course, reports: Iterable[Report], shares: Mapping[int, 
 
 
 def to_time(now_s: float) -> datetime:
-    """Return seconds since the epoch as an aware time."""
-    return datetime.fromtimestamp(now_s, UTC)
+    """Return seconds since the epoch as an aware time; the last day of the year 9999 for all that is later."""
+    return datetime.fromtimestamp(min(now_s, _LAST_S), UTC)
 
 
 def _merge(parts: Iterable[Arms]) -> Arms:

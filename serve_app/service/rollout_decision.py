@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from serve_app.core.rollout import Decision, Observations, decide, decide_trial
+from serve_app.core.rollout import Decision, Observations, decide, decide_trial, find_due
 from serve_app.core.rollout_state import canary_share
 from serve_app.core.rollout_verdict import Interval
 from serve_app.core.split import Split
-from serve_app.service.rollout_course import MEASURED, Course
+from serve_app.service.rollout_course import COUNTED, Course
 
 
 def is_due(course: Course, now_s: float) -> bool:
     """Return whether a metric of a canary is to be measured now."""
-    is_measured = course.stored.kind == "canary" and course.state.phase in MEASURED
-    return is_measured and any(now_s >= tally.next_at_s for tally in course.state.tallies.values())
+    is_measured = course.stored.kind == "canary" and course.state.phase in COUNTED
+    return is_measured and bool(find_due(course.plan, course.state, now_s))
 
 
 def decide_course(course: Course, split: Split, seen: Observations, now_s: float) -> tuple[Course, Decision]:

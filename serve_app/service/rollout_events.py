@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from serve_app.core.rollout_state import Phase, RolloutState
 from serve_app.service.rollout_course import Course, to_time
-from serve_app.service.rollout_ports import RolloutChange
+from serve_app.service.rollout_ports import Rollout, RolloutChange
 
 MAX_WHO: Final = 256
 _EVENTS: Final[Mapping[str, str]] = {
@@ -28,7 +28,7 @@ def make_change(
     return RolloutChange(to_time(now_s), who[:MAX_WHO], before, str(state.phase), why, {"step": state.step, **evidence})
 
 
-def make_event(course: Course, change: RolloutChange) -> dict[str, Any]:
+def make_event(rollout: Rollout, change: RolloutChange) -> dict[str, Any]:
     """Return what a webhook is told of a change.
 
     ``event`` has a name of Flagger's hooks: ``pre-rollout`` when a version begins to start, ``rollout`` when it gets
@@ -38,9 +38,9 @@ def make_event(course: Course, change: RolloutChange) -> dict[str, Any]:
     is_moved = change.from_phase != change.to_phase or change.evidence.get("action") == "advance"
     return {
         "event": _EVENTS.get(change.to_phase, "event") if is_moved else "event",
-        "rollout": course.stored.id,
-        "model": course.stored.model,
-        "version": course.stored.canary,
+        "rollout": rollout.id,
+        "model": rollout.model,
+        "version": rollout.canary,
         "from": change.from_phase,
         "to": change.to_phase,
         "why": change.why,

@@ -30,7 +30,7 @@ class ReportInbox:
         self._followed: dict[str, dict[int, float]] = {}
 
     def add(self, report: Report, now_s: float) -> None:
-        """Take in a report; never waits."""
+        """Take in a report at a time of a clock that only grows; never waits."""
         known = self._followed.get(report.gateway, {})
         lately = {revision: at_s for revision, at_s in known.items() if now_s - at_s <= SILENT_AFTER_S}
         self._followed[report.gateway] = {**lately, report.revision: now_s}

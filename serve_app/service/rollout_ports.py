@@ -75,6 +75,8 @@ class RolloutChange:
         In plain words.
     evidence : mapping
         Verdicts and figures behind it, plain JSON.
+    delivery : str
+        What became of telling the webhook, in plain words; empty without one. Only ever read.
     """
 
     at: datetime
@@ -83,6 +85,7 @@ class RolloutChange:
     to_phase: str
     why: str
     evidence: Mapping[str, Any]
+    delivery: str = ""
 
 
 class RolloutStore(Protocol):
@@ -202,14 +205,6 @@ class SplitSink(Protocol):
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Replace the record atomically."""
-        ...
-
-
-class Notifier(Protocol):
-    """Tells a webhook; never blocks and never raises."""
-
-    def send(self, url: str, event: Mapping[str, Any]) -> None:
-        """Queue one event; what cannot be delivered is logged."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from serve_app.core.counters import ArmCounters, measure_dispersion
 from serve_app.core.intervals import mean_interval, share_interval
 from serve_app.core.rollout_plan import LIMIT_NAMES, Metric, dump_plan
 from serve_app.core.rollout_state import Phase, RolloutState, Tally, canary_share
-from serve_app.core.rollout_verdict import describe_mismatch
+from serve_app.core.rollout_verdict import describe_mismatch, describe_ratio
 from serve_app.core.sample_ratio import RatioEvidence, add_routed
 from serve_app.core.shadow import describe_shadow
 from serve_app.core.split import Split
@@ -36,14 +37,15 @@ def describe_course(
     -------
     dict
         All of `describe_briefly`, and: ``since`` (when phase or step began), ``steps`` (per cent), ``plan`` (as
-        `parse_plan` reads it), ``shares`` (A/B: per cent by version), ``copied_share`` (shadow), ``n_allowed``
+        `parse_plan` reads it), ``copied_share`` (shadow), ``n_allowed``
         (users that were named), ``verdicts`` (see `describe_verdicts`), ``mismatch`` (what is wrong with the shares
-        that versions got, or null), ``arms`` (see `describe_arm`), ``shadow`` (see
+        that versions got, or null), ``sample_ratio`` (what they got, in words; empty before
+        the first request), ``arms`` (see `describe_arm`), ``shadow`` (see
         `serve_app.core.shadow.describe_shadow`, or null), ``apps``, ``split`` (``revision``, ``stable``, ``shares``
         by version), ``champion`` (what became of the alias: empty, moved, left or returned),
         ``take_back_until`` (or null), ``commands``.
     """
-    state, kind = course.state, course.stored.kind
+    state, kind, ratio = course.state, course.stored.kind, _find_ratio(course)
     until_s = state.since_s + course.plan.rollback_window_s
     is_open = kind == "canary" and state.phase is Phase.SUCCEEDED and "abort" in commands
     return {
@@ -51,11 +53,11 @@ def describe_course(
         "since": _say_time(state.since_s),
         "steps": list(course.plan.steps) if kind == "canary" else [],
         "plan": dump_plan(course.plan),
-        "shares": {str(version): round(share * 100, 6) for version, share in course.terms.shares.items()},
         "copied_share": course.terms.share if kind == "shadow" else None,
         "n_allowed": len(course.terms.allow),
         "verdicts": describe_verdicts(course) if kind == "canary" else [],
-        "mismatch": _find_mismatch(course),
+        "mismatch": describe_mismatch(dataclasses.replace(state, ratio=ratio)),
+        "sample_ratio": describe_ratio(ratio),
         "arms": [
             describe_arm(version, course.counts.total.get(version, ArmCounters()), split.shares.get(version, 0.0))
             for version in sorted(course.versions if kind != "shadow" else {state.stable})
@@ -76,8 +78,8 @@ def describe_course(
 def describe_briefly(stored: Rollout, course: Course) -> dict[str, Any]:
     """Return the short form: ``id, model, kind, stable, version, phase, step, n_steps, share`` (0-1) and more.
 
-    And: ``is_active, why, created_at, updated_at`` (ISO 8601, UTC). ``step`` counts from 0 and is -1 before the first;
-    ``share`` is what the version has of the users.
+    And: ``shares`` (A/B: per cent by version), ``is_active, why, created_at, updated_at`` (ISO 8601, UTC). ``step``
+    counts from 0 and is -1 before the first; ``share`` is what the version has of the users.
     """
     state = course.state
     return {
@@ -90,6 +92,7 @@ def describe_briefly(stored: Rollout, course: Course) -> dict[str, Any]:
         "step": state.step,
         "n_steps": len(course.plan.steps) if stored.kind == "canary" else 1,
         "share": _find_share(course, state),
+        "shares": {str(version): round(share * 100, 6) for version, share in course.terms.shares.items()},
         "is_active": stored.is_active,
         "why": state.why,
         "created_at": stored.created_at.isoformat(),
@@ -98,7 +101,7 @@ def describe_briefly(stored: Rollout, course: Course) -> dict[str, Any]:
 
 
 def describe_change(change: RolloutChange) -> dict[str, Any]:
-    """Return a change: ``at, who, from, to, why, evidence``."""
+    """Return a change: ``at, who, from, to, why, evidence``, and ``webhook``: what became of telling it, or null."""
     return {
         "at": change.at.isoformat(),
         "who": change.who,
@@ -106,6 +109,7 @@ def describe_change(change: RolloutChange) -> dict[str, Any]:
         "to": change.to_phase,
         "why": change.why,
         "evidence": dict(change.evidence),
+        "webhook": change.delivery or None,
     }
 
 
@@ -138,7 +142,10 @@ def _describe_tally(metric: Metric, tally: Tally) -> dict[str, Any]:
 
 
 def describe_arm(version: int, counted: ArmCounters, share: float) -> dict[str, Any]:
-    """Return what was counted of a version: ``requests``, ``errors``, ``routed`` by reason, and three estimates.
+    """Return what was counted of a version: ``requests``, ``errors``, ``routed``, and three estimates.
+
+    ``requests`` and ``errors`` are those that are compared: placed by hash or at random. ``routed`` has all requests
+    by reason, pins and named users too.
 
     ``error_share``, ``mean_score`` and ``latency_s`` (geometric mean) are ``{"value", "low", "high"}`` with 95 %
     intervals, widened by how much the groups of users show that requests come in clusters (``dispersion``); they are
@@ -169,13 +176,12 @@ def _find_share(course: Course, state: RolloutState) -> float:
     return course.terms.shares.get(state.canary, 0.0)
 
 
-def _find_mismatch(course: Course) -> str | None:
-    """Return what is wrong with the shares; those of an A/B test never change, so its totals are looked at."""
+def _find_ratio(course: Course) -> RatioEvidence:
+    """Return what versions got under the current shares; those of an A/B test never change: its totals."""
     if course.stored.kind != "ab":
-        return describe_mismatch(course.state)
+        return course.state.ratio
     groups = {version: arm.group_requests for version, arm in course.counts.total.items()}
-    ratio = add_routed(RatioEvidence(), course.terms.shares, groups)
-    return describe_mismatch(RolloutState(course.state.stable, course.state.canary, ratio=ratio))
+    return add_routed(RatioEvidence(), course.terms.shares, groups)
 
 
 def _name(interval: Sequence[float] | None) -> dict[str, float] | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from serve_app.core.errors import BadRequestError, FieldError, InvalidDataError
-from serve_app.core.rollout_plan import PLAN_NAMES, Plan, parse_plan
+from serve_app.core.plan_values import is_dealt
+from serve_app.core.rollout_plan import PLAN_MEMBERS, PLAN_NAMES, Plan, parse_plan
+from serve_app.core.wordings import is_number, show
 from serve_app.service.rollout_ports import StartRollout
 from serve_app.service.rollout_start import MAX_ALLOWED
 
@@ -44,9 +45,9 @@ def parse_rollout_file(record: Mapping[Any, Any]) -> StartRollout:
     """
     given = {name: value for name, value in record.items() if name in FIELDS}
     others = {name: value for name, value in record.items() if name not in FIELDS}
-    near = {name: _find_near(name, FIELDS) for name in others if name not in PLAN_NAMES}
-    errors = [FieldError(f"/{name}", f"unknown; did you mean {hint}?") for name, hint in near.items() if hint]
-    others = {name: value for name, value in others.items() if not near.get(name)}
+    strange = {name: value for name, value in others.items() if name not in PLAN_NAMES}
+    errors = _find_unknown(strange, (*FIELDS, *PLAN_MEMBERS))
+    others = {name: value for name, value in others.items() if name not in strange}
     plan = _read_plan(others, "", errors) if others else None
     return _build(given, plan, errors, "")
 
@@ -86,6 +87,8 @@ def _find_misplaced(kind: str, given: Mapping[str, Any], plan: Plan | None, poin
         for name, why in _MISPLACED[kind].items()
         if name in there
     ]
+    if kind == "ab" and "version" in there and "allow" not in there:
+        errors.append(FieldError("/version", _NO_VERSION))
     needed = "shares" if kind == "ab" else "version"
     return errors if needed in there else [*errors, FieldError(f"/{needed}", _NEEDED[needed])]
 
@@ -96,45 +99,52 @@ def _find_unknown(record: Mapping[Any, Any], known: tuple[str, ...]) -> list[Fie
         if name not in known:
             near = _find_near(name, known)
             hint = f"did you mean {near}?" if near else f"known: {', '.join(known)}"
-            errors.append(FieldError(f"/{name}", f"unknown; {hint}"))
+            shown = name[:MAX_NAME_CHARACTERS] if isinstance(name, str) else show(name)
+            errors.append(FieldError(f"/{shown}", f"unknown; {hint}"))
     return errors
 
 
 def _find_near(name: Any, known: Mapping[str, Any] | tuple[str, ...]) -> str:
-    return next(iter(difflib.get_close_matches(str(name), list(known), 1)), "")
+    return (
+        next(iter(difflib.get_close_matches(name[:MAX_NAME_CHARACTERS], list(known), 1)), "")
+        if isinstance(name, str)
+        else ""
+    )
 
 
 def _read_version(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9:
         return str(value)
-    if isinstance(value, str) and 0 < len(value.strip()) <= MAX_NAME_CHARACTERS:
+    if isinstance(value, str) and 0 < len(value.strip()) <= MAX_NAME_CHARACTERS and value.strip().isprintable():
         return value.strip()
-    raise ValueError(f"must be a version's number or an alias such as challenger, got {value!r:.60}")
+    raise ValueError(f"must be a version's number or an alias such as challenger, got {show(value)}")
 
 
 def _read_model(value: Any) -> str:
     if not isinstance(value, str) or len(value) > MAX_NAME_CHARACTERS:
-        raise ValueError(f"must be a model's name, got {value!r:.60}")
+        raise ValueError(f"must be a model's name, got {show(value)}")
     return value
 
 
 def _read_kind(value: Any) -> str:
     if value not in KINDS:
-        raise ValueError(f"must be {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {value!r:.60}")
+        raise ValueError(f"must be {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {show(value)}")
     return str(value)
 
 
 def _read_shares(value: Any) -> dict[int, float]:
     if not isinstance(value, Mapping) or not value:
-        raise ValueError(f"must give each version its per cent, such as {{7: 50, 8: 50}}, got {value!r:.60}")
+        raise ValueError(f"must give each version its per cent, such as {{7: 50, 8: 50}}, got {show(value)}")
     shares: dict[int, float] = {}
     for version, share in value.items():
-        text = str(version)
+        text = version if isinstance(version, str) else show(version)
         if isinstance(version, bool) or not text.isascii() or not text.isdecimal() or len(text) > 9:  # noqa: PLR2004
-            raise ValueError(f"must name versions by number, got {version!r:.60}")
+            raise ValueError(f"must name versions by number, got {show(version)}")
         if int(text) in shares:
             raise ValueError(f"names version {text} twice")
         shares[int(text)] = _read_number(share, 100.0, f"per cent of version {text}")
+        if not is_dealt(shares[int(text)]):
+            raise ValueError(f"a share is a multiple of 0.01 per cent, got {show(share)} for version {text}")
     return shares
 
 
@@ -143,9 +153,8 @@ def _read_share(value: Any) -> float:
 
 
 def _read_number(value: Any, most: float, what: str) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or not 0 < value <= most:
-        raise ValueError(f"must be a {what} above 0 and up to {most:g}, got {value!r:.60}")
+    if not is_number(value) or not 0 < value <= most:
+        raise ValueError(f"must be a {what} above 0 and up to {most:g}, got {show(value)}")
     return float(value)
 
 
@@ -172,6 +181,10 @@ _NEEDED: Final = {
     "version": "is required: the number of a version, or an alias such as challenger",
     "shares": "is required for kind ab: per cent of the users by version, together 100",
 }
+_NO_VERSION: Final = (
+    "says with `allow` which version the named users get; without it an A/B test is of the versions of `shares` alone: "
+    "leave it out"
+)
 _NO_SHARES: Final = "is for kind ab alone"
 _MISPLACED: Final[Mapping[str, Mapping[str, str]]] = {
     "canary": {

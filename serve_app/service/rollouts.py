@@ -7,6 +7,7 @@ be lost: reports of the last second, and how the versions' apps were when last l
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -14,21 +15,23 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from serve_app.core.errors import NotReadyError
+from serve_app.core.errors import ConflictError, NotReadyError
 from serve_app.core.rollout import Observations
-from serve_app.core.rollout_state import Phase
+from serve_app.core.rollout_state import Phase, restart_phase, shift_times
 from serve_app.core.split import Split, dump_split
-from serve_app.service.ports import Registry
+from serve_app.service.clock_jumps import SMALLEST_S, ClockJumps
+from serve_app.service.notice_ports import Notifier
+from serve_app.service.ports import CHAMPION, Registry
 from serve_app.service.rollout_apps import AppKeeper
 from serve_app.service.rollout_care import VersionCare
+from serve_app.service.rollout_champion import find_unsettled
 from serve_app.service.rollout_commands import list_commands, obey
 from serve_app.service.rollout_course import Champion, Course, add_reports, dump_course, parse_course
 from serve_app.service.rollout_decision import collect_evidence, decide_course, is_due
-from serve_app.service.rollout_events import make_change, make_event
+from serve_app.service.rollout_events import make_change
 from serve_app.service.rollout_inbox import ReportInbox
 from serve_app.service.rollout_ports import (
     Command,
-    Notifier,
     Report,
     Rollout,
     RolloutChange,
@@ -66,7 +69,9 @@ class RolloutControl:
     model : str
         The served model.
     clock : callable
-        Seconds since the epoch.
+        Seconds since the epoch; may be set by somebody while this runs.
+    steady : callable
+        Seconds that only grow.
     pins : bool
         Whether requests may name their version.
     drain_s : float
@@ -83,6 +88,7 @@ class RolloutControl:
         *,
         model: str,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
         pins: bool = False,
         drain_s: float = 70.0,
     ) -> None:
@@ -93,8 +99,10 @@ class RolloutControl:
         self._model = model
         self._clock = clock
         self._pins = pins
-        self._keeper = AppKeeper(apps, clock, drain_s)
-        self._care = VersionCare(store, registry, self._keeper, model, self._note_champion, clock)
+        self._steady = steady
+        self._jumps = ClockJumps(clock, steady)
+        self._keeper = AppKeeper(apps, steady, drain_s)
+        self._care = VersionCare(store, registry, self._keeper, model, self._note_champion, steady)
         self._lock = threading.Lock()
         self._inbox = ReportInbox()
         self._unwritten = ""
@@ -114,6 +122,8 @@ class RolloutControl:
         model = self._model
         stable = read_split(self._store, model).stable
         found = check_asked(asked, model, stable, self._registry)
+        with contextlib.suppress(ConflictError):  # aliases move right now: refused below while it is unsettled
+            self._care.settle_champion()  # what this rollout begins with is what it goes back to
         now_s = self._clock()
         text = why or f"{who} asked for v{found.canary}"
         course = begin_course(asked, found, model, stable, self._registry, now_s, text)
@@ -121,6 +131,8 @@ class RolloutControl:
             split = read_split(self._store, model)
             if split.stable != stable:
                 raise NotReadyError(f"v{split.stable} took over from v{stable} just now: ask again")
+            if find_unsettled(self._store, model):
+                raise NotReadyError(f"the alias {CHAMPION} follows the rollout before just now: ask again")
             change = make_change(course, course.state, now_s, who, text, {"kind": asked.kind})
             stored = self._store.create(dump_course(course, split.revision, now_s), change)
             self._inbox.clear()  # counted before the rollout began
@@ -160,7 +172,7 @@ class RolloutControl:
         split = read_split(self._store, course.stored.model)
         is_current = self._is_current(course.stored, split)
         commands = list_commands(course, self._clock(), is_current=is_current)
-        return describe_course(course, split, self._keeper.describe(), commands)
+        return describe_course(course, split, self._keeper.describe(self._clock()), commands)
 
     def recent(self, model: str, limit: int) -> list[dict[str, Any]]:
         """Return rollouts in short form, newest first; an empty model is the served one."""
@@ -174,7 +186,7 @@ class RolloutControl:
 
     def report(self, report: Report) -> None:
         """Take in what a Gateway counted; quick, and never in the way of a decision."""
-        self._inbox.add(report, self._clock())
+        self._inbox.add(report, self._steady())
 
     def tick(self) -> None:
         """Heal the split that Gateways see, count what they reported, decide, and move the split."""
@@ -210,12 +222,12 @@ class RolloutControl:
         due = is_due(course, now_s)
         reports = self._inbox.take(course, split, now_s, is_due=due)
         counted = add_reports(course, reports, split.shares) if reports else course
-        found = self._keeper.find(course.stored.id, course.tried, now_s)
+        found = self._keeper.find(course.stored.id, course.tried)
         if course.state.phase is Phase.DEPLOYING and found.is_ready and course.stored.kind != "shadow":
             if not course.is_warm:
                 self._save(dataclasses.replace(course, is_warm=True), split, now_s, None)
                 return
-            waiting = self._inbox.explain_waiting(split.revision, now_s)
+            waiting = self._inbox.explain_waiting(split.revision, self._steady())
             found = dataclasses.replace(found, is_ready=not waiting, unready=waiting)
         missing = self._inbox.explain_missing() if due else None
         seen = Observations((), found.is_ready, found.failures, missing, found.unready)
@@ -228,15 +240,20 @@ class RolloutControl:
             self._save(after, split, now_s, None)
 
     def _begin_anew(self, course: Course, split: Split, now_s: float) -> Course:
-        """Return the course as it is when this process begins with it: time in which nothing ran does not count."""
+        """Return the course without time that did not pass: nothing ran, or somebody set the clock."""
         was_fresh, self._is_fresh = self._is_fresh, False
-        silence_s = now_s - course.stored.updated_at.timestamp()
-        if not was_fresh or silence_s < SILENCE_S or not course.state.is_active:
+        silence_s, jump_s = now_s - course.stored.updated_at.timestamp(), self._jumps.take()
+        is_silent = was_fresh and not -SMALLEST_S <= silence_s < SILENCE_S and course.state.is_active
+        if is_silent:
+            state = restart_phase(course.state, now_s)
+            why = f"nothing ran for {silence_s:.0f} s: {state.phase} begins anew"
+        elif jump_s and (course.state.is_active or course.state.phase is Phase.SUCCEEDED):
+            state = shift_times(course.state, jump_s)
+            why = f"the clock was set by {jump_s:+.0f} s: what is measured in time goes on as if it had not been"
+        else:
             return course
-        logger.warning("nothing ran for %.0f s: rollout %d begins its phase anew", silence_s, course.stored.id)
-        moved = dataclasses.replace(course, state=dataclasses.replace(course.state, since_s=now_s))
-        why = f"nothing ran for {silence_s:.0f} s: {course.state.phase} begins anew"
-        return self._save(moved, split, now_s, make_change(course, moved.state, now_s, CONTROLLER, why, {}))
+        change = make_change(course, state, now_s, CONTROLLER, why, {})
+        return self._save(dataclasses.replace(course, state=state), split, now_s, change)
 
     def _close_window(self, course: Course, split: Split, now_s: float) -> None:
         """Let the version before go once it cannot be taken back any more."""
@@ -284,4 +301,4 @@ class RolloutControl:
     def _tell(self, course: Course, change: RolloutChange) -> None:
         logger.info("rollout %d: %s -> %s: %s", course.stored.id, change.from_phase, change.to_phase, change.why)
         if course.plan.webhook is not None:
-            self._notifier.send(course.plan.webhook, make_event(course, change))
+            self._notifier.wake()

@@ -17,9 +17,10 @@ from serve_app.service.scoring import Score, Values, VersionScorer
 from serve_app.service.shadowing import Shadowing
 from serve_app.service.table_scoring import TableScorer, TableScores
 
-OWED: Final = (InvalidRowError, InvariantError, ReplicaLostError, DeadlineExceededError)
-"""Failures counted against the version that was asked. Rows it rejects count for every version alike, so a
-version that rejects what others accept shows; a full queue is nobody's failure."""
+OWED: Final = (InvalidRowError, InvariantError, ReplicaLostError, DeadlineExceededError, asyncio.CancelledError)
+"""Failures counted against the version that was asked. Rows it rejects, and callers who went away before its answer,
+count for every version alike, so a version that rejects or keeps waiting more than others shows; a full queue is
+nobody's failure."""
 
 
 @dataclass(slots=True)

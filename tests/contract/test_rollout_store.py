@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from serve_app.adapters import rollout_database, rollout_store
+from serve_app.adapters.rollout_outbox import SqlOutbox
 from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
 from serve_app.core.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
 from serve_app.core.rollout_plan import DEFAULT_PLAN, dump_plan
@@ -279,3 +280,27 @@ def test_a_record_of_the_database_is_what_the_split_file_holds(store, tmp_path):
     store.write_split(split(1))
     SplitFile(tmp_path / "split.json").write(store.read_split("purchase"))
     assert json.loads((tmp_path / "split.json").read_text()) == split(1)
+
+
+def test_what_a_webhook_is_to_be_told_is_stored_with_its_change_or_not_at_all(store, path):
+    plan = {**dump_plan(DEFAULT_PLAN), "webhook": "https://hooks.example/x"}
+    created = store.create(dataclasses.replace(new_rollout(), plan=plan), change())
+    store.create(new_rollout("returns"), change())  # nobody to tell
+    with pytest.raises(ConflictError):
+        store.save(dataclasses.replace(created, revision=5), change("progressing"))
+    store.save(created, change("progressing", "ready"))
+    outbox = SqlOutbox(build_engine(path))
+    first, second = outbox.waiting()
+    assert [(n.url, n.event["to"], n.event["id"], n.n_attempts) for n in (first, second)] == [
+        ("https://hooks.example/x", "deploying", 1, 0), ("https://hooks.example/x", "progressing", 3, 0),
+    ]  # fmt: skip
+    outbox.settle(first.id, "delivered", 2, "")
+    outbox.settle(second.id, "waiting", 1, "it answered 500")
+    assert [notice.n_attempts for notice in outbox.waiting()] == [1]
+    assert [c.delivery for c in store.history(created.id)] == [
+        "delivered after 2 attempts", "waiting after 1 attempt, it answered 500",
+    ]  # fmt: skip
+    outbox.settle(second.id, "undelivered", 5, "it answered 500")
+    assert outbox.waiting() == []
+    assert store.history(created.id)[1].delivery == "undelivered after 5 attempts, it answered 500"
+    assert store.history(2)[0].delivery == ""

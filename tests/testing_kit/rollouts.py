@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.adapters.rollout_outbox import SqlOutbox
 from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
 from serve_app.adapters.split_file import SplitFile
 from serve_app.core.counters import ArmCounters
 from serve_app.core.rollout_plan import Metric, Plan
 from serve_app.core.shadow import ShadowCounters
 from serve_app.core.split import N_GROUPS, Split, parse_split
-from serve_app.service.rollout_ports import AppState, Notifier, Report, StartRollout, VersionApps
+from serve_app.service.notice_ports import Notifier, Outbox
+from serve_app.service.rollout_ports import AppState, Report, StartRollout, VersionApps
 from serve_app.service.rollouts import RolloutControl, begin_split
 
 QUICK_PLAN = Plan(
@@ -37,11 +39,15 @@ HOLDING_PLAN = dataclasses.replace(QUICK_PLAN, bake_time_s=1000.0)
 
 @dataclass
 class FakeClock:
-    """Seconds since the epoch, moved by hand."""
+    """Seconds since the epoch, moved by hand; somebody may set it by `set_by_s`, and time goes on as before."""
 
     now_s: float = 1_800_000_000.0
+    set_by_s: float = 0.0
 
     def __call__(self) -> float:
+        return self.now_s + self.set_by_s
+
+    def steady(self) -> float:
         return self.now_s
 
 
@@ -88,13 +94,18 @@ class FakeApps(VersionApps):
 
 
 @dataclass
-class MemoryNotifier(Notifier):
-    """Keeps what a webhook would be told."""
+class IdleNotifier(Notifier):
+    """Counts how often it was woken, and shows what waits for webhooks."""
 
-    events: list[Mapping[str, Any]] = field(default_factory=list)
+    outbox: Outbox
+    n_wakes: int = 0
 
-    def send(self, url: str, event: Mapping[str, Any]) -> None:
-        self.events.append({"url": url, **event})
+    @property
+    def events(self) -> list[Mapping[str, Any]]:
+        return [{"url": notice.url, **notice.event} for notice in self.outbox.waiting()]
+
+    def wake(self) -> None:
+        self.n_wakes += 1
 
 
 def count_requests(n: int, n_errors: int = 0, *, seed: int = 0, score: float = 0.05) -> ArmCounters:
@@ -122,13 +133,18 @@ class RolloutWorld:
 
     def __init__(self, folder: Path, package_dir: Path, n_versions: int = 3) -> None:
         self.path = folder / "state" / "rollouts.db"
-        self.store = SqlRolloutStore(build_engine(self.path))
+        engine = build_engine(self.path)
+        self.store, self.outbox = SqlRolloutStore(engine), SqlOutbox(engine)
         self.sink = SplitFile(folder / "state" / "split.json")
         self.registry = DirectoryRegistry(folder / "registry", by="test")
         for _ in range(n_versions):
             self.registry.publish("purchase", package_dir)
         self.registry.move_alias("purchase", "champion", 1)
-        self.apps, self.notifier, self.clock = FakeApps({1: AppState("running")}), MemoryNotifier(), FakeClock()
+        self.apps, self.notifier, self.clock = (
+            FakeApps({1: AppState("running")}),
+            IdleNotifier(self.outbox),
+            FakeClock(),
+        )
         self.error_shares: dict[int, float] = {}
         self.shadow: ShadowCounters | None = None
         self._owed: dict[int, float] = {}
@@ -143,7 +159,7 @@ class RolloutWorld:
             self.registry,
             self.apps,
             self.notifier,
-            **{"model": "purchase", "clock": self.clock, **options},
+            **{"model": "purchase", "clock": self.clock, "steady": self.clock.steady, **options},
         )
         return self.control
 

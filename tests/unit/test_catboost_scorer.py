@@ -11,10 +11,12 @@ import pyarrow as pa
 import pytest
 from catboost import CatBoost, CatBoostClassifier, CatBoostRegressor, Pool
 
+from serve_app.adapters import catboost_model
 from serve_app.adapters.catboost_importance import load_facts
 from serve_app.adapters.catboost_model import EAGER_ROWS, OBJECT_ROWS, CatBoostScorer
 from serve_app.adapters.catboost_trees import build_shap_tables
 from serve_app.adapters.package_dir import MODEL, load_package, load_parts
+from serve_app.core import shap_tables
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.errors import GoldenMismatchError, InvalidDataError, InvariantError, PackageError
 from serve_app.core.features import FeatureSpec
@@ -193,9 +195,7 @@ def test_a_scaled_model_is_explained_too():
     model = CatBoostClassifier(**QUIET).fit(x, x[:, 0] * x[:, 1] > 0)
     model.set_scale_and_bias(2.0, 0.5)
     scorer = CatBoostScorer(model)
-    with pytest.raises(InvalidDataError, match="CatBoost cannot explain this model"):
-        scorer.explain(x[:1])
-    scorer.prepare_explanations()
+    np.testing.assert_allclose(scorer.explain(x[:1]).sum(), scorer.predict_raw(x[:1]), rtol=0, atol=1e-9)
     np.testing.assert_allclose(scorer.explain(x).sum(axis=1), scorer.predict_raw(x), rtol=0, atol=1e-9)
 
 
@@ -213,6 +213,36 @@ def test_a_model_with_constant_trees_starts_and_is_explained(tmp_path):
     expected = scorer.model.get_feature_importance(Pool(x), type="ShapValues")
     scorer.prepare_explanations()
     np.testing.assert_allclose(scorer.explain(x), expected, rtol=0, atol=1e-12)
+
+
+def test_deep_trees_have_tables_as_far_as_these_are_cheap_and_are_refused_when_too_large(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    model = CatBoostClassifier(**{**QUIET, "iterations": 2, "depth": 10}).fit(x, x[:, 0] * x[:, 1] > 0)
+    expected = model.get_feature_importance(Pool(x[:40]), type="ShapValues")
+    tables = build_shap_tables(model)
+    np.testing.assert_allclose(tables.explain(model.calc_leaf_indexes(x[:40]))[:, 0], expected, rtol=0, atol=1e-12)
+    monkeypatch.setattr(shap_tables, "MAX_VALUES", 2_000_000)
+    assert build_shap_tables(model) is None
+    scorer = CatBoostScorer(model)
+    asked = []
+
+    def answer(**question):
+        asked.append(question["shap_mode"])
+        return expected[: question["data"].num_row()]
+
+    monkeypatch.setattr(scorer, "_ask_catboost", answer)
+    for _ in range(2):  # pre-calculation would take minutes for many trees, in every call
+        np.testing.assert_array_equal(scorer.explain(x[:40]), expected)
+    assert asked == ["NoPreCalc", "NoPreCalc"]
+    assert CatBoostScorer(train_original("binary", "code").model).max_explained_rows is None
+    monkeypatch.setattr(catboost_model, "MAX_CALL_LEAVES", 10 * 2_048)
+    assert scorer.max_explained_rows == 10
+    assert scorer.explain(x[:10]) is not None
+    with pytest.raises(InvalidDataError, match="at most 10 rows at once, got 11"):
+        scorer.explain(x[:11])
+    monkeypatch.setattr(catboost_model, "MAX_EXPLAINED_LEAVES", 2_000)
+    with pytest.raises(InvalidDataError, match="its 2 trees have 2,048 leaf values, explained are up to 2,000"):
+        scorer.explain(x[:1])
 
 
 def test_combinations_and_single_categories_share_what_they_add_as_in_catboost():

@@ -216,6 +216,7 @@ def test_the_first_version_becomes_champion_and_the_next_only_what_it_is_told(ho
         path, "--name", "shop", "--alias", "challenger", "--threshold-medium", "0.2", "--threshold-high", "0.3"
     )
     assert (said["version"], said["aliases"]) == (2, ["challenger"])
+    assert said["next"].startswith("shop@champion is still version 1: `scorecat models alias shop@2 champion`")
     aliases = DirectoryRegistry(home / "registry").aliases("shop").versions
     assert aliases == {"champion": 1, "challenger": 2}
     manifest = load(home, "shop", 2).manifest

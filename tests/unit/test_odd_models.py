@@ -218,7 +218,7 @@ def test_leaves_that_no_row_of_the_trial_reaches_are_counted_too(place):
     values = model.get_leaf_values()
     at = data.find(struct.pack("<I", len(values)) + values[:2].tobytes())
     data[at : at + 4] = struct.pack("<I", len(values) - 13)
-    with pytest.raises(InvalidDataError, match="is no usable CatBoost model: .*damaged"):
+    with pytest.raises(InvalidDataError, match=r"is no usable CatBoost model: .*damaged"):
         import_it(place, bytes(data), "cbm")
 
 

@@ -83,9 +83,10 @@ def answer(row: dict) -> httpx.Response:
     return httpx.Response(200, json=body)
 
 
-async def send(rows, handler, report, *, chunk: int = 3, retries: int = 3, **options) -> None:
+async def send(rows, handler, report, *, chunk: int = 3, reading_s: float = 0.0, retries: int = 3, **options) -> None:
     async def chunks():
         for start in range(0, len(rows), chunk):
+            await asyncio.sleep(reading_s)
             yield [json.dumps(row).encode() for row in rows[start : start + chunk]]
 
     transport = httpx.MockTransport(handler)
@@ -163,6 +164,13 @@ def test_at_a_rate_a_row_waits_since_it_was_due_not_since_it_was_sent():
     report = run(rows_with(*[1] * 10), slow(1.0), concurrency=1, rate=10)
     assert report.latencies.max_s == pytest.approx(10 - 0.9)
     assert report.latencies.quantile_s(0.1) == pytest.approx(1.0, rel=0.01)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_what_reading_the_log_delays_is_no_latency_of_the_service(concurrency):
+    report = run(rows_with(*[1] * 10), slow(0.01), concurrency=concurrency, rate=10, chunk=5, reading_s=3.0)
+    assert report.latencies.max_s == pytest.approx(0.01)
+    assert report.seconds == pytest.approx(3.65, abs=0.2)  # 0.9 s, and 3 s of reading, some of it beside the waits
 
 
 def test_an_absent_service_is_given_up_soon():

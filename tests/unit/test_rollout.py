@@ -353,3 +353,46 @@ def test_deciding_changes_nothing_that_was_passed_in():
     decide(PLAN, state, interval(counters, arm(900)), 1010.0)
     assert json.dumps(dump_state(state)) == before
     assert counters == copy
+
+
+def baking(n_stable_errors=1):
+    """Return a canary that has just got everything, after four intervals at each of two steps."""
+    state, now_s = started(), 1000.0
+    for _ in range(100):
+        now_s += 10
+        share = canary_share(PLAN, state)
+        seen = interval(arm(int(1000 * share)), arm(int(1000 * (1 - share)), n_stable_errors), share)
+        state = decide(PLAN, state, seen, now_s).state
+        if state.phase is Phase.PROMOTING:
+            return state, now_s
+    raise AssertionError(state.why)
+
+
+def alone(n, n_errors):
+    return Observations((Interval({8: 1.0}, {8: arm(n, n_errors)}),))
+
+
+def test_a_canary_that_breaks_when_it_has_everything_is_rolled_back():
+    state, now_s = baking()
+    held = follow(PLAN, state, [alone(1000, 1)] * 5, now_s)
+    assert {decision.action for decision in held} == {"hold"}
+    assert held[-1].verdicts[0].outcome == "pass"
+    decision = follow(PLAN, held[-1].state, [alone(1000, 1000)], now_s + 50)[-1]
+    assert (decision.action, decision.state.phase) == ("roll_back", Phase.ROLLED_BACK)
+    assert "held against" in decision.why
+
+
+def test_a_canary_that_stays_good_succeeds_with_what_was_measured_at_the_end():
+    state, now_s = baking()
+    decision = follow(PLAN, state, [alone(1000, 1)], now_s, every_s=PLAN.bake_time_s)[-1]
+    assert (decision.action, decision.state.phase) == ("finish", Phase.SUCCEEDED)
+    assert decision.why.startswith("healthy for 300 s at 100 %; errors: v8 failed")
+    broken = follow(PLAN, state, [alone(1000, 900)], now_s, every_s=PLAN.bake_time_s)[-1]
+    assert broken.action == "roll_back"
+
+
+def test_a_canary_without_a_record_to_compare_with_says_so():
+    plan = Plan(steps=(100.0,), bake_time_s=60.0, metrics=(ERRORS,))
+    decision = follow(plan, started(plan), [alone(100, 100)] * 6)[-1]
+    assert decision.action == "finish"
+    assert "nothing was recorded to compare with" in decision.why

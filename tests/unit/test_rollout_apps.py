@@ -193,3 +193,13 @@ def test_an_exception_of_any_port_ends_no_round(world, port, monkeypatch):
         world.run(3)
     described = world.run_until(1, "progressing", limit_s=20)
     assert (described["phase"], world.split.shares) == ("progressing", {2: 0.1, 1: 0.9})
+
+
+def test_what_kept_an_earlier_rollout_from_its_app_fails_no_later_one(world):
+    world.apps.refusals[2] = PackageError("model.cbm is damaged")
+    world.start()
+    world.run_until(1, "failed", limit_s=5)
+    del world.apps.refusals[2]
+    world.start(plan=SLOW_PLAN)
+    world.control.tick()
+    world.run_until(2, "progressing", limit_s=20)

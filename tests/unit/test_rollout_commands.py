@@ -13,13 +13,15 @@ import pytest
 from serve_app import cli
 from serve_app.cli import rollout as rollout_commands
 from serve_app.cli import rollout_view
+from serve_app.cli.status import describe_shares
 from serve_app.client.rollouts import RolloutClient
 from serve_app.core.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
 from serve_app.http.app import create_app
+from serve_app.service.rollout_ports import Report
 from serve_app.service.traffic import Traffic
 from tests.testing_kit import MemoryAccessLog, MemorySplit
 from tests.testing_kit.control import AppTransport, LocalRollouts
-from tests.testing_kit.rollouts import RolloutWorld
+from tests.testing_kit.rollouts import RolloutWorld, count_requests
 
 pytestmark = pytest.mark.unit
 
@@ -200,7 +202,7 @@ def test_a_file_of_an_ab_test_needs_no_plan(terminal, plan_file):
         ("version: 2\nstep: [1, 2]", "/step: unknown; did you mean steps?"),
         ("version: 2\nsteps: [2, 1]", "/steps: steps must rise"),
         ("version: 2\nversion: 3", "version is given twice"),
-        ("shares: {1: 50, 2: 50}\nsteps: [100]", "a plan is for canaries alone"),
+        ("shares: {1: 50, 2: 50}\nsteps: [10]", "a plan is for canaries alone"),
         ("kind: shadow\nversion: 2\nallow: [x]", "/allow"),
         ("- 1", "holds no rollout"),
     ],
@@ -310,3 +312,173 @@ def test_a_server_that_is_not_scorecat_is_named():
     page = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>", request=request))
     with RolloutClient("http://other", transport=page) as client, pytest.raises(InvariantError, match="is it scorecat"):
         client.models()
+
+
+def test_what_others_wrote_does_not_steer_the_terminal(terminal, monkeypatch):
+    monkeypatch.setenv("SCORECAT_USER", "eve\x1b[2J\u202e")
+    code, out, err = terminal.run("rollout", "start", "2", "--why", "a\x00\nb\x9b31m ümlaut [red]")
+    assert code == 0, err
+    for command in (["rollout", "history"], ["rollout", "status"]):
+        code, out, _ = terminal.run(*command)
+        assert code == 0
+        assert "a\\x00\\nb\\x9b31m ümlaut [red]" in out
+        assert not set(out) & set("\x1b\x00\x9b\u202e")
+    assert "eve\\x1b[2J\\u202e" in terminal.run("rollout", "history")[1]
+
+
+@pytest.mark.parametrize("share", ["nan", "inf", "-1", "0", "1.5"])
+def test_a_shadow_of_no_share_is_refused_before_anything_is_sent(terminal, share):
+    code, _, err = terminal.run("shadow", "start", "2", "--share", share)
+    assert (code, terminal.world.store.recent("purchase")) == (2, [])
+    assert "above 0 and up to 1" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("start", "\udcff"), "/version"),
+        (("start", "2", "--why", "\udcff"), "/why: is no text in UTF-8"),
+        (("start", "--share-of", "1=99.999", "--share-of", "3=0.001"), "a share is a multiple of 0.01 per cent"),
+        (("start", "--share-of", "1=nan", "--share-of", "2=50"), "above 0 and up to 100"),
+    ],
+)
+def test_what_cannot_be_sent_is_wrong_use(terminal, arguments, words):
+    code, _, err = terminal.run("rollout", *arguments)
+    assert code == 2
+    assert words in err
+    assert terminal.world.store.recent("purchase") == []
+
+
+def test_an_ab_test_is_called_by_all_its_versions_and_ends(terminal):
+    shares = ("--share-of", "1=50", "--share-of", "2=30", "--share-of", "3=20")
+    _, out, _ = terminal.run("rollout", "start", *shares)
+    assert out.startswith("rollout 1 (purchase A/B test v1, v2 and v3): deploying with v1 50 %, v2 30 %, v3 20 %")
+    terminal.world.run(8)
+    terminal.run("rollout", "abort")
+    _, out, _ = terminal.run("rollout", "history")
+    assert "progressing -> ended" in out
+    assert "rolled_back" not in out
+    assert "A/B test v1, v2 and v3  " in terminal.run("rollout", "history", "--all")[1]
+
+
+def test_history_says_what_became_of_telling_the_webhook(terminal, tmp_path):
+    path = tmp_path / "told.yaml"
+    path.write_text(PLAN + "webhook: http://127.0.0.1:9/x\n")
+    terminal.run("rollout", "start", "2", "--plan", str(path))
+    assert "    webhook: waiting\n" in terminal.run("rollout", "history")[1]
+    terminal.world.outbox.settle(1, "undelivered", 5, "it answered 500")
+    assert "    webhook: undelivered after 5 attempts, it answered 500\n" in terminal.run("rollout", "history")[1]
+    (change,) = terminal.run_json("rollout", "history")["changes"]
+    assert change["webhook"] == "undelivered after 5 attempts, it answered 500"
+
+
+def test_a_watcher_says_what_a_rollout_without_requests_waits_for(terminal, plan_file, monkeypatch, capsys):
+    monkeypatch.setattr(rollout_view, "FIRST_WORD_LOOKS", 3)
+    terminal.run("rollout", "start", "2", "--plan", str(plan_file))
+    terminal.world.run_until(1, "progressing", rate=0)
+    n_waits = 0
+
+    def wait(_: float) -> None:
+        nonlocal n_waits
+        n_waits += 1
+        terminal.world.run(1, rate=0)
+        if n_waits == 10:
+            terminal.world.control.command(1, "abort", "Ada", "")
+
+    client = RolloutClient("http://shop", transport=terminal.transport)
+    assert rollout_view.watch(client, 1, sleep=wait)["phase"] == "rolled_back"
+    said = capsys.readouterr().err.splitlines()
+    waiting = [line for line in said if "waiting for requests: none has been compared yet" in line]
+    assert len(waiting) == 2  # after 3 looks and 6 more
+
+
+def test_a_watcher_says_the_evidence_that_is_still_missing(terminal, plan_file):
+    terminal.run("rollout", "start", "2", "--plan", str(plan_file))
+    terminal.world.run_until(1, "progressing")
+    terminal.world.run(8, rate=20)
+    said = rollout_view.say_waiting(terminal.world.control.describe(1))
+    assert said.startswith("waiting for errors inconclusive: v2 failed 0 of")
+    terminal.run("rollout", "pause")
+    said = rollout_view.say_waiting(terminal.world.control.describe(1))
+    assert said == "waiting for a person: `scorecat rollout resume`, `promote`, `abort`"
+
+
+def test_what_another_rollout_is_in_the_way_of_says_how_that_one_ends(terminal):
+    for begin, hint in [
+        (("rollout", "start", "2"), "abort it first (`scorecat rollout abort`), or promote it"),
+        (("rollout", "start", "--share-of", "1=50", "--share-of", "2=50"), "it is an A/B test, end it first"),
+        (("shadow", "start", "2"), "it is a shadow, end it first (`scorecat shadow stop`)"),
+    ]:
+        terminal.run(*begin)
+        code, _, err = terminal.run("rollout", "start", "3")
+        assert (code, hint in " ".join(err.split())) == (1, True), err
+        terminal.run("rollout", "abort")
+
+
+def test_a_version_beside_shares_is_refused_unless_users_are_named_for_it(terminal):
+    shares = ("--share-of", "1=50", "--share-of", "3=50")
+    code, _, err = terminal.run("rollout", "start", "2", *shares)
+    assert (code, "/version: says with `allow` which version the named users get" in " ".join(err.split())) == (2, True)
+    assert terminal.world.store.recent("purchase") == []
+    assert terminal.run("rollout", "start", "3", *shares, "--allow", "anna")[0] == 0
+
+
+def test_an_unknown_member_of_a_file_is_answered_with_all_that_a_file_may_hold(terminal, plan_file):
+    plan_file.write_text("version: 2\ncolour: red\n")
+    _, _, err = terminal.run("rollout", "start", "--plan", str(plan_file))
+    words = " ".join(err.split())
+    assert "/colour: unknown; known: version, model, kind, shares, share, allow, steps, interval_s" in words
+
+
+def test_status_tells_all_requests_from_those_compared_and_counts_the_named_users(terminal, plan_file):
+    terminal.run("rollout", "start", "2", "--plan", str(plan_file), "--allow", "anna", "--allow", "ben")
+    terminal.world.run_until(1, "progressing")
+    terminal.world.run(1)
+    counters = count_requests(40)
+    for _ in range(60):
+        counters.count_answer("allow-list", 0, 0.02, 0.05)
+    terminal.world.control.report(Report("gateway-2", terminal.world.split.revision, {2: counters}))
+    terminal.world.run(3)
+    out = terminal.run("rollout", "status")[1]
+    lines = [line.split() for line in out.splitlines()]
+    assert ["version", "share", "requests", "compared", "errors"] in [line[:5] for line in lines]
+    canary = next(line for line in lines if line[:3] == ["v2", "10", "%"])
+    assert int(canary[3]) == int(canary[4]) + 60
+    assert "named users: 2, whose requests are not compared" in out
+
+
+def test_an_ab_test_shows_the_sample_ratio(terminal):
+    terminal.run("rollout", "start", "--share-of", "1=40", "--share-of", "2=60")
+    terminal.world.run_until(1, "progressing")
+    assert "shares: " not in terminal.run("rollout", "status")[1]
+    terminal.world.run(3)
+    out = terminal.run("rollout", "status")[1]
+    assert "shares: v1 got" in out
+    assert "(60.00%) where 60.00% was set; Bayes factor" in out
+    assert "mismatch" not in out
+
+
+def test_an_ended_shadow_got_copies_and_history_repeats_neither_state_nor_name(terminal):
+    terminal.run("shadow", "start", "3", "--share", "0.5")
+    terminal.world.run_until(1, "progressing")
+    terminal.run("shadow", "stop", "--why", "seen enough")
+    assert "v3 got copies of 50 % of the requests" in terminal.run("rollout", "status")[1]
+    assert "  anna\n    abort, seen enough\n" in terminal.run("rollout", "history")[1]
+    terminal.world.registry.move_alias("purchase", "champion", 2)
+    terminal.run("rollout", "start", "2")
+    terminal.run("rollout", "abort")
+    terminal.world.run(2)
+    *_, state, who = terminal.run("rollout", "history")[1].splitlines()[-2].split()
+    assert (state, who) == ("rolled_back", "controller")  # of the alias alone
+    assert "the alias champion did not follow" in terminal.run("rollout", "status")[1]
+
+
+def test_status_calls_the_versions_of_an_ab_test_by_their_name():
+    versions = [
+        {"version": 1, "role": "canary", "share": 0.5, "copied_share": 0.0},
+        {"version": 3, "role": "stable", "share": 0.5, "copied_share": 0.0},
+    ]
+    assert describe_shares({"versions": versions, "kind": "ab"}) == (
+        "v1 in the A/B test, 50 % of the users · v3 stable, 50 % of the users"
+    )
+    assert describe_shares({"versions": versions, "kind": "canary"}).startswith("v1 canary, 50 %")

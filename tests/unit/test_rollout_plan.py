@@ -11,7 +11,7 @@ import yaml
 
 from serve_app.adapters.plan_file import load_plan
 from serve_app.core.errors import BadRequestError
-from serve_app.core.rollout_plan import DEFAULT_PLAN, Metric, Plan, dump_plan, parse_plan
+from serve_app.core.rollout_plan import DEFAULT_PLAN, Metric, Plan, dump_plan, parse_plan, restore_plan
 
 pytestmark = pytest.mark.unit
 
@@ -33,7 +33,17 @@ def test_a_plan_is_read_back_as_it_was_written():
     plan = Plan((2.5, 100.0), webhook="https://example.org/x", metrics=(Metric("latency", 0.01, 1.5, dry_run=True),))
     for each in (plan, DEFAULT_PLAN, Plan(metrics=())):
         assert parse_plan(json.loads(json.dumps(dump_plan(each)))) == each
+        assert restore_plan(json.loads(json.dumps(dump_plan(each)))) == each
     assert plan.false_rollback_share == 0.0
+
+
+def test_a_plan_that_is_stored_is_read_though_it_would_be_refused_today():
+    plan = Plan(steps=(100.0,), initial_delay_s=1e12, webhook="http://169.254.169.254/")
+    assert restore_plan(json.loads(json.dumps(dump_plan(plan)))) == plan
+
+
+def test_everything_at_once_is_a_plan_when_time_and_health_alone_decide():
+    assert parse_plan({"steps": [100], "metrics": {}}).steps == (100.0,)
 
 
 def test_what_a_metric_leaves_out_is_as_in_the_default_plan():
@@ -79,6 +89,7 @@ def test_argos_spelling_is_read_too():
         ([True], "got True"),
         ([float("nan")], "got nan"),
         ([0.001], "a step is a multiple of 0.01 per cent"),
+        ([100], "no metric can be measured: begin with a smaller one, or write `metrics: {}`"),
     ],
 )
 def test_steps_that_make_no_sense_are_named(steps, detail):
@@ -91,11 +102,11 @@ def test_steps_that_make_no_sense_are_named(steps, detail):
         ({"step": [1]}, "/step", "did you mean steps?"),
         ({"color": 1}, "/color", "known: steps"),
         ({3: 1}, "/3", "unknown"),
-        ({"interval_s": -1}, "/interval_s", "seconds from 0, or a text such as 30s"),
+        ({"interval_s": -1}, "/interval_s", "seconds from 0 to 31,622,400 (a year), or a text such as 30s"),
         ({"interval_s": "5 parsecs"}, "/interval_s", "got '5 parsecs'"),
         ({"interval_s": True}, "/interval_s", "got True"),
         ({"bake_time_s": float("inf")}, "/bake_time_s", "got inf"),
-        ({"interval_s": 3, "interval": 4}, "/interval", "given twice"),
+        ({"interval_s": 3, "interval": 4}, "/interval", "says the same as interval_s: give one of them"),
         ({"webhook": "ftp://x"}, "/webhook", "http or https"),
         ({"webhook": "https://"}, "/webhook", "http or https"),
         ({"webhook": 3}, "/webhook", "http or https"),
@@ -110,10 +121,60 @@ def test_steps_that_make_no_sense_are_named(steps, detail):
         ({"metrics": {"errors": {"failureLimit": 1.5}}}, "/metrics/errors/failureLimit", "a whole number from 0"),
         ({"metrics": {"errors": {"dry_run": "yes"}}}, "/metrics/errors/dry_run", "true or false"),
         ({"metrics": {"errors": {"interval_s": 0}}}, "/metrics/errors/interval_s", "seconds from 1"),
+        ({"metrics": {"errors": {"interval_s": 1e12}}}, "/metrics/errors/interval_s", "a year"),
+        ({"metrics": {"errors": {"count": 10**40}}}, "/metrics/errors/count", "to 1,000,000, got 1000000"),
+        ({"metrics": {"errors": {"max_added_share": 10**400}}}, "/metrics/errors/max_added_share", "of 1,329 bits"),
+        ({"metrics": {"errors": []}}, "/metrics/errors", "must be a mapping"),
+        ({"initialDelay": 1e12}, "/initialDelay", "seconds from 0 to 31,622,400 (a year)"),
+        ({"rollback_window_s": "9999999h"}, "/rollback_window_s", "a year"),
+        ({"bake_time_s": 10**400}, "/bake_time_s", "got a whole number of 1,329 bits"),
+        ({"steps": [10**5000]}, "/steps", "got a whole number of 16,610 bits"),
+        ({"webhook": "http://x:99999/"}, "/webhook", "a port that is not a number from 1 to 65535"),
+        ({"webhook": "http://x:0/"}, "/webhook", "the port 0"),
+        ({"webhook": "http://a b/"}, "/webhook", "has blanks"),
+        ({"webhook": "http://a/\r\nX: 1"}, "/webhook", "has blanks, control characters"),
+        ({"webhook": "http://bücher.example/"}, "/webhook", "xn--"),
+        ({"webhook": "http://a..b/"}, "/webhook", "no name of a machine"),
+        ({"webhook": "http://169.254.169.254/latest"}, "/webhook", "link-local"),
+        ({"webhook": "http://[::ffff:169.254.169.254]/"}, "/webhook", "link-local"),
+        ({"webhook": "http://[fe80::1]/"}, "/webhook", "link-local"),
+        ({"webhook": "http://2852039166/"}, "/webhook", "no IP address in its usual spelling"),
+        ({"webhook": "http://0xa9fea9fe/"}, "/webhook", "no IP address in its usual spelling"),
+        ({"webhook": "http://[::]/"}, "/webhook", "unspecified"),
+        ({"webhook": "http://0.0.0.0/"}, "/webhook", "unspecified"),
+        ({"webhook": "http://[::1/"}, "/webhook", "http or https"),
+        ({"webhook": "http://metadata.google.internal./"}, "/webhook", "metadata service"),
     ],
 )
 def test_a_field_that_cannot_be_used_is_named_with_what_would_be_right(record, pointer, detail):
     assert detail in errors_of(record)[pointer]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9000/x",
+        "http://[::1]:80/",
+        "https://10.1.2.3/a?b=%20",
+        "http://hooks",
+        "https://u:p@a.b-c.example./",
+    ],
+)
+def test_a_webhook_may_be_near_or_far(url):
+    assert parse_plan({"webhook": url}).webhook == url
+
+
+def test_a_field_that_is_huge_or_deep_is_refused_in_few_words():
+    bomb: list = ["x"]
+    for _ in range(8):
+        bomb = [bomb] * 9
+    deep: list = []
+    for _ in range(20_000):
+        deep = [deep]
+    for value in (bomb, deep, "9" * 10**6, {"a": bomb}):
+        for name in ("steps", "interval_s", "webhook", "metrics", "x" * 10**5):
+            errors = errors_of({name: value} | ({name: [value]} if name == "steps" else {}))
+            assert all(len(pointer) + len(detail) < 500 for pointer, detail in errors.items())
 
 
 def test_everything_that_is_wrong_is_said_at_once():
@@ -151,6 +212,7 @@ def test_a_plan_file_is_read(tmp_path):
         ("? [1, 2]\n: 3", "is not YAML"),
         ("a: 1\n\0", "is not YAML"),
         ("- 1", "a plan is a mapping"),
+        (f"steps: {'[' * 3000}", "nested too deeply"),
     ],
 )
 def test_a_file_that_is_no_plan_is_named(tmp_path, text, message):

@@ -271,3 +271,22 @@ def test_every_command_is_documented_with_its_body_and_answers(shop):
     }  # fmt: skip
     for example in schema["examples"]:
         assert shop.post(body={**json.loads(json.dumps(example)), "version": 2}).status_code == 201
+
+
+@pytest.mark.parametrize("name", ["steps", "interval_s", "webhook", "metrics", "what"])
+def test_a_member_that_is_nested_deeply_is_refused(shop, name):
+    deep = b'{"version": 2, "plan": {"%b": %b}}' % (name.encode(), b"[" * 990 + b"]" * 990)
+    answer = shop.http.post("/v1/rollouts", content=deep, headers={"content-type": "application/json"})
+    assert_problem(answer, 422, f"/plan/{name}")
+
+
+@pytest.mark.parametrize("name", ["version", "allow", "shares", "kind", "who"])
+def test_a_member_beside_the_plan_that_is_nested_deeply_is_refused(shop, name):
+    deep = b'{"version": 2, "%b": %b}' % (name.encode(), b"[" * 990 + b"]" * 990)
+    answer = shop.http.post("/v1/rollouts", content=deep, headers={"content-type": "application/json"})
+    assert answer.status_code == 422, answer.text
+
+
+@pytest.mark.parametrize("members", [{"initialDelay": 1e12}, {"rollback_window_s": 1e300}, {"interval_s": 1e15}])
+def test_times_that_no_rollout_can_have_are_refused(shop, members):
+    assert_problem(shop.post(body={"version": 2, "plan": members}), 422, f"/plan/{next(iter(members))}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime
 from itertools import pairwise
+from unittest.mock import Mock
 
 import pytest
 
 from serve_app.core.errors import (
     ConflictError,
+    NotReadyError,
 )
 from serve_app.core.split import Arm, dump_split, only_arm
 from serve_app.service.rollout_ports import Report
@@ -120,7 +122,8 @@ def test_an_erring_canary_is_rolled_back_with_its_evidence(world):
     assert described["verdicts"][0]["outcome"] == "fail"
     assert world.registry.aliases("purchase").versions == {"champion": 1}
     assert world.notifier.events[-1] == {
-        "url": QUICK_PLAN.webhook, "event": "rollback", "rollout": 1, "model": "purchase", "version": 2,
+        "url": QUICK_PLAN.webhook, "id": len(world.control.history(1)),
+        "event": "rollback", "rollout": 1, "model": "purchase", "version": 2,
         "from": "progressing", "to": "rolled_back", "why": described["why"], "who": "controller", "at": change["at"],
     }  # fmt: skip
 
@@ -138,6 +141,7 @@ def test_every_change_is_told_by_flaggers_names(world):
         ("rollout", "progressing"), ("confirm-promotion", "promoting"), ("rollback", "rolled_back"),
     ]  # fmt: skip
     assert world.notifier.events[-1]["why"] == "Bob: abort, too many calls"
+    assert world.notifier.n_wakes == len(told)
 
 
 ALLOWED = {
@@ -199,6 +203,9 @@ def test_a_plan_that_ends_below_everything_waits_there_for_a_person(world):
     world.start(plan=dataclasses.replace(QUICK_PLAN, steps=(10.0, 50.0)))
     described = world.run_until(1, "paused")
     assert described["why"].endswith("the plan ends here, promote or abort")
+    assert described["commands"] == ["promote", "abort"]
+    with pytest.raises(ConflictError, match="cannot be told to resume: the plan ends here; it can be told to promote"):
+        world.control.command(1, "resume", "Ada", "")
     assert world.split.shares == {1: 0.5, 2: 0.5}
     world.control.command(1, "promote", "Ada", "")
     world.run_until(1, "succeeded")
@@ -247,6 +254,46 @@ def test_a_canary_that_was_taken_back_before_the_alias_moved_leaves_it_alone(wor
     assert len(world.registry.history("purchase")) == n_moves
 
 
+def test_a_rollout_that_follows_an_abort_at_once_goes_back_to_the_version_that_is_served(world):
+    world.bring("succeeded")
+    world.control.command(1, "abort", "Ada", "")
+    world.start()  # before any round looked after the alias
+    assert world.registry.aliases("purchase").versions == {"champion": 1}
+    world.run_until(2, "succeeded")
+    world.run(1)
+    assert world.registry.aliases("purchase").versions == {"champion": 2}
+    world.control.command(2, "abort", "Ada", "")
+    world.run(1)
+    assert (world.split.stable, world.registry.aliases("purchase").versions) == (1, {"champion": 1})
+    assert world.control.history(2)[-1]["why"] == "champion moved from v2 to v1"
+
+
+def test_a_rollout_waits_for_the_alias_of_the_one_before(world, monkeypatch):
+    world.bring("succeeded")
+    world.control.command(1, "abort", "Ada", "")
+    monkeypatch.setattr(world.registry, "move_alias", Mock(side_effect=ConflictError("somebody moves aliases")))
+    with pytest.raises(NotReadyError, match="the alias champion follows the rollout before just now: ask again"):
+        world.start()
+    assert [r["id"] for r in world.control.recent("", 10)] == [1]
+
+
+def test_a_version_that_was_taken_back_is_not_left_the_champion_that_a_person_made_it(world):
+    world.registry.move_alias("purchase", "champion", 2)
+    world.bring("succeeded")
+    world.control.command(1, "abort", "Ada", "")
+    world.run(1)
+    assert world.registry.aliases("purchase").versions == {"champion": 1}
+
+
+def test_a_champion_of_a_persons_making_that_was_rolled_back_early_is_left_and_said(world):
+    world.registry.move_alias("purchase", "champion", 2)
+    world.bring("rolled_back")
+    world.run(3)
+    assert world.registry.aliases("purchase").versions == {"champion": 2}
+    said = [change["why"] for change in world.control.history(1) if "stays at v2" in change["why"]]
+    assert (len(said), "models alias purchase@1 champion" in said[0]) == (1, True)
+
+
 def test_an_alias_that_somebody_else_moved_is_left_alone_and_that_is_recorded(world):
     world.start()
     world.run_until(1, "promoting")
@@ -289,3 +336,20 @@ def test_a_new_rollout_ends_the_window_of_the_one_before(world):
     assert world.split.arms == only_arm(2)
     world.run(100, rate=0)
     assert set(world.apps.deleted) == {1, 3}
+
+
+@pytest.mark.parametrize("command", [None, "promote"])
+def test_a_canary_that_breaks_at_100_percent_is_rolled_back(world, command):
+    world.start(plan=HOLDING_PLAN)
+    if command:
+        world.run_until(1, "progressing")
+        world.run(3)
+        world.control.command(1, command, "Ada", "")
+    world.run_until(1, "promoting")
+    world.run(20)
+    assert world.control.describe(1)["phase"] == "promoting"
+    world.error_shares = {2: 1.0}
+    described = world.run_until(1, "rolled_back", limit_s=10)
+    assert "held against" in described["why"]
+    assert world.split.arms == only_arm(1)
+    assert world.registry.aliases("purchase").versions == {"champion": 1}

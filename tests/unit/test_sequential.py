@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from scipy.stats import nchypergeom_fisher
 
+from serve_app.core.group_cap import cap_counts, find_cap
+from serve_app.core.rate_bounds import log_harmless, lower_rate, upper_rate
 from serve_app.core.sequential import (
     THETAS,
     ErrorEvidence,
+    add_alone,
     add_errors,
     begin_step,
-    log_harmless,
     log_noncentral,
     log_ratios_of,
-    lower_rate,
 )
 from serve_app.core.split import N_GROUPS
 
@@ -198,3 +199,69 @@ def test_without_earlier_requests_of_stable_nothing_is_ruled_out():
     assert log_harmless((100, 0), (0, 0), 0.02, 0.025) == 0.0
     assert log_harmless((0, 0), (1000, 10), 0.02, 0.025) == 0.0
     assert log_harmless((100, 0), (100, 50), 0.02, 0.025) == 0.0  # the bound is too loose yet
+
+
+@pytest.mark.parametrize("base", [0.0, 0.005])
+def test_one_client_whose_requests_all_fail_does_not_fail_a_good_canary(base):
+    """At 1 % of the users, one client in the canary makes half of its requests, and all of its errors."""
+    rng, n_failed = np.random.default_rng(9), 0
+    for _ in range(20):
+        evidence, client = ErrorEvidence(), int(rng.integers(N_GROUPS))
+        for _ in range(200):
+            n_bad, n_good, n_s = int(rng.poisson(5)), int(rng.poisson(5)), int(rng.poisson(495))
+            groups = rng.multinomial(rng.binomial(n_good, base), np.full(N_GROUPS, 1 / N_GROUPS))
+            groups[client] += n_bad
+            stable = (n_s, int(rng.binomial(n_s, base)))
+            evidence = add_errors(evidence, (n_good + n_bad, int(groups.sum())), stable, groups.tolist())
+            if evidence.log_e >= -math.log(0.03):
+                n_failed += 1
+                break
+    assert n_failed / 20 <= ALPHA
+
+
+def test_leaving_out_what_a_group_has_too_much_only_lowers_the_evidence():
+    rng = np.random.default_rng(10)
+    for _ in range(50):
+        n_c, n_s, x_s = (int(rng.integers(5, 200)) for _ in range(3))
+        n_s += x_s
+        x = int(rng.integers(1, n_c))
+        assert (log_ratios_of(x - 1, n_c, n_s, x - 1 + x_s) <= log_ratios_of(x, n_c, n_s, x + x_s) + 1e-9).all()
+
+
+def test_chance_explains_small_caps_and_many_users_raise_them():
+    assert find_cap([40] + [0] * 31) == 1
+    assert sum(cap_counts([40] + [1] * 6 + [0] * 25)) <= 8
+    assert cap_counts([5] * 32) == [5] * 32
+    rng = np.random.default_rng(11)
+    lost = [
+        1 - sum(cap_counts(counts)) / sum(counts)
+        for counts in (rng.multinomial(n, np.full(N_GROUPS, 1 / N_GROUPS)).tolist() for n in (5, 20, 100, 1000) * 50)
+    ]
+    assert np.mean(lost) < 0.03
+
+
+def alone(rng, p_canary, n_intervals=60, n=500):
+    """Return whether a canary that has everything is failed; the stable version's rate of 1 % was recorded."""
+    evidence = ErrorEvidence(n_stable=20_000, x_stable=200, stable_groups=(6,) * 24 + (7,) * 8)
+    most = upper_rate(evidence, 0.025) + 0.02
+    for k in range(n_intervals):
+        rate = p_canary if k >= n_intervals // 2 else 0.01
+        groups = rng.multinomial(rng.binomial(n, rate), np.full(N_GROUPS, 1 / N_GROUPS))
+        evidence = add_alone(evidence, (n, int(groups.sum())), groups.tolist(), most)
+        if evidence.log_e >= -math.log(0.03):
+            return True
+    return False
+
+
+def test_a_canary_with_everything_is_held_against_what_was_recorded():
+    rng = np.random.default_rng(12)
+    assert all(alone(rng, 0.05) for _ in range(20))
+    assert not any(alone(rng, 0.02) for _ in range(20))
+
+
+def test_without_a_record_a_canary_with_everything_is_held_against_nothing():
+    assert upper_rate(ErrorEvidence(), 0.025) == 1.0
+    assert add_alone(ErrorEvidence(), (500, 500), [16] * 20 + [15] * 12, 1.0).log_e == pytest.approx(0.0, abs=1e-12)
+    few = ErrorEvidence(n_stable=200, x_stable=20, stable_groups=(20,) + (0,) * 31)
+    many = ErrorEvidence(n_stable=200, x_stable=20, stable_groups=(1,) * 20 + (0,) * 12)
+    assert upper_rate(few, 0.025) > upper_rate(many, 0.025) > 0.1

@@ -214,6 +214,22 @@ def test_a_row_that_a_version_rejects_counts_and_a_full_queue_does_not(package):
     run_virtual(main())
 
 
+def test_a_caller_who_goes_away_before_the_answer_counts_against_the_version(package):
+    """Else a version that hangs would seem to get fewer requests than its share."""
+
+    async def run():
+        traffic, _, _ = await serving(package, record(0.5))
+        waiting = [asyncio.create_task(traffic.choose(f"u{k}").score(v, now() + 5)) for k, v in enumerate(values_of(9))]
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return merged(traffic)
+
+    arms = run_virtual(run()).values()
+    assert sum(arm.n_errors for arm in arms) == sum(arm.n_requests for arm in arms) == 9
+
+
 def test_a_table_goes_to_one_version_as_a_whole_and_counts_as_one_request(package):
     async def main():
         traffic, _, _ = await serving(package, record(0.5))
