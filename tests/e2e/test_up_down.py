@@ -50,7 +50,7 @@ def test_predict_prints_the_service_s_answer(fresh):
     printed = json.loads(fresh.run("predict", json.dumps(ROW), "--detail", "--json").stdout)
     assert printed["purchase_probability"] == fresh.predict().json()["purchase_probability"]
     assert printed["features"]["price"]["source"] == "request"
-    assert printed["features"]["total_events_x"] == {"value": 1.0, "source": "default"}
+    assert printed["features"]["total_events_x"] == {"value": 1.0, "source": "state"}
 
 
 def test_predict_with_a_bad_row_says_which_field_and_exits_2(fresh):
