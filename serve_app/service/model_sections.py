@@ -46,7 +46,7 @@ def lineage(manifest: Manifest, facts: GlobalFigures | None) -> list[str]:
             "package digest",
             f"`{manifest.digest[:16]}`, of the manifest but times and file hashes: equal training gives equal digests",
         ),
-        ("model digest", f"`{manifest.model_digest[:16]}`, of what decides a score: the same for equal models"),
+        ("model digest", f"`{manifest.model_digest[:16]}`, of trees and leaf values"),
         ("libraries", ", ".join(f"{name} {version}" for name, version in sorted(manifest.libraries.items()))),
     ]
     lines = ["## Lineage", "", "| | |", "|---|---|"]
