@@ -41,6 +41,16 @@ def clean(text: str) -> str:
     return "".join([unseen.get(c, c) for c in text])
 
 
+def print_page(page: str) -> None:
+    """Print Markdown for a reader at a terminal, and as it is elsewhere: nothing is cut to a width there."""
+    if out.is_terminal:
+        from rich.markdown import Markdown
+
+        out.print(Markdown(page))
+    else:
+        out.print(page, markup=False)
+
+
 def print_json(value: dict[str, Any]) -> None:
     """Write one JSON object and a newline to stdout."""
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markdown import Markdown
 
 from serve_app.adapters.package_dir import MODEL, load_manifest, load_package
-from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.cli.console import JsonOption, err, out, print_json, print_page
 from serve_app.cli.models_table import describe_version, models_table
 from serve_app.cli.registry import open_settings_registry
 from serve_app.core.encoding import FeatureEncoder
@@ -66,10 +65,7 @@ def show(model: ModelArgument, as_json: JsonOption = False) -> None:
         )
     else:
         page = render_model_page(manifest, facts)
-        if out.is_terminal:
-            out.print(Markdown(page))
-        else:  # a table that is fitted to a width would cut the names
-            out.print(page, markup=False)
+        print_page(page)
         out.print(f"{name} version {version} in {directory}", markup=False)
 
 

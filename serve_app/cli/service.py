@@ -19,6 +19,7 @@ import typer
 from serve_app.adapters.package_dir import load_parts
 from serve_app.adapters.registry_aliases import name_mover
 from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.cli.example import example_command
 from serve_app.cli.registry import open_settings_registry
 from serve_app.cli.served import describe_gap, find_champion
 from serve_app.cli.status import describe_endpoints, describe_shares, list_models, probe, url_of
@@ -43,10 +44,6 @@ from serve_app.service.ports import CHAMPION, Registry
 from serve_app.settings import PREFIX, Settings, load_settings
 
 READY_TIMEOUT_S: Final = 60.0
-_EXAMPLE: Final = (
-    '{"user_id":"541312140","session_id":"s-1","product_id":"1004856","category_code":"electronics.smartphone",'
-    '"brand":"samsung","price":130.76,"hour":12,"day_of_week":1,"is_weekend":0}'
-)
 
 
 def up(
@@ -103,7 +100,7 @@ def up(
         return
     answers = ", ".join(f"v{v}" if share == 1.0 else f"v{v} {share * 100:.4g} %" for v, share in split.shares.items())
     err.print(f"ready in {result['ready_in_s']} s: {name} {answers} on {url_of(spec)} (docs at {url_of(spec)}/docs)")
-    out.print(f"curl -s {url_of(spec)}/predict_purchase -H 'Content-Type: application/json' \\\n  -d '{_EXAMPLE}'")
+    out.print(example_command(url_of(spec), registry.manifest(name, split.stable)), markup=False)
 
 
 def down(as_json: JsonOption = False) -> None:

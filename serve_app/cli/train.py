@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.markdown import Markdown
 
 from serve_app.adapters.package_dir import MODEL, load_package
 from serve_app.cli.band_options import parse_band_rule
-from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.cli.console import JsonOption, err, out, print_json, print_page
 from serve_app.cli.registry import open_settings_registry
 from serve_app.core.errors import BadRequestError
 from serve_app.core.manifest import Manifest
@@ -219,7 +218,7 @@ def _print(trained: Trained, registry: Registry, page: Path, *, as_json: bool) -
             }
         )
         return
-    out.print(Markdown(page.read_text("utf-8")))
+    print_page(page.read_text("utf-8"))
     if version is not None:
         named = ", ".join(f"{alias}: version {number}" for alias, number in sorted(aliases.items()))
         out.print(f"registered {manifest.name} version {version} ({named}); page: {page}", markup=False)
