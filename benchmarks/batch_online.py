@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.batch_runs import running_job
 from benchmarks.processes import Running, measure_load, running_service
 from benchmarks.report import middle
-from benchmarks.rows import save_rows
+from benchmarks.rows import make_bodies, save_rows
 from benchmarks.say import say
 from serve_app.adapters.registry import DirectoryRegistry
 
@@ -29,8 +29,8 @@ def measure_online(registry: DirectoryRegistry, source: Path, options: argparse.
     with tempfile.TemporaryDirectory(prefix="scorecat-bench-", dir=options.folder) as folder:
         work_dir = Path(folder)
         rows = work_dir / "rows.json"
-        save_rows(package_dir, N_ROWS, rows)
-        with running_service(registry.root, work_dir, "laptop") as target:
+        save_rows(package_dir, make_bodies(package_dir, N_ROWS), rows)
+        with running_service(registry.root, work_dir, "laptop", state="off") as target:
 
             def load() -> dict:
                 return measure_load(
