@@ -1,4 +1,4 @@
-"""Values of a plan, read one by one: each reader returns the value or says in a ValueError what would be right."""
+"""Values of plans and jobs, read one by one: each reader returns the value or says in a ValueError what is right."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def read_number(low: float, high: float, what: str, *, is_open: bool = False) ->
     return read
 
 
-def read_count(low: int) -> Read:
-    """Return a reader of whole numbers from `low`."""
+def read_count(low: int, high: int = MAX_COUNT) -> Read:
+    """Return a reader of whole numbers from `low` to `high`."""
 
     def read(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= MAX_COUNT:
-            raise ValueError(f"must be a whole number from {low} to {MAX_COUNT:,}, got {show(value)}")
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"must be a whole number from {low} to {high:,}, got {show(value)}")
         return value
 
     return read

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from serve_app.core.errors import FieldError, InvalidDataError
 from serve_app.core.job_record import JobOrder
+from serve_app.core.plan_values import read_count, read_flag
 from serve_app.service.job_ports import JobAsked
 
 MAX_CHARACTERS: Final = 2_000
@@ -84,15 +85,6 @@ def _read_columns(value: Any) -> list[str]:
     return names
 
 
-def _read_whole(least: int, most: int) -> Callable[[Any], int]:
-    def read(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ValueError(f"must be a whole number from {least} to {most}")
-        return value
-
-    return read
-
-
 def _read_limit(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str) or len(str(value)) > 20:  # noqa: PLR2004
         raise ValueError("must be a number of rows (1000) or a share of them ('2%')")
@@ -112,8 +104,10 @@ def _read_pool(value: Any) -> str:
 
 
 def _read_mapping(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict) or set(value) - {"columns", "defaults"}:
-        raise ValueError("must be an object with `columns` (feature: input column) or `defaults` (features)")
+    if not isinstance(value, dict) or set(value) - {"columns", "defaults", "history"}:
+        raise ValueError(
+            "must be an object with `columns` (feature: input column), `defaults` (features) or `history` (a flag)"
+        )
     columns, defaults = value.get("columns", {}), value.get("defaults", [])
     if not isinstance(columns, dict) or len(columns) > MAX_COLUMNS:
         raise ValueError("`columns` must be an object: feature: input column")
@@ -121,13 +115,9 @@ def _read_mapping(value: Any) -> dict[str, Any]:
         _read_text(column)
     if defaults:
         _read_columns(defaults)
-    return {name: value[name] for name in ("columns", "defaults") if value.get(name)}
-
-
-def _read_flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")  # noqa: TRY004 - one kind of error for all members
-    return value
+    if "history" in value:
+        read_flag(value["history"])
+    return {name: each for name, each in value.items() if each}
 
 
 FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
@@ -137,12 +127,12 @@ FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "mapping": _read_mapping,
     "keep": _read_columns,
     "partition_by": _read_columns,
-    "explain": _read_whole(0, MAX_EXPLAIN),
+    "explain": read_count(0, MAX_EXPLAIN),
     "max_rejected": _read_limit,
-    "workers": _read_whole(1, MAX_WORKERS),
+    "workers": read_count(1, MAX_WORKERS),
     "pool": _read_pool,
-    "pool_replicas": _read_whole(1, MAX_WORKERS),
-    "resume": _read_flag,
+    "pool_replicas": read_count(1, MAX_WORKERS),
+    "resume": read_flag,
     "who": _read_text,
 }
 """Members of the body, and what reads each."""

@@ -71,14 +71,14 @@ def test_records_outlive_the_control_app_and_no_job_is_submitted_twice(world):
 
 
 def test_the_version_is_fixed_when_the_job_is_asked_for_and_the_command_does_what_was_asked(world):
-    job = world.ask(keep=["order_id", "user_id"], mapping={"columns": {"price": "p"}}, pool="dedicated")
+    job = world.ask(keep=["order_id", "user_id"], mapping={"columns": {"price": "p"}, "history": True}, pool="dedicated")
     world.control.tick()
     mapping, output = world.home / "jobs" / job / "mapping.json", world.home / "jobs" / job / "output"
     assert world.runner.submitted[job] == [
         *("--json", f"--mapping={mapping}", "--model=purchase@3", "--keep=order_id,user_id", "--pool=dedicated"),
         *("--", str(world.data / "rows.csv"), str(output)),
     ]
-    assert mapping.read_text() == '{"columns": {"price": "p"}}'
+    assert mapping.read_text() == '{"columns": {"price": "p"}, "history": true}'
     with pytest.raises(NotFoundError, match="purchase@4"):
         world.ask(model="purchase@4")
 
