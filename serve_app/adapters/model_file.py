@@ -22,7 +22,7 @@ from typing import IO, Any, Final, Literal
 
 from serve_app.adapters.sandbox import Limits
 from serve_app.core.errors import InvalidDataError, NotFoundError
-from serve_app.core.plain_text import show_line
+from serve_app.core.plain_text import LIMIT, show_line
 
 MAX_HEADER_BYTES: Final = 256 << 20
 TRIAL_MEMORY_BYTES: Final = 4 << 30
@@ -150,7 +150,7 @@ def _receive(answer: IO[bytes], model: Path) -> dict[str, Any] | None:
 
 
 def _describe_error(error: dict[str, str], limits: Limits) -> str:
-    detail = show_line(error["detail"])
+    detail = show_line(error["detail"], LIMIT)
     if error["kind"] == "refused":
         return (
             f"it asks for {detail}, which is not on the list of what a model file may hold. Nothing in it was run. "

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import orjson
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from serve_app.core.plain_text import show_lines
+from serve_app.core.plain_text import show_line, show_lines
 
 
 class PlainConsole(Console):
@@ -27,18 +26,6 @@ err = PlainConsole(stderr=True, highlight=False, soft_wrap=True)
 out = PlainConsole(highlight=False, soft_wrap=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-
-
-_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories of what has no glyph of its own: control, direction, surrogate, unassigned, line separators."""
-
-
-def clean(text: str) -> str:
-    """Return a text that others wrote with what would steer a terminal escaped."""
-    if text.isascii() and text.isprintable():
-        return text
-    unseen = {c: c.encode("unicode_escape").decode() for c in set(text) if unicodedata.category(c) in _UNSEEN}
-    return "".join([unseen.get(c, c) for c in text])
 
 
 def print_page(page: str) -> None:
@@ -61,4 +48,4 @@ def print_aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        out.print(clean(f"{indent}{line}".rstrip()), markup=False)
+        out.print(show_line(f"{indent}{line}".rstrip()), markup=False)

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from rich.markup import escape
 
-from serve_app.cli.console import clean, err, out, print_aligned
+from serve_app.cli.console import err, out, print_aligned
 from serve_app.client.rollouts import RolloutClient
 from serve_app.core.errors import NotReadyError
+from serve_app.core.plain_text import show_line
 
 POLL_S: Final = 1.0
 FIRST_WORD_LOOKS: Final = 15
@@ -24,7 +25,7 @@ def is_over(rollout: Mapping[str, Any]) -> bool:
 
 
 def _say_now(line: str) -> None:
-    err.print(clean(f"{time.strftime('%H:%M:%S')}  {line}"), markup=False)
+    err.print(show_line(f"{time.strftime('%H:%M:%S')}  {line}"), markup=False)
 
 
 class Quiet:
@@ -53,7 +54,7 @@ def watch(client: RolloutClient, rollout_id: int, *, sleep: Callable[[float], No
             try:
                 found = client.describe(rollout_id)
             except NotReadyError as exc:
-                shown.update(escape(clean(f"{exc.detail}; waiting")))
+                shown.update(escape(show_line(f"{exc.detail}; waiting")))
                 sleep(POLL_S)
                 continue
             line = f"{summarise(found)}: {found['why']}"
@@ -64,7 +65,7 @@ def watch(client: RolloutClient, rollout_id: int, *, sleep: Callable[[float], No
                 _say_now(say_waiting(found))
             if is_over(found):
                 return found
-            shown.update(escape(clean(_say_progress(found))))
+            shown.update(escape(show_line(_say_progress(found))))
             sleep(POLL_S)
 
 
@@ -139,7 +140,7 @@ def print_rollout(rollout: Mapping[str, Any]) -> None:
 
 def _say(line: str) -> None:
     """Print a line; names and reasons in it were written by others."""
-    out.print(clean(line), markup=False)
+    out.print(show_line(line), markup=False)
 
 
 def _print_arms(rollout: Mapping[str, Any]) -> None:

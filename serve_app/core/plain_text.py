@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Final
 
 LIMIT: Final = 2_000
-_ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))} | {
-    ord("\n"): "\\n",
-    ord("\t"): "\\t",
-    ord("\r"): "\\r",
-    0x2028: "\\u2028",
-    0x2029: "\\u2029",
-    **{code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))},
-}
-_KEPT: Final = {code: text for code, text in _ESCAPES.items() if code not in {ord("\n"), ord("\t")}}
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories of what has no glyph of its own: control, direction, surrogate, unassigned, line separators."""
 
 
-def show_line(text: str, limit: int = LIMIT) -> str:
-    """Return a text as one line: control characters and what turns the direction of writing escaped, cut to `limit`."""
-    cut = text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
-    return cut.translate(_ESCAPES)
+def show_line(text: str, limit: int | None = None) -> str:
+    """Return a text as one line: what would steer a terminal or break the line is escaped; cut to `limit`."""
+    if limit is not None and len(text) > limit:
+        text = f"{text[:limit]}... ({len(text)} characters)"
+    return _escape(text, "")
 
 
 def show_lines(text: str) -> str:
-    """Return a text with its line breaks, everything else as `show_line` shows it, uncut."""
-    return text.translate(_KEPT)
+    """Return a text with its line breaks and tabs, everything else as `show_line` shows it."""
+    return _escape(text, "\n\t")
+
+
+def _escape(text: str, kept: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    unseen = {c: c.encode("unicode_escape").decode() for c in set(text) if unicodedata.category(c) in _UNSEEN}
+    return "".join([c if c in kept else unseen.get(c, c) for c in text])

@@ -34,9 +34,7 @@ class JobBody(BaseModel):
         max_length=MAX_CHARACTERS,
         description="name, name@version or name@alias; default the champion of the served model, fixed now.",
     )
-    mapping: dict[str, Any] | None = Field(
-        None, description="As a mapping file: `columns`, `defaults`, `history`."
-    )
+    mapping: dict[str, Any] | None = Field(None, description="As a mapping file: `columns`, `defaults`, `history`.")
     keep: list[str] | str | None = Field(
         None, max_length=MAX_COLUMNS, description="Input columns to carry along; default all that are no feature."
     )

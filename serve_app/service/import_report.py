@@ -7,7 +7,7 @@ from typing import Any
 
 from serve_app.core.features import FeatureSpec
 from serve_app.core.manifest import Manifest
-from serve_app.core.plain_text import show_line
+from serve_app.core.plain_text import LIMIT, show_line
 from serve_app.service.importing import NO_REFERENCE, REFERENCE_SOURCE
 
 _FORMS = {"code": "code", "native_code": "native category, as a code", "native_string": "native category, as text"}
@@ -159,4 +159,4 @@ def render_report(report: Mapping[str, Any]) -> str:
     lines += [f"  protection not in force while reading: {what}: {state}" for what, state in refused.items()]
     if report["next"]:
         lines.append(report["next"])
-    return "\n".join(map(show_line, lines))
+    return "\n".join(show_line(line, LIMIT) for line in lines)

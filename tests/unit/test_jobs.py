@@ -71,7 +71,8 @@ def test_records_outlive_the_control_app_and_no_job_is_submitted_twice(world):
 
 
 def test_the_version_is_fixed_when_the_job_is_asked_for_and_the_command_does_what_was_asked(world):
-    job = world.ask(keep=["order_id", "user_id"], mapping={"columns": {"price": "p"}, "history": True}, pool="dedicated")
+    asked = {"columns": {"price": "p"}, "history": True}
+    job = world.ask(keep=["order_id", "user_id"], mapping=asked, pool="dedicated")
     world.control.tick()
     mapping, output = world.home / "jobs" / job / "mapping.json", world.home / "jobs" / job / "output"
     assert world.runner.submitted[job] == [
