@@ -23,6 +23,7 @@ from serve_app.core.errors import (
     ScorecatError,
 )
 from serve_app.core.job_record import ENDED, JobOrder, JobRecord
+from serve_app.service.guard import Guard
 from serve_app.service.job_ports import JobAsked, JobMeter, JobRunner, JobStore, PoolApps
 from serve_app.service.job_report import describe_briefly, describe_job
 from serve_app.service.job_request import list_arguments
@@ -98,7 +99,7 @@ class JobControl:
         self._lock = threading.RLock()
         self._looked_s: dict[str, float] = {}
         self._stopped: set[str] = set()
-        self._logged: dict[str, str] = {}
+        self._guard = Guard(logger)
 
     def start(self, asked: JobAsked) -> dict[str, Any]:
         """Queue a job and return it; its version is fixed now.
@@ -177,20 +178,20 @@ class JobControl:
         for record in records:
             state = record.state(now_s)
             if state == "starting":
-                self._guard(f"look at {record.order.id}", self._look, record, now_s)
+                self._guard.run(f"look at {record.order.id}", self._look, record, now_s)
             elif state == "running" and record.ruling.cancelled_at_s is not None:
-                self._guard(f"stop {record.order.id}", self._stop, record, now_s)
+                self._guard.run(f"stop {record.order.id}", self._stop, record, now_s)
             ended_at_s = record.ended_at_s(now_s)
             if ended_at_s is not None and now_s - ended_at_s > self._limits.keep_s:
-                self._guard(f"remove {record.order.id}", self._store.remove, record.order.id)
-        self._guard("keep pools", self._keep_pools, records, now_s)
+                self._guard.run(f"remove {record.order.id}", self._store.remove, record.order.id)
+        self._guard.run("keep pools", self._keep_pools, records, now_s)
 
     def _launch(self, records: Sequence[JobRecord], now_s: float) -> None:
         states = [record.state(now_s) for record in records]
         n_free = self._limits.n_slots - sum(state in ("starting", "running") for state in states)
         waiting = [record for record, state in zip(records, states, strict=True) if state == "queued"]
         for record in waiting[: max(0, n_free)]:
-            self._guard(f"start {record.order.id}", self._submit, record)
+            self._guard.run(f"start {record.order.id}", self._submit, record)
 
     def _submit(self, record: JobRecord) -> None:
         job_id = record.order.id
@@ -247,16 +248,6 @@ class JobControl:
     def _amend(self, job_id: str, **decided: Any) -> None:
         with self._lock:
             self._store.rule(job_id, dataclasses.replace(self._store.find(job_id).ruling, **decided))
-
-    def _guard(self, what: str, work: Callable[..., None], *args: Any) -> None:
-        try:
-            work(*args)
-        except Exception as exc:  # the next round tries again
-            if self._logged.get(what) != str(exc):
-                logger.exception("cannot %s", what)
-            self._logged[what] = str(exc)
-        else:
-            self._logged.pop(what, None)
 
 
 def name_job(now_s: float) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from serve_app.core.errors import GoldenMismatchError, NotFoundError, PackageError, ScorecatError
+from serve_app.service.guard import Guard
 from serve_app.service.rollout_course import to_time
 from serve_app.service.rollout_ports import AppState, VersionApps
 
@@ -114,7 +115,7 @@ class AppKeeper:
         self._tried_s: dict[int, tuple[int, float]] = {}
         self._created_for: dict[int, int] = {}
         self._unwanted_s: dict[int, float] = {}
-        self._logged: dict[str, str] = {}
+        self._guard = Guard(logger)
 
     def keep(self, model: str, wanted: Collection[int], watch: Watch, is_wanted: Callable[[int], bool]) -> None:
         """Do one round; the trouble of one version is logged and keeps no other from its turn.
@@ -131,13 +132,13 @@ class AppKeeper:
         states = {version: state for (name, version), state in self._apps.states().items() if name == model}
         self._seen.states = states
         for version in sorted(wanted):
-            self._guard(f"create v{version}", self._create, model, version, watch)
+            self._guard.run(f"create v{version}", self._create, model, version, watch)
         self._seen.health = {v: h for v, h in self._seen.health.items() if v in watch.versions}
         for version in watch.versions:
-            self._guard(f"check v{version}", self._look, model, version, watch)
+            self._guard.run(f"check v{version}", self._look, model, version, watch)
         self._unwanted_s = {v: at for v, at in self._unwanted_s.items() if v in states and v not in wanted}
         for version in sorted(set(states) - set(wanted)):
-            self._guard(f"delete v{version}", self._retire, model, version, is_wanted)
+            self._guard.run(f"delete v{version}", self._retire, model, version, is_wanted)
 
     def find(self, rollout_id: int, versions: Collection[int]) -> Finding:
         """Return what the last rounds found of a rollout's versions."""
@@ -264,16 +265,6 @@ class AppKeeper:
             return
         logger.info("deleting the app of %s v%d, which nothing has wanted for %g s", model, version, now_s - since_s)
         self._apps.delete(model, version)
-
-    def _guard(self, what: str, work: Callable[..., None], *args: Any) -> None:
-        try:
-            work(*args)
-        except Exception as exc:  # the next round tries again
-            if self._logged.get(what) != str(exc):
-                logger.exception("cannot %s", what)
-            self._logged[what] = str(exc)
-        else:
-            self._logged.pop(what, None)
 
 
 def _fail(before: Health, problem: str) -> Health:

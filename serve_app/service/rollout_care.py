@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from serve_app.service.guard import Guard
 from serve_app.service.ports import Registry
 from serve_app.service.rollout_apps import AppKeeper, Watch
 from serve_app.service.rollout_champion import find_unsettled, settle_champion
@@ -55,7 +56,7 @@ class VersionCare:
         self._round = threading.Lock()
         self._quiet_until_s = -math.inf
         self._n_wakes = 0
-        self._logged = ""
+        self._guard = Guard(logger)
 
     def wake(self) -> None:
         """Let the next round look at the apps, and one that is under way not take everything for settled."""
@@ -65,15 +66,8 @@ class VersionCare:
     def run_round(self) -> None:
         """Compare what is with what is wanted and act; trouble is logged and the next round tries again."""
         with self._round:
-            if self._clock() < self._quiet_until_s:
-                return
-            try:
-                self._look()
-                self._logged = ""
-            except Exception as exc:  # the next round tries again
-                if self._logged != str(exc):
-                    logger.exception("a round of looking after the versions was cut short")
-                self._logged = str(exc)
+            if self._clock() >= self._quiet_until_s:
+                self._guard.run("look after the versions to the end", self._look)
 
     def _look(self) -> None:
         n_wakes, model = self._n_wakes, self._model
