@@ -6,9 +6,8 @@ from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
-from serve_app.core.errors import NotReadyError
+from serve_app.adapters.rollout_database import translated
 from serve_app.service.notice_ports import Notice, NoticeStatus
 from serve_app.service.rollout_events import make_event
 from serve_app.service.rollout_ports import Rollout, RolloutChange
@@ -61,22 +60,12 @@ class SqlOutbox:
     def waiting(self) -> list[Notice]:
         """Return what waits, oldest first."""
         query = sa.select(OUTBOX).where(OUTBOX.c.status == "waiting").order_by(OUTBOX.c.id)
-        try:
-            with self._engine.begin() as connection:
-                rows = connection.execute(query).mappings().all()
-        except DBAPIError as exc:
-            raise _not_ready(exc) from exc
+        with translated(self._engine), self._engine.begin() as connection:
+            rows = connection.execute(query).mappings().all()
         return [Notice(row["id"], row["url"], row["event"], row["n_attempts"]) for row in rows]
 
     def settle(self, notice_id: int, status: NoticeStatus, n_attempts: int, problem: str) -> None:
         """Record what became of a notice."""
         values = {"status": status, "n_attempts": n_attempts, "problem": problem[:MAX_PROBLEM]}
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(OUTBOX.update().where(OUTBOX.c.id == notice_id).values(**values))
-        except DBAPIError as exc:
-            raise _not_ready(exc) from exc
-
-
-def _not_ready(exc: DBAPIError) -> NotReadyError:
-    return NotReadyError(f"the outbox of webhooks cannot be used: {exc.orig}", 1.0)
+        with translated(self._engine), self._engine.begin() as connection:
+            connection.execute(OUTBOX.update().where(OUTBOX.c.id == notice_id).values(**values))

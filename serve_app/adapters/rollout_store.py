@@ -24,12 +24,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.types import TypeDecorator
 
 from serve_app.adapters.disk_reserve import DiskReserve
-from serve_app.adapters.rollout_database import READ_ONLY, build_engine, identify, is_full, translated
+from serve_app.adapters.rollout_database import READ_ONLY, identify, is_full, translated
 from serve_app.adapters.rollout_outbox import OUTBOX, OUTBOX_METADATA, put_notice, say_delivery
 from serve_app.core.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
 from serve_app.service.rollout_ports import Rollout, RolloutChange
-
-__all__ = ["SqlRolloutStore", "build_engine"]
 
 SCHEMA_VERSION: Final = 1
 
@@ -117,8 +115,8 @@ class SqlRolloutStore:
     Parameters
     ----------
     engine : Engine
-        See `build_engine`. The tables are created when they are not there, also when somebody removes or replaces
-        the file of a SQLite database while it is in use.
+        See `serve_app.adapters.rollout_database.build_engine`. The tables are created when they are not there, also
+        when somebody removes or replaces the file of a SQLite database while it is in use.
     reserve : DiskReserve or None
         Given up when the disk is full and a decision has to be stored.
 

@@ -125,7 +125,8 @@ def open_split(settings: Settings, registry: Registry, name: str, wanted: str, *
 
     A torn package of its stable version is refused before anything is stored.
     """
-    from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
+    from serve_app.adapters.rollout_database import build_engine
+    from serve_app.adapters.rollout_store import SqlRolloutStore
     from serve_app.adapters.split_file import SplitFile
     from serve_app.service.rollouts import begin_split
 

@@ -19,8 +19,9 @@ from serve_app.adapters.job_folders import JobFolders
 from serve_app.adapters.job_places import AllowedPlaces
 from serve_app.adapters.logs import log_json_lines
 from serve_app.adapters.registry_open import open_registry
+from serve_app.adapters.rollout_database import build_engine
 from serve_app.adapters.rollout_outbox import SqlOutbox
-from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
+from serve_app.adapters.rollout_store import SqlRolloutStore
 from serve_app.adapters.split_file import SplitFile
 from serve_app.adapters.webhook import Webhooks
 from serve_app.core.errors import InvariantError

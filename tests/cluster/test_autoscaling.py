@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
+from serve_app.adapters.rollout_database import build_engine
+from serve_app.adapters.rollout_store import SqlRolloutStore
 from serve_app.core.split import canary_arms, dump_split, only_arm, parse_split
 from tests.load import Load
 from tests.service_process import wait_for

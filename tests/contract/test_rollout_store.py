@@ -14,8 +14,9 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from serve_app.adapters import rollout_database, rollout_store
+from serve_app.adapters.rollout_database import build_engine
 from serve_app.adapters.rollout_outbox import SqlOutbox
-from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
+from serve_app.adapters.rollout_store import SqlRolloutStore
 from serve_app.core.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
 from serve_app.core.rollout_plan import DEFAULT_PLAN, dump_plan
 from serve_app.core.rollout_state import RolloutState, dump_state, parse_state

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.adapters.rollout_database import build_engine
 from serve_app.adapters.rollout_outbox import SqlOutbox
-from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
+from serve_app.adapters.rollout_store import SqlRolloutStore
 from serve_app.adapters.split_file import SplitFile
 from serve_app.core.counters import ArmCounters
 from serve_app.core.rollout_plan import Metric, Plan

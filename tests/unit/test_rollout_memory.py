@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from serve_app.adapters.disk_reserve import DiskReserve
-from serve_app.adapters.rollout_store import SqlRolloutStore, build_engine
+from serve_app.adapters.rollout_database import build_engine
+from serve_app.adapters.rollout_store import SqlRolloutStore
 from serve_app.adapters.split_file import SplitFile
 from serve_app.core.errors import (
     ConflictError,
