@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
-from numpy.typing import NDArray
 from rich.table import Table
 
 from batch.score import main
@@ -31,7 +30,7 @@ from serve_app.cli.console import JsonOption, out, print_json
 from serve_app.cli.registry import open_settings_registry
 from serve_app.core.errors import InvalidDataError, NotFoundError
 from serve_app.core.recommendation import Thresholds
-from serve_app.service.assessment import Slice, measure, round_metrics
+from serve_app.service.assessment import Slice, measure, round_metrics, take_rows
 from serve_app.service.event_partitions import LogSummary
 from serve_app.service.features_table import build_features
 
@@ -192,17 +191,10 @@ def _split(rows: Slice, values: pa.Array, n_most: int) -> Iterator[tuple[str, Sl
     frequent = np.argsort(-counts, kind="stable")[:n_most]
     chosen = sorted(int(code) for code in frequent if counts[code])
     for code in sorted(chosen, key=lambda code: labels[code]):
-        yield labels[code], _take(rows, codes == code)
+        yield labels[code], take_rows(rows, codes == code)
     rest = ~np.isin(codes, chosen)
     if rest.any():
-        yield OTHERS, _take(rows, rest)
-
-
-def _take(rows: Slice, mask: NDArray[np.bool_]) -> Slice:
-    return Slice(
-        rows.matrix[mask], rows.target[mask], rows.probability[mask], rows.user[mask], rows.time_s[mask],
-        rows.event_type[mask], rows.cart_key[mask],
-    )  # fmt: skip
+        yield OTHERS, take_rows(rows, rest)
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -117,15 +117,6 @@ class Plan:
         return cls(wanted, value["model"], value["version"], value["digest"], columns, schema, units)
 
 
-def make_plan(
-    wanted: Wanted, output: OutputFolder, model: str, version: int, manifest: Manifest, unit_rows: int = UNIT_ROWS
-) -> Plan:
-    """Draft the plan of a new job, see `draft_plan`, and begin it."""
-    plan = draft_plan(wanted, output, model, version, manifest, unit_rows)
-    begin_plan(plan, output)
-    return plan
-
-
 def begin_plan(plan: Plan, output: OutputFolder) -> None:
     """Write a new job's plan; raises BadRequestError when the output cannot be written."""
     output.prepare()

@@ -56,6 +56,11 @@ def open_live_history(config: StateConfig, clock: Callable[[], float] = time.tim
     NotReadyError, InvariantError
         The store or the secret cannot be used, or they do not belong together.
     """
-    names = Pseudonyms(load_state_secret(Path(config.secret_path)))
-    store = open_state_store(config.place, names.check)
+    store, names = open_states(config)
     return LiveHistory(store, names, clock, retention_s=config.retention_s)
+
+
+def open_states(config: StateConfig) -> tuple[StateStore, Pseudonyms]:
+    """Open the states of a machine and what names them, see `open_live_history`."""
+    names = Pseudonyms(load_state_secret(Path(config.secret_path)))
+    return open_state_store(config.place, names.check), names

@@ -8,11 +8,9 @@ from typing import Any
 
 from serve_app.adapters.event_log import EventLog
 from serve_app.adapters.event_spill import EventSpill
-from serve_app.adapters.state_open import open_state_store
-from serve_app.adapters.state_secret import load_state_secret
+from serve_app.adapters.state_open import open_states
 from serve_app.cli.console import err
 from serve_app.core.errors import BadRequestError
-from serve_app.core.pseudonyms import Pseudonyms
 from serve_app.service.state_config import StateConfig
 from serve_app.service.warm_start import LoadReport, load_log
 from serve_app.settings import Settings
@@ -42,8 +40,7 @@ def load_state(log: EventLog, config: StateConfig) -> dict[str, Any]:
     NotReadyError
         The store cannot be used; the same command goes on.
     """
-    names = Pseudonyms(load_state_secret(Path(config.secret_path)))
-    store = open_state_store(config.place, names.check)
+    store, names = open_states(config)
     before_s = None if config.retention_s is None else int(time.time()) - config.retention_s
     try:
         with err.status(f"loading the history of {log.path}"), EventSpill() as spill:

@@ -117,7 +117,7 @@ def assess_model(
         "by_event_type": {
             name: measure(part, part.probability, (), rng, SLICE_ROUNDS)
             for code, name in enumerate(EVENT_TYPES[:2])
-            if len((part := _part(test, test.event_type == code)).target)
+            if len((part := take_rows(test, test.event_type == code)).target)
         },
         "by_day": _by_day(test, rng),
         "purchase_given_cart": _given_cart(test, rng),
@@ -172,7 +172,8 @@ def _single_features(
     return sorted(singles, key=lambda single: -single["roc_auc"]), scores, findings
 
 
-def _part(rows: Slice, mask: NDArray[np.bool_]) -> Slice:
+def take_rows(rows: Slice, mask: NDArray[np.bool_]) -> Slice:
+    """Return some rows of a slice, without their matrix, which no metric needs."""
     return Slice(
         rows.matrix[:0],
         rows.target[mask],
@@ -188,7 +189,7 @@ def _by_day(test: Slice, rng: np.random.Generator) -> dict[str, Any]:
     day = test.time_s // _DAY_S
     out = {}
     for number in np.unique(day).tolist():
-        part = _part(test, day == number)
+        part = take_rows(test, day == number)
         out[_iso(number * _DAY_S)[:10]] = measure(part, part.probability, (), rng, SLICE_ROUNDS)
     return out
 
@@ -199,7 +200,7 @@ def _given_cart(test: Slice, rng: np.random.Generator) -> dict[str, Any]:
     _, first = np.unique(test.cart_key[carts], return_index=True)
     mask = np.zeros(len(test.target), dtype=bool)
     mask[carts[first]] = True
-    part = _part(test, mask)
+    part = take_rows(test, mask)
     out = measure(part, part.probability, (), rng, SLICE_ROUNDS) if len(part.target) else {"n_rows": 0}
     return {**out, "published_roc_auc": PUBLISHED_GIVEN_CART_AUC}
 

@@ -39,7 +39,9 @@ def write_events(
     parsed: list[ParsedEvents | ScorecatError] = []
     for work in works:
         try:
-            parsed.append(ParsedEvents([work], [0], []) if isinstance(work, ShopEvent) else parse(*_split(work)))
+            parsed.append(
+                ParsedEvents([work], [0], []) if isinstance(work, ShopEvent) else parse(work.media, work.content)
+            )
         except ScorecatError as exc:
             parsed.append(exc)
     results: list[Result] = [each if isinstance(each, ScorecatError) else Intake({}) for each in parsed]
@@ -55,10 +57,6 @@ def write_events(
         n_events += len(each.events)
     _write_group(history, works, parsed, group, results)
     return results
-
-
-def _split(body: Body) -> tuple[str, bytes]:
-    return body.media, body.content
 
 
 def _write_group(

@@ -84,11 +84,7 @@ def _is_loose(spec: FeatureSpec) -> bool:
     """Whether nobody restricted a number in any way."""
     rules = (spec.minimum, spec.maximum, spec.above)
     return (
-        spec.kind == "numeric"
-        and not spec.unit
-        and not spec.integer
-        and rules == (None,) * 3
-        and (spec.on_null == "nan")
+        spec.kind == "numeric" and not spec.unit and not spec.integer and rules == (None,) * 3 and spec.on_null == "nan"
     )
 
 

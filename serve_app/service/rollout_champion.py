@@ -15,9 +15,11 @@ _DEPTH: Final = 5
 
 def is_unsettled(stored: Rollout) -> bool:
     """Return whether the alias has not followed a rollout's end yet."""
+    if stored.kind != "canary":
+        return False
     ends = (stored.phase, stored.state.get("champion"))
-    if stored.kind != "canary" or ends in ((Phase.SUCCEEDED, ""), (Phase.ROLLED_BACK, "moved")):
-        return stored.kind == "canary"
+    if ends in ((Phase.SUCCEEDED, ""), (Phase.ROLLED_BACK, "moved")):
+        return True
     was_named = stored.plan["terms"]["champion"] == stored.canary  # which is worth a word once the canary is gone
     return was_named and ends in ((Phase.ROLLED_BACK, ""), (Phase.FAILED, ""))
 

@@ -112,9 +112,8 @@ class Course:
     def with_state(self, state: RolloutState) -> Course:
         """Return the course in another state; counters of another step are not pending any more."""
         moved = dataclasses.replace(self, state=state)
-        is_same_split = state.step == self.state.step and (Phase.PROMOTING in (state.phase, self.state.phase)) == (
-            state.phase is self.state.phase is Phase.PROMOTING
-        )
+        has_all, had_all = (each.phase is Phase.PROMOTING for each in (state, self.state))
+        is_same_split = state.step == self.state.step and has_all == had_all
         return moved if is_same_split and state.phase in COUNTED else moved.without_pending()
 
     def without_pending(self) -> Course:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.jobs.prepare import Plan, Wanted, make_plan
+from batch.jobs.prepare import Plan, Wanted, begin_plan, draft_plan
 from batch.jobs.unit import UnitScorer
 from batch.storage.folder import OutputFolder
 from batch.storage.row_files import RowFiles
@@ -73,7 +73,9 @@ class LocalJob:
         manifest = package.manifest
         asked: dict[str, Any] = {"mapping": {}, "keep": None, "partition_by": (), "explain": 0, **wanted}
         self.wanted = Wanted(str(source), **asked)
-        self.plan = plan or make_plan(self.wanted, self.output, "purchase", 1, manifest, unit_rows)
+        self.plan = plan or draft_plan(self.wanted, self.output, "purchase", 1, manifest, unit_rows)
+        if plan is None:
+            begin_plan(self.plan, self.output)
         self.tally = Tally(self.plan.units)
         self.encoder = LocalEncoder(FeatureEncoder(manifest.features, package.vocabularies), before_encode)
         self.model = LocalModel(package.model, before_predict)
