@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -152,22 +152,28 @@ def choose_columns(
         )
     for spec, column in pairs:
         _check_type(where, spec, column, schema.field(column).type)
-    used = {column for _, column in pairs}
+    kept = _choose_kept(where, schema.names, {column for _, column in pairs}, keep, added)
+    return Columns(tuple((spec.name, column) for spec, column in pairs), kept, keys)
+
+
+def _choose_kept(
+    where: str, names: Sequence[str], used: Collection[str], keep: Sequence[str] | None, added: Sequence[str]
+) -> tuple[str, ...]:
     if keep is None:
-        kept = [name for name in schema.names if name not in used]
+        kept = [name for name in names if name not in used]
     elif list(keep) == ["*"]:
-        kept = schema.names
+        kept = list(names)
     else:
-        absent = [name for name in keep if name not in schema.names]
+        absent = [name for name in keep if name not in names]
         if absent:
-            raise InvalidDataError(f"{where} has no column {absent[0]} to keep{_hint(absent[0], schema.names)}")
-        kept = [name for name in schema.names if name in keep]
+            raise InvalidDataError(f"{where} has no column {absent[0]} to keep{_hint(absent[0], names)}")
+        kept = [name for name in names if name in keep]
     taken = [name for name in kept if name in {*added, UNREADABLE, CONTENT}]
     if taken:
         raise InvalidDataError(
             f"{where} has a column {taken[0]}, which is also the name of a result: leave it out with --keep"
         )
-    return Columns(tuple((spec.name, column) for spec, column in pairs), tuple(kept), keys)
+    return tuple(kept)
 
 
 def _choose_keys(where: str, schema: pa.Schema, mapping: ColumnMapping) -> tuple[tuple[str, str], ...]:

@@ -94,26 +94,14 @@ def assess_model(
     all_thresholds = (*thresholds, chosen)
     overall = measure(test, test.probability, all_thresholds, rng)
     singles, scores, findings = _single_features(train, stop, test, names, categorical)
-    best = max(singles, key=lambda single: single["stop_roc_auc"])
-    base = np.full(len(test.target), float(train[1].mean()))
     ranked = rank_rows(test.target, test.probability)
-    # Resampling adds as much error to the calibration error as sampling did, so its lower end comes from
-    # the reflected ("basic") interval; the percentile one never reaches 0 on few rows.
-    ece_low = 2 * overall["ece"]["value"] - overall["ece"]["high"]
-    calibration = check_calibration(ece_low, overall["base_rate"]["value"])
     metrics = {
         "measured_on": f"{_iso(test.time_s.min())} to {_iso(test.time_s.max())}, sessions begun after those trained on",
         "intervals": f"95 %, bootstrap over users, {BOOTSTRAP_ROUNDS} rounds ({SLICE_ROUNDS} for slices)",
         "chosen_threshold": chosen,
         "reference": {"n_rows": len(test.target), "n_effective_rows": effective_rows(test.user)},
         "overall": overall,
-        "baselines": {
-            "base_rate": measure(test, base, (), rng),
-            "best_single_feature": {
-                "feature": best["feature"],
-                **measure(test, scores[best["feature"]], (), rng, SLICE_ROUNDS),
-            },
-        },
+        "baselines": _baselines(test, float(train[1].mean()), singles, scores, rng),
         "by_event_type": {
             name: measure(part, part.probability, (), rng, SLICE_ROUNDS)
             for code, name in enumerate(EVENT_TYPES[:2])
@@ -126,7 +114,30 @@ def assess_model(
         "precision_recall": precision_recall_points(ranked),
         **_enough(overall),
     }
-    return Assessment(round_metrics(metrics), tuple(f for f in (*findings, calibration) if f is not None))
+    found = (*findings, _find_miscalibration(overall))
+    return Assessment(round_metrics(metrics), tuple(finding for finding in found if finding is not None))
+
+
+def _baselines(
+    test: Slice,
+    rate: float,
+    singles: Sequence[dict[str, Any]],
+    scores: Mapping[str, NDArray[np.float64]],
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Return the metrics of a constant and of the best single feature."""
+    best = max(singles, key=lambda single: single["stop_roc_auc"])["feature"]
+    return {
+        "base_rate": measure(test, np.full(len(test.target), rate), (), rng),
+        "best_single_feature": {"feature": best, **measure(test, scores[best], (), rng, SLICE_ROUNDS)},
+    }
+
+
+def _find_miscalibration(overall: Mapping[str, Any]) -> Finding | None:
+    # Resampling adds as much error to the calibration error as sampling did, so its lower end comes from
+    # the reflected ("basic") interval; the percentile one never reaches 0 on few rows.
+    ece_low = 2 * overall["ece"]["value"] - overall["ece"]["high"]
+    return check_calibration(ece_low, overall["base_rate"]["value"])
 
 
 def measure(

@@ -87,18 +87,7 @@ class HistoryReader:
 
     async def read(self, batch: pa.RecordBatch) -> RowHistories:
         """Return the history of a micro-batch, within `timeout_s` and in one round trip."""
-        statuses = judge_rows(batch)
-        if self._open is None:
-            return _nothing(np.where(statuses == NEW, OFF, statuses).astype(np.uint8))
-        at = np.flatnonzero(statuses == NEW)
-        if not len(at):
-            return _nothing(statuses)
-        rows = build_rows(batch, at)
-        try:
-            return await self._look_up([rows], at, statuses)
-        except ScorecatError:
-            statuses[at] = UNAVAILABLE
-            return _nothing(statuses)
+        return await self._read(batch, max(batch.num_rows, 1), must_answer=False)
 
     async def read_table(self, batch: pa.RecordBatch, *, must_answer: bool = False) -> RowHistories:
         """Return the history of a table of any length, a slice at a time.
@@ -110,13 +99,19 @@ class HistoryReader:
         BadRequestError
             With `must_answer`: there are rows to look up, and no state is kept.
         """
+        return await self._read(batch, SLICE_ROWS, must_answer=must_answer)
+
+    async def _read(self, batch: pa.RecordBatch, step: int, *, must_answer: bool) -> RowHistories:
         statuses = judge_rows(batch)
         at = np.flatnonzero(statuses == NEW)
-        if must_answer and self._open is None and len(at):
-            raise BadRequestError("this service keeps no history (SCORECAT_STATE=off), and rows ask for it")
-        if self._open is None or not len(at):
-            return await self.read(batch)
-        slices = [build_rows(batch, at[k : k + SLICE_ROWS]) for k in range(0, len(at), SLICE_ROWS)]
+        if not len(at):
+            return _nothing(statuses)
+        if self._open is None:
+            if must_answer:
+                raise BadRequestError("this service keeps no history (SCORECAT_STATE=off), and rows ask for it")
+            statuses[at] = OFF
+            return _nothing(statuses)
+        slices = [build_rows(batch, at[k : k + step]) for k in range(0, len(at), step)]
         try:
             return await self._look_up(slices, at, statuses)
         except ScorecatError:

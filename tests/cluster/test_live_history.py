@@ -91,18 +91,15 @@ def test_what_became_of_events_and_look_ups_is_counted(service):
     url = service.run("status", "--json").stdout
     metrics_url = orjson.loads(url)["metrics_url"]
 
-    def counted() -> bool:
-        lines = [
-            line for line in httpx.get(metrics_url, timeout=10).text.splitlines() if line.startswith("ray_scorecat")
-        ]
+    wanted = {
+        ("ray_scorecat_events_total", 'kind="recorded"'),
+        ("ray_scorecat_events_total", 'kind="dropped"'),
+        ("ray_scorecat_history_rows_total", 'kind="new"'),
+    }
 
-        def has(name: str, label: str) -> bool:
-            return any(line.startswith(f"ray_scorecat_{name}") and label in line for line in lines)
+    def find_counted() -> set[tuple[str, str]]:
+        lines = httpx.get(metrics_url, timeout=10).text.splitlines()
+        return {(name, label) for name, label in wanted for line in lines if line.startswith(name) and label in line}
 
-        return (
-            has("events_total", 'kind="recorded"')
-            and has("events_total", 'kind="dropped"')
-            and has("history_rows_total", 'kind="new"')
-        )
-
-    wait_for(counted, 40, "the counts in Ray's metrics")
+    wait_for(lambda: find_counted() == wanted, 40, "the counts in Ray's metrics")
+    assert find_counted() == wanted

@@ -23,6 +23,7 @@ from serve_app.core.live_state import (
     dump_user,
     parse_session,
     parse_user,
+    peek_event,
 )
 from serve_app.core.pseudonyms import Pseudonyms
 
@@ -38,6 +39,8 @@ def event(product=1, category=1, time_s=1000, cents=100, is_purchase=False):
 def fold(*events):
     user, session, out = NO_USER, None, []
     for each in events:
+        peeked = peek_event(user, session, each._replace(is_purchase=False))
+        assert peeked == add_event(user, session, each._replace(is_purchase=False))[2]
         user, session, accumulators = add_event(user, session, each)
         out.append(dict(zip(HISTORY_NAMES, features_from_accumulators(np.array([accumulators]).T)[:, 0], strict=True)))
     return user, session, out
@@ -76,6 +79,8 @@ def test_a_session_of_100_000_events_stays_within_its_bound():
     for k in range(100_000):
         user, session, accumulators = add_event(user, session, event(k, k, k, 10**10))
     assert accumulators[:3] == (100_000, DISTINCT_LIMIT, DISTINCT_LIMIT)
+    one_more = event(-1, -1, 0, 1)
+    assert peek_event(user, session, one_more) == add_event(user, session, one_more)[2]
     assert session.products == session.categories == frozenset(range(DISTINCT_LIMIT))
     assert len(dump_session(session)) == SESSION_BYTES_MAX == 16_429
     assert len(dump_user(user)) == USER_BYTES == 56
@@ -87,6 +92,7 @@ def test_sums_beyond_64_bits_are_kept_and_shown_as_the_largest_number():
     for _ in range(92_235):
         user, session, _ = add_event(user, None, event(cents=10**10))
     assert user.micros == 92_235 * 10**14 > 2**63
+    assert peek_event(user, session, event()) == add_event(user, session, event())[2]
     assert parse_user(dump_user(user)) == user
     features = features_from_accumulators(np.array([accumulate_states(user, session)]).T)
     assert np.isfinite(features).all()

@@ -16,6 +16,7 @@ from catboost import CatBoost, CatBoostClassifier, CatBoostRanker, CatBoostRegre
 from sklearn.preprocessing import LabelEncoder
 
 from serve_app.adapters import model_file
+from serve_app.adapters.catboost_facts import read_facts
 from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.model_export import export_model
 from serve_app.adapters.model_trial import try_model
@@ -230,6 +231,8 @@ def test_the_structure_of_a_sound_model_passes(task, policy, place):
     model = CatBoostClassifier(grow_policy=policy, **QUIET).fit(rows, target, cat_features=["c"])
     model.save_model(str(place / "m.cbm"))
     try_model(place / "m.cbm")
+    facts = read_facts(model)
+    assert (facts.task, facts.feature_names) == (task, tuple(rows.columns))
 
 
 def test_a_small_file_that_unfolds_to_much_text_is_refused(place):

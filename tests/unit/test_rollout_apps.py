@@ -203,3 +203,5 @@ def test_what_kept_an_earlier_rollout_from_its_app_fails_no_later_one(world):
     world.start(plan=SLOW_PLAN)
     world.control.tick()
     world.run_until(2, "progressing", limit_s=20)
+    phases = [world.control.describe(each)["phase"] for each in (1, 2)]
+    assert phases == ["failed", "progressing"]

@@ -42,6 +42,7 @@ def test_wrong_golden_rows_after_the_clock_was_set_roll_back(world, by_s):
     world.run_until(1, "progressing")
     world.clock.set_by_s, world.apps.troubles = by_s, {2: GoldenMismatchError("row 3 differs")}
     world.run_until(1, "rolled_back", limit_s=8)
+    assert "row 3 differs" in world.control.describe(1)["why"]
 
 
 @pytest.mark.parametrize("by_s", [-HOUR_S, HOUR_S])
