@@ -14,13 +14,13 @@ import contextlib
 import json
 import shutil
 import socket
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
+from serve_app.adapters.json_file import replace_json
 from serve_app.core.errors import NotFoundError
 from serve_app.core.job_record import ENDED, JOB_ID, JobBeat, JobOrder, JobRecord, JobRuling, to_json
 from serve_app.service.job_ports import ResultFile
@@ -144,10 +144,4 @@ class JobFolders:
     def _write(self, job_id: str, name: str, value: dict[str, Any]) -> None:
         folder = self.root / job_id
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        staged = folder / f".{name}-{uuid.uuid4().hex}"
-        try:
-            staged.write_text(json.dumps(value, ensure_ascii=False))
-            staged.replace(folder / name)
-        except BaseException:
-            staged.unlink(missing_ok=True)
-            raise
+        replace_json(folder / name, value)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from serve_app.adapters.json_file import replace_json
 from serve_app.core.errors import InvariantError, NotReadyError
 
 
@@ -43,10 +43,8 @@ class ProgressFile:
         NotReadyError
             It cannot be written now.
         """
-        staged = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            staged.write_text(json.dumps(dict(record)), "utf-8")
-            staged.replace(self.path)
+            replace_json(self.path, record)
         except OSError as exc:
             raise NotReadyError(f"the progress cannot be written to {self.path}: {exc.strerror}") from exc

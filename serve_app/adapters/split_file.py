@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from serve_app.adapters.disk_reserve import DiskReserve
+from serve_app.adapters.json_file import replace_json
 from serve_app.core.errors import InvariantError
 
 
@@ -71,13 +70,4 @@ class SplitFile:
 
     def _replace(self, record: Mapping[str, Any]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        staged = self._path.with_name(f".{self._path.name}-{uuid.uuid4().hex}")
-        try:
-            with staged.open("w", encoding="utf-8") as file:
-                json.dump(dict(record), file)
-                file.flush()
-                os.fsync(file.fileno())
-            staged.replace(self._path)
-        except OSError:
-            staged.unlink(missing_ok=True)
-            raise
+        replace_json(self._path, record, is_durable=True)

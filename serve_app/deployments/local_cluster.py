@@ -27,6 +27,7 @@ from typing import Final
 
 import psutil
 
+from serve_app.adapters.json_file import replace_json
 from serve_app.core.errors import BadRequestError, InvariantError
 from serve_app.deployments.parcels import FOLDER_VARIABLE
 
@@ -118,10 +119,7 @@ def parcels_dir(spec: ClusterSpec) -> Path:
 
 def save_spec(home: Path, spec: ClusterSpec) -> None:
     """Keep the spec under the state folder, for `load_spec`."""
-    value = {**dataclasses.asdict(spec), "run_dir": str(spec.run_dir)}
-    staged = home / f".{SPEC_FILE}"
-    staged.write_text(json.dumps(value, indent=2))
-    staged.replace(home / SPEC_FILE)
+    replace_json(home / SPEC_FILE, {**dataclasses.asdict(spec), "run_dir": str(spec.run_dir)})
 
 
 def load_spec(home: Path) -> ClusterSpec | None:
