@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import importlib
 import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,7 +165,7 @@ def _start(settings: Settings, registry: Registry, split: Split) -> ClusterSpec:
     """Start cluster and applications; whatever goes wrong, nothing is left running."""
     spec = _start_ray(settings)
     try:
-        os.environ.update(cluster_environment(spec))  # before Ray is imported: it reads them at import
+        os.environ.update(cluster_environment(spec))
         _deploy(settings, spec, registry, split)
     except BaseException:
         _forget(settings, spec)
@@ -178,8 +180,12 @@ def _start_ray(settings: Settings) -> ClusterSpec:
         save_spec(settings.home, spec)
         try:
             with err.status("starting Ray"):
-                environment = {**cluster_environment(spec), **_job_environment(settings)}
-                start_cluster(spec, environment, settings.log_dir / "ray.log")
+                environment = cluster_environment(spec)
+                os.environ.update(environment)  # before Ray is imported: it reads them at import
+                importing = threading.Thread(target=_import_apps, daemon=True)  # 4 s of CPU, while Ray mostly waits
+                importing.start()
+                start_cluster(spec, {**environment, **_job_environment(settings)}, settings.log_dir / "ray.log")
+                importing.join()
         except BaseException as exc:
             _forget(settings, spec)
             if is_last or not isinstance(exc, InvariantError):
@@ -187,6 +193,11 @@ def _start_ray(settings: Settings) -> ClusterSpec:
         else:
             return spec
     raise InvariantError("Ray did not start")
+
+
+def _import_apps() -> None:
+    with contextlib.suppress(ImportError):  # `_deploy` says why
+        importlib.import_module("serve_app.app")
 
 
 def _job_environment(settings: Settings) -> dict[str, str]:

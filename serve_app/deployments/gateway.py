@@ -20,9 +20,11 @@ from serve_app.deployments.event_process import EventProcess
 from serve_app.deployments.handles import EncoderHandle, ModelHandle, version_app
 from serve_app.deployments.meters import HttpMeter
 from serve_app.deployments.parcels import sweep
+from serve_app.deployments.replica_load import ReplicaLoad
 from serve_app.deployments.reporting import report_counts
 from serve_app.http.app import create_app
 from serve_app.http.asgi import ASGIApp
+from serve_app.http.fast_protocol import open_fast_lane
 from serve_app.service.event_writer import EventWriter
 from serve_app.service.microbatch import BatchLimits
 from serve_app.service.packaging import prove_replicas
@@ -89,7 +91,7 @@ class Gateway:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the ASGI application; Ray calls this after the constructor."""
-        return create_app(
+        app = create_app(
             self._traffic,
             self._access_log,
             timeout_s=self._config.request_timeout_s,
@@ -98,6 +100,9 @@ class Gateway:
             meter=HttpMeter(),
             events=EventWriter(self._events.write) if self._events is not None else None,
         )
+        app.lane.ongoing = ReplicaLoad.of_this_process()
+        open_fast_lane(app.lane)  # Ray starts the server later
+        return app
 
     async def _connect(self, name: str, version: int) -> VersionScorer:
         """Connect to a version and prove the way there and back with one of its golden rows."""

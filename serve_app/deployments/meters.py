@@ -39,6 +39,8 @@ METRICS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "scorecat_events_total": ("Shop events by what became of them.", ("route", "kind")),
     "scorecat_event_delay_seconds": ("Age at arrival of the newest event of a request.", ("route",)),
+    "scorecat_requests_total": ("Requests answered, by version where one answered.", ("route", "status", "version")),
+    "scorecat_request_seconds": ("Time from a request to its answer (a sample).", ("route", "version")),
     "scorecat_problems_total": ("Requests answered with a problem.", ("route", "code")),
     "scorecat_ignored_columns_total": ("Columns of tables that are no feature.", ("route",)),
     "scorecat_job_rows_total": ("Rows that batch jobs scored or rejected.", ("model", "version", "kind")),
@@ -46,6 +48,10 @@ METRICS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "scorecat_jobs": ("Batch jobs that wait or run now.", ("kind",)),
 }
 """Description and labels by name. Ray puts ``ray_`` before the name and adds its own labels."""
+DURATIONS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60)
+"""Bounds of the histogram of durations."""
+SAMPLED_DURATIONS: Final = 100
+"""Durations of a route and version that a Gateway tells Ray of at once; counts are exact."""
 AGES_S: Final = (1, 10, 60, 300, 1_800, 3_600, 21_600, 86_400, 604_800, 2_592_000)
 """Bounds of the histograms of ages."""
 SAMPLED_AGES: Final = 32
@@ -73,10 +79,11 @@ class HistogramPort(Protocol):
 
 
 def create_histogram(name: str) -> HistogramPort:
-    """Return a histogram of ages of `METRICS`; works inside a replica."""
+    """Return a histogram of `METRICS`; works inside a replica."""
     description, labels = METRICS[name]
+    bounds = DURATIONS_S if name == "scorecat_request_seconds" else AGES_S
     histogram: HistogramPort = metrics.Histogram(
-        name, description=description, boundaries=list(AGES_S), tag_keys=labels
+        name, description=description, boundaries=list(bounds), tag_keys=labels
     )
     return histogram
 
@@ -231,6 +238,41 @@ class RayJobMeter(JobMeter):
         self._jobs.set(n, {"kind": kind})
 
 
+class RequestMeter:
+    """Counts answered requests: a microsecond each, and tells Ray of all of them once a second."""
+
+    def __init__(self, requests: CounterPort, durations: HistogramPort) -> None:
+        self._requests = requests
+        self._durations = durations
+        self._counted: Counter[tuple[str, int, int | None]] = Counter()
+        self._kept_s: dict[tuple[str, int | None], list[float]] = {}
+        self._is_due = False
+
+    def note(self, route: str, status: int, version: int | None, duration_s: float) -> None:
+        """Count a request. Call it on the event loop."""
+        if not self._is_due:
+            asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+            self._is_due = True
+        self._counted[route, status, version] += 1
+        self._kept_s.setdefault((route, version), []).append(duration_s)
+
+    def flush(self) -> None:
+        """Tell Ray."""
+        counted, self._counted = self._counted, Counter()
+        kept_s, self._kept_s = self._kept_s, {}
+        self._is_due = False
+        for (route, status, version), n in counted.items():
+            self._requests.inc(n, {"route": route, "status": str(status), "version": _name_version(version)})
+        for (route, version), durations_s in kept_s.items():
+            step = -(-len(durations_s) // SAMPLED_DURATIONS)
+            for duration_s in durations_s[::step]:
+                self._durations.observe(duration_s, {"route": route, "version": _name_version(version)})
+
+
+def _name_version(version: int | None) -> str:
+    return "" if version is None else str(version)
+
+
 class HttpMeter(Meter):
     """Counts what a Gateway refuses and ignores."""
 
@@ -243,6 +285,11 @@ class HttpMeter(Meter):
         self._ignored = create("scorecat_ignored_columns_total")
         self._events = create("scorecat_events_total")
         self._delays = create_ages("scorecat_event_delay_seconds")
+        self._requests = RequestMeter(create("scorecat_requests_total"), create_ages("scorecat_request_seconds"))
+
+    def count_request(self, route: str, status: int, version: int | None, duration_s: float) -> None:
+        """Count an answered request."""
+        self._requests.note(route, status, version, duration_s)
 
     def count_problem(self, route: str, code: str) -> None:
         """Count an answer with a problem."""

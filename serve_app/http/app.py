@@ -17,8 +17,9 @@ from serve_app.http import events as event_routes
 from serve_app.http import jobs as job_routes
 from serve_app.http import mlflow, oip
 from serve_app.http import rollouts as rollout_routes
-from serve_app.http.asgi import AccessLog, ASGIApp, Exchange, Meter, Receive, Scope, Send
+from serve_app.http.asgi import AccessLog, Exchange, Meter, Receive, Scope, Send
 from serve_app.http.bulk import Bulk
+from serve_app.http.fast_lane import FastLane
 from serve_app.http.job_schemas import JobBody
 from serve_app.http.parameters import PIN, REQUEST_ID, TIMEOUT, describe_parameter
 from serve_app.http.predict import HOT_PATH, PredictPurchase
@@ -57,7 +58,7 @@ def create_app(
     jobs: Jobs | None = None,
     meter: Meter | None = None,
     events: EventSink | None = None,
-) -> ASGIApp:
+) -> Front:
     """Return the ASGI application of the Gateway.
 
     Ray puts ``X-Request-Id`` on every answer, so nothing here does.
@@ -89,19 +90,26 @@ def create_app(
     api.include_router(rollout_routes.create_router(traffic, rollouts))
     api.include_router(job_routes.create_router(jobs))
     _add_errors(api, meter)
-    return _Front(api, predict, access_log, meter)
+    return Front(api, predict, FastLane(traffic, access_log, timeout_s, meter))
 
 
-class _Front:
-    """Sends the hot route past FastAPI, and gives every other answer its log line."""
+class Front:
+    """Sends the hot route past FastAPI, and gives every other answer its log line.
 
-    def __init__(self, api: FastAPI, predict: PredictPurchase, access_log: AccessLog, meter: Meter) -> None:
+    Attributes
+    ----------
+    api : FastAPI
+    lane : FastLane
+        Answers plain requests to the hot route for a server that knows of it, see `serve_app.http.fast_protocol`.
+    """
+
+    def __init__(self, api: FastAPI, predict: PredictPurchase, lane: FastLane) -> None:
         self.api = api
+        self.lane = lane
         self._predict = predict
-        self._access_log = access_log
-        self._meter = meter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI request."""
         if scope["type"] != "http":
             await self.api(scope, receive, send)
         elif scope["path"] == HOT_PATH and scope["method"] == "POST":
@@ -110,7 +118,7 @@ class _Front:
             await self._call_api(scope, receive, send)
 
     async def _call_api(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange.open(scope, receive, send, self._access_log, self._meter)
+        exchange = Exchange.open(scope, receive, send, self.lane.access_log, self.lane.meter)
         scope["state"] = {**scope.get("state", {}), "request_id": exchange.request_id}
         status = 500
 
@@ -123,7 +131,7 @@ class _Front:
         try:
             await self.api(scope, receive, note_status)
         finally:
-            exchange.log(status)
+            exchange.log(status, find_route(scope))
 
 
 def _document_predict(api: FastAPI) -> None:
@@ -182,7 +190,7 @@ def _add_probes(api: FastAPI, traffic: Traffic) -> None:
 
 def _add_errors(api: FastAPI, meter: Meter) -> None:
     def respond(error: ScorecatError, request: Request) -> Response:
-        meter.count_problem(_route(request), error.code)
+        meter.count_problem(find_route(request.scope), error.code)
         return _problem_response(error, request)
 
     async def on_known(request: Request, exc: Exception) -> Response:
@@ -198,7 +206,7 @@ def _add_errors(api: FastAPI, meter: Meter) -> None:
             405: f"{request.method} is not allowed on {request.url.path}; /docs lists what is",
         }.get(status, str(getattr(exc, "detail", "")))
         code = {404: "not-found", 405: "method-not-allowed"}.get(status, "bad-request")
-        meter.count_problem(_route(request), code)
+        meter.count_problem(find_route(request.scope), code)
         members = problem_members(status, code, detail, request.state.request_id)
         headers = dict(getattr(exc, "headers", None) or {})
         _add_protocol_error(members, request)
@@ -222,9 +230,9 @@ def _problem_response(error: ScorecatError, request: Request) -> Response:
     return Response(dump_problem(members), status, headers, media_type=CONTENT_TYPE.decode())
 
 
-def _route(request: Request) -> str:
+def find_route(scope: Scope) -> str:
     """Return the route as it is documented, which has few values, unlike a request's path."""
-    return str(getattr(request.scope.get("route"), "path_format", "other"))
+    return str(getattr(scope.get("route"), "path_format", "other"))
 
 
 def _add_protocol_error(members: dict[str, Any], request: Request) -> None:

@@ -43,6 +43,9 @@ class AccessLog(Protocol):
 class Meter:
     """Counts what the routes refuse and ignore; must never block or raise. This one keeps nothing."""
 
+    def count_request(self, route: str, status: int, version: int | None, duration_s: float) -> None:
+        """Count an answered request: by the route as it is documented, and the version that answered."""
+
     def count_problem(self, route: str, code: str) -> None:
         """Count an answer with a problem: by the route as it is documented, and the error's code."""
 
@@ -88,9 +91,7 @@ class Exchange:
     def open(cls, scope: Scope, receive: Receive, send: Send, access_log: AccessLog, meter: Meter) -> Exchange:
         """Start an exchange for an HTTP scope."""
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"")
-        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
-        return cls(scope, receive, send, request_id, headers, time.perf_counter(), access_log, meter)
+        return cls(scope, receive, send, read_request_id(headers), headers, time.perf_counter(), access_log, meter)
 
     async def answer(self, status: int, body: bytes, extra: Headers, content_type: bytes = JSON) -> None:
         """Send a whole answer and log it."""
@@ -111,16 +112,25 @@ class Exchange:
             extra = [*extra, (b"x-model-version", str(self.version).encode())]
         await self.answer(status, dump_problem(members), extra, CONTENT_TYPE)
 
-    def log(self, status: int) -> None:
-        """Write the line of this exchange to the access log."""
+    def log(self, status: int, route: str | None = None) -> None:
+        """Write the line of this exchange to the access log, and count it by its route, by default its path."""
         duration_s = time.perf_counter() - self.started_s
+        self.meter.count_request(route or self.scope["path"], status, self.version, duration_s)
         self.access_log.record(
             self.request_id, self.scope["method"], self.scope["path"], status, duration_s, self.version
         )
 
 
+def read_request_id(headers: dict[bytes, bytes]) -> str:
+    """Return the caller's ``X-Request-Id`` when it has 1 to 128 printable ASCII characters, else a new one."""
+    given = headers.get(b"x-request-id", b"")
+    return given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+
+
 def check_json(headers: dict[bytes, bytes]) -> None:
     """Raise UnsupportedMediaError unless the body is JSON in UTF-8; a body without a type is taken for it."""
+    if headers.get(b"content-type") == JSON:
+        return
     media, _, parameters = headers.get(b"content-type", JSON).lower().partition(b";")
     media = media.strip()
     if not (media == JSON or media.endswith(b"+json")):

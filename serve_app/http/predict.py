@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from operator import itemgetter
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -49,7 +50,7 @@ MAX_ROW_BYTES: Final = 256 * 1024
 """Far above any row (the widest has 25 members and three ids of 512 characters)."""
 
 logger = logging.getLogger("scorecat.http")
-_ROW_NAMES: Final = tuple(PURCHASE_NAMES)
+_get_features: Final = itemgetter(*PURCHASE_NAMES)
 
 
 class PredictPurchase:
@@ -104,15 +105,11 @@ class PredictPurchase:
             raise NotFoundError(f"the served model {name} does not have the inputs of /predict_purchase")
         exchange.version = route.scorer.version
         keys = read_keys(row)
-        values = [*(row[name] for name in _ROW_NAMES), *keys]
+        values = list_values(row, keys)
         score = await route.score(values, deadline_at)
         observed = await self._observe(row, keys, deadline_at) if row["observe"] else None
         prediction_id = os.urandom(16).hex()
-        answer: dict[str, Any] = {
-            "user_id": row["user_id"],
-            "purchase_probability": score.probability,
-            "recommendation": score.recommendation,
-        }
+        answer = describe_score(user, score)
         if detail:
             answer |= _describe(route, score, row, body) | {"prediction_id": prediction_id}
             if observed:
@@ -133,6 +130,20 @@ class PredictPurchase:
         status, detail = await self._observer.observe(keys, row["price"], deadline_at)
         self._meter.count_events(HOT_PATH, status, 1)
         return {"status": status, "detail": detail, "event_id": keys[EVENT_ID]}
+
+
+def list_values(row: dict[str, Any], keys: list[Any]) -> list[Any]:
+    """Return a parsed row as `VersionScorer.score` takes it; `keys` are those of `read_keys`."""
+    return [*_get_features(row), *keys]
+
+
+def describe_score(user_id: str | int | None, score: Score) -> dict[str, Any]:
+    """Return the members that every answer has."""
+    return {
+        "user_id": user_id,
+        "purchase_probability": score.probability,
+        "recommendation": score.recommendation,
+    }
 
 
 def _describe(route: Route, score: Score, row: dict[str, Any], body: bytes) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
 from serve_app.core.errors import DeadlineExceededError, InvariantError, OverloadedError
@@ -48,8 +49,20 @@ class BatchLimits:
 @dataclass(slots=True)
 class _Waiting(Generic[Row, Result]):
     row: Row
-    future: asyncio.Future[Result]
     deadline_at: float
+    settle: Callable[[Result | Exception], None] | None
+    timer: asyncio.TimerHandle | None = field(default=None, init=False)
+
+    def end(self, outcome: Result | Exception) -> None:
+        """Hand the outcome over, once; a row that was given up is not handed any."""
+        settle, self.settle = self.settle, None
+        if self.timer is not None:
+            self.timer.cancel()
+        if settle is not None:
+            settle(outcome)
+
+    def expire(self) -> None:
+        self.end(DeadlineExceededError("the answer was not ready before the request's deadline", 1.0))
 
 
 class MicroBatcher(Generic[Row, Result]):
@@ -78,7 +91,7 @@ class MicroBatcher(Generic[Row, Result]):
     @property
     def n_waiting(self) -> int:
         """Rows that have not left yet and whose caller still waits."""
-        return sum(not w.future.done() for w in self._waiting)
+        return sum(w.settle is not None for w in self._waiting)
 
     @property
     def n_batches(self) -> int:
@@ -95,23 +108,42 @@ class MicroBatcher(Generic[Row, Result]):
         DeadlineExceededError
             `deadline_at` passed first; the row is dropped from the queue when it had not left yet.
         """
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        waiting = self._add(row, deadline_at, partial(_resolve, future))
+        try:
+            return await future
+        finally:
+            waiting.settle = None  # a caller that went away
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+
+    def put(self, row: Row, deadline_at: float, settle: Callable[[Result | Exception], None]) -> None:
+        """Send a row with the next batch; `settle` is called with what `submit` returns or raises, by the event loop.
+
+        The same without a task and a future a row, about 5 us of CPU.
+
+        Raises
+        ------
+        OverloadedError
+            The queue is full.
+        """
+        self._add(row, deadline_at, settle)
+
+    def _add(self, row: Row, deadline_at: float, settle: Callable[[Result | Exception], None]) -> _Waiting[Row, Result]:
         if len(self._waiting) >= self._limits.max_queued_rows:
-            self._waiting = deque(w for w in self._waiting if not w.future.done())
+            self._waiting = deque(w for w in self._waiting if w.settle is not None)
         if len(self._waiting) >= self._limits.max_queued_rows:
             raise OverloadedError("more rows wait than can be answered in time", 1.0)
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
-        timer = loop.call_at(deadline_at, _expire, future)
-        self._waiting.append(_Waiting(row, future, deadline_at))
+        waiting: _Waiting[Row, Result] = _Waiting(row, deadline_at, settle)
+        waiting.timer = loop.call_at(deadline_at, waiting.expire)
+        self._waiting.append(waiting)
         if self._timer is None:
             eager = len(self._tasks) < self._limits.eager_batches
             self._timer = (
                 loop.call_soon(self._dispatch) if eager else loop.call_later(self._limits.linger_s, self._dispatch)
             )
-        try:
-            return await future
-        finally:
-            timer.cancel()
+        return waiting
 
     def _dispatch(self) -> None:
         """Send one batch if any row waits and a place is free, and see to the next."""
@@ -123,7 +155,7 @@ class MicroBatcher(Generic[Row, Result]):
         batch: list[_Waiting[Row, Result]] = []
         while self._waiting and len(batch) < self._limits.max_rows:
             waiting = self._waiting.popleft()
-            if not waiting.future.done():
+            if waiting.settle is not None:
                 batch.append(waiting)
         if batch:
             task = asyncio.get_running_loop().create_task(self._work(batch))
@@ -150,14 +182,13 @@ class MicroBatcher(Generic[Row, Result]):
         except Exception as exc:  # noqa: BLE001 - it is handed to the callers, whatever it is
             outcome = [exc] * len(batch)
         for waiting, result in zip(batch, outcome, strict=True):
-            if waiting.future.done():
-                continue
-            if isinstance(result, Exception):
-                waiting.future.set_exception(result)
-            else:
-                waiting.future.set_result(result)
+            waiting.end(result)
 
 
-def _expire(future: asyncio.Future[Result]) -> None:
-    if not future.done():
-        future.set_exception(DeadlineExceededError("the answer was not ready before the request's deadline", 1.0))
+def _resolve(future: asyncio.Future[Result], outcome: Result | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

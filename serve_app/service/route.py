@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,17 +55,37 @@ class Route:
 
     async def score(self, values: Values, deadline_at: float) -> Score:
         """Score one row, see `VersionScorer.score`; the shadow may get a copy."""
-        loop = asyncio.get_running_loop()
-        started_s = loop.time()
+        started_s = asyncio.get_running_loop().time()
         try:
             score = await self.scorer.score(values, deadline_at)
         except OWED:
             self._arm.count_error(self.reason, self._group)
             raise
-        self._arm.count_answer(self.reason, self._group, loop.time() - started_s, score.probability)
+        self._count_answer(values, score, started_s)
+        return score
+
+    def put(self, values: Values, deadline_at: float, settle: Callable[[Score | Exception], None]) -> None:
+        """Score one row as `score` does, see `VersionScorer.put`."""
+        started_s = asyncio.get_running_loop().time()
+
+        def count(outcome: Score | Exception) -> None:
+            if isinstance(outcome, Score):
+                self._count_answer(values, outcome, started_s)
+            elif isinstance(outcome, OWED):
+                self._arm.count_error(self.reason, self._group)
+            settle(outcome)
+
+        try:
+            self.scorer.put(values, deadline_at, count)
+        except OWED:
+            self._arm.count_error(self.reason, self._group)
+            raise
+
+    def _count_answer(self, values: Values, score: Score, started_s: float) -> None:
+        took_s = asyncio.get_running_loop().time() - started_s
+        self._arm.count_answer(self.reason, self._group, took_s, score.probability)
         if self._shadow is not None:
             self._shadow.offer_row(values, score, self.scorer)
-        return score
 
     async def score_table(
         self,

@@ -54,21 +54,34 @@ class Score:
         Band of the probability.
     version : int
         Version that answered.
-    sources : bytes
-        For each feature an index into `serve_app.core.encoding.SOURCE_NAMES`.
-    values : tuple of float
-        The encoded row, in the model's order.
-    history : str
-        What became of its look-up, one of `serve_app.core.row_history.HISTORY_STATUSES`; empty for a model
-        without history.
+    encoded : EncodedBatch
+        The micro-batch that the row travelled with.
+    index : int
+        Place of the row in ``encoded.matrix``.
     """
 
     probability: float
     recommendation: Recommendation
     version: int
-    sources: bytes
-    values: tuple[float, ...]
-    history: str = ""
+    encoded: EncodedBatch
+    index: int
+
+    @property
+    def sources(self) -> bytes:
+        """For each feature an index into `serve_app.core.encoding.SOURCE_NAMES`."""
+        row: NDArray[np.uint8] = self.encoded.sources[self.index]
+        return row.tobytes()
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The encoded row, in the model's order."""
+        return tuple(self.encoded.matrix[self.index].tolist())
+
+    @property
+    def history(self) -> str:
+        """What became of its look-up, one of `serve_app.core.row_history.HISTORY_STATUSES`; empty without history."""
+        found = self.encoded.history
+        return HISTORY_STATUSES[found[self.index]] if found is not None else ""
 
 
 class VersionScorer:
@@ -108,6 +121,11 @@ class VersionScorer:
         """
         self.check_answering()
         return await self._batcher.submit(values, deadline_at)
+
+    def put(self, values: Values, deadline_at: float, settle: Callable[[Score | Exception], None]) -> None:
+        """Score one row as `score` does, and call `settle` with what it would return or raise; raises NotReadyError."""
+        self.check_answering()
+        self._batcher.put(values, deadline_at, settle)
 
     async def score_batch(
         self, batch: pa.RecordBatch, deadline_at: float, extras: Sequence[Extra] = ()
@@ -217,13 +235,10 @@ class VersionScorer:
             fields = (FieldError(f"/{error.feature}", error.detail),)
             results[error.row] = InvalidRowError("the row cannot be scored", fields)
         recommend = self.manifest.thresholds.recommend
-        matrix, sources = encoded.matrix.tolist(), encoded.sources
-        history = encoded.history.tolist() if encoded.history is not None else None
         for k, row in enumerate(encoded.rows.tolist()):
             p = probabilities[k]
             if 0.0 <= p <= 1.0:
-                status = HISTORY_STATUSES[history[k]] if history is not None else ""
-                results[row] = Score(p, recommend(p), self.version, sources[k].tobytes(), tuple(matrix[k]), status)
+                results[row] = Score(p, recommend(p), self.version, encoded, k)
             else:
                 results[row] = InvariantError(f"version {self.version} answered {p} as a probability")
         return results

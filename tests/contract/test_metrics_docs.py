@@ -44,4 +44,4 @@ def test_no_metric_is_made_elsewhere():
 
 def test_no_label_is_a_user_or_a_request():
     for _, labels in METRICS.values():
-        assert set(labels) <= {"model", "version", "feature", "kind", "route", "code"}
+        assert set(labels) <= {"model", "version", "feature", "kind", "route", "code", "status"}

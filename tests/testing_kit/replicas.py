@@ -121,12 +121,17 @@ async def make_traffic(scorer: VersionScorer) -> Traffic:
 
 
 class MemoryMeter(Meter):
-    """Keeps what was counted: (route, code) and (route, n)."""
+    """Keeps what was counted: (route, code), (route, n), and (route, status, version)."""
 
     def __init__(self) -> None:
+        self.requests: list[tuple[str, int, int | None]] = []
         self.problems: list[tuple[str, str]] = []
         self.ignored: list[tuple[str, int]] = []
         self.events: list[tuple[str, str, int]] = []
+
+    def count_request(self, route: str, status: int, version: int | None, duration_s: float) -> None:
+        assert duration_s >= 0
+        self.requests.append((route, status, version))
 
     def count_problem(self, route: str, code: str) -> None:
         self.problems.append((route, code))

@@ -201,7 +201,32 @@ def test_what_a_gateway_refuses_and_ignores_is_counted_by_route():
         "scorecat_problems_total": {(("code", "invalid-data"), ("route", "/invocations")): 2},
         "scorecat_ignored_columns_total": {(("route", "/invocations"),): 3},
         "scorecat_events_total": {},
+        "scorecat_requests_total": {},
     }
+
+
+def test_requests_are_counted_by_route_status_and_version_and_some_durations_kept():
+    counters: dict[str, MemoryCounter] = {}
+    durations = MemoryHistogram()
+    meter = HttpMeter(lambda name: counters.setdefault(name, MemoryCounter()), lambda _: durations)
+
+    async def main() -> None:
+        for k in range(1_050):
+            meter.count_request("/predict_purchase", 200, 3, k / 1_000)
+        meter.count_request("other", 404, None, 0.5)
+        await asyncio.sleep(2 * FLUSH_S)
+        meter.count_request("other", 404, None, 0.5)
+        await asyncio.sleep(2 * FLUSH_S)
+
+    run_virtual(main())
+    requests = counters["scorecat_requests_total"]
+    assert requests.values == {
+        (("route", "/predict_purchase"), ("status", "200"), ("version", "3")): 1_050,
+        (("route", "other"), ("status", "404"), ("version", "")): 2,
+    }
+    assert requests.n_calls == 3
+    assert len(durations.values) == 1_050 / 11 // 1 + 1 + 2
+    assert durations.values[:3] == [0.0, 0.011, 0.022]
 
 
 def test_jobs_are_counted_by_version_and_by_how_they_ended():
