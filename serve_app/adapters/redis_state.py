@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from serve_app.adapters.redis_scripts import APPLY, ERASE, Change
-from serve_app.core.errors import InvariantError, NotReadyError
+from serve_app.core.errors import InvariantError, NotReadyError, UnknownOutcomeError
 from serve_app.core.live_batch import (
     KeyedEvent,
     KeyedRow,
@@ -43,6 +43,8 @@ CONTEND_TIMEOUT_S: Final = 5.0
 
 DEFAULT_PREFIX: Final = b"scorecat:state:"
 _RETRY_AFTER_S: Final = 1.0
+_REFUSALS: Final = (redis.BusyLoadingError, redis.AuthenticationError)
+"""Errors of the kind of a lost connection that are an answer all the same: the command was not run."""
 _LOG: Final = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -202,7 +204,17 @@ class RedisStateStore:
         )
 
     def _apply(self, change: Change) -> bool:
-        return bool(self._apply_script(keys=change.compared, args=change.arguments(self._prefix)))
+        keys, arguments = change.compared, change.arguments(self._prefix)
+        try:
+            return bool(self._apply_script(keys=keys, args=arguments))
+        except (redis.ConnectionError, redis.TimeoutError) as exc:
+            if isinstance(exc, _REFUSALS):
+                raise
+            raise UnknownOutcomeError(
+                f"Redis was lost while it wrote ({exc}); it is not known whether this was stored: send it again, "
+                f"events with an event_id count once",
+                _RETRY_AFTER_S,
+            ) from exc
 
     def _until_applied(self, attempt: Callable[[], tuple[bool, _T]]) -> _T:
         deadline = time.monotonic() + CONTEND_TIMEOUT_S

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Literal
 
-from serve_app.core.errors import InvariantError, NotReadyError
+from serve_app.core.errors import InvariantError, NotReadyError, UnknownOutcomeError
 
 BUSY_TIMEOUT_S: Final = 5.0
 
@@ -53,6 +53,8 @@ class SqliteConnections:
         ------
         NotReadyError
             The file is locked for too long, the disk is full or fails, or the file cannot be opened.
+        UnknownOutcomeError
+            The disk failed at the very end.
         InvariantError
             The file is no database or is damaged.
         """
@@ -143,6 +145,11 @@ def _translate(path: Path, exc: sqlite3.Error) -> InvariantError | NotReadyError
     code = _code(exc)
     if code in _DAMAGED:
         return InvariantError(f"{path} is damaged ({exc}): restore a copy, or move it away to start anew")
+    if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_FSYNC:  # written, but perhaps not on the disk
+        return UnknownOutcomeError(
+            f"{path} could not be brought to the disk ({exc}); it is not known whether this call is stored",
+            _RETRY_AFTER_S,
+        )
     if not isinstance(exc, sqlite3.OperationalError):
         return InvariantError(f"{path} refused a statement: {exc}")
     if code in _NO_ROOM:

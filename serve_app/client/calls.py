@@ -22,7 +22,7 @@ from serve_app.client.frames import ANSWER_SCHEMA, MEDIA_TYPE, FrameT, as_table,
 from serve_app.client.problems import explain_failure, parse_problem
 from serve_app.client.retries import RETRIED_FAILURES, RETRIED_STATUS, backoff_s, parse_retry_after
 from serve_app.client.rows import Prediction, RowLike, encode_row, parse_prediction
-from serve_app.core.errors import BadRequestError, DeadlineExceededError, ScorecatError
+from serve_app.core.errors import BadRequestError, DeadlineExceededError, ScorecatError, UnknownOutcomeError
 
 SHORTEST_TIMEOUT_S: Final = 0.001
 T = TypeVar("T")
@@ -140,7 +140,7 @@ class Calls:
         return like_frame(pa.concat_tables(answers), frame)
 
     def send_events(self, events: Events, *, deadline_s: float | None) -> Steps[EventsAnswer]:
-        """Send events in one request; after a lost connection again only when each has an id."""
+        """Send events in one request; after a lost connection or writer again only when each has an id."""
         deadline_at = self._deadline_at(deadline_s)
         table, has_ids = as_events(events)
         body = encode_stream(table)
@@ -170,9 +170,11 @@ class Calls:
             if isinstance(reply, httpx.Response):
                 if reply.is_success:
                     return reply
-                is_retried = reply.status_code in RETRIED_STATUS
                 retry_after_s = parse_retry_after(reply.headers.get("retry-after"), self._clocks.wall())
                 error, cause = parse_problem(reply, retry_after_s), None
+                # A refusal did nothing; what may be done already is sent again only where that changes nothing.
+                is_unclear = isinstance(error, UnknownOutcomeError)
+                is_retried = is_repeatable if is_unclear else reply.status_code in RETRIED_STATUS
             elif reply is not None:
                 is_retried, retry_after_s = is_repeatable and isinstance(reply, RETRIED_FAILURES), None
                 error, cause = explain_failure(reply, self.url), reply

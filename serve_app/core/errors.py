@@ -17,6 +17,7 @@
     │   ├── OverloadedError          the queue is full
     │   ├── QueueFullError           as many batch jobs wait as may wait
     │   ├── ReplicaLostError         the replicas that would answer are gone for now
+    │   ├── UnknownOutcomeError      it may be done or not; doing it again must be safe
     │   └── DeadlineExceededError    the answer would come after the caller's deadline
     └── InvariantError             us: something that must hold does not
         ├── PackageError             a package is torn, altered or unreadable
@@ -158,6 +159,12 @@ class ReplicaLostError(NotReadyError):
     """The replicas that would answer died or are not there yet."""
 
     code = "replica-lost"
+
+
+class UnknownOutcomeError(NotReadyError):
+    """What was asked was under way when whoever did it was lost: it may be done, or not."""
+
+    code = "outcome-unknown"
 
 
 class DeadlineExceededError(NotReadyError):

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from typing import Final
 
 from serve_app.adapters.state_open import open_live_history
-from serve_app.core.errors import ScorecatError
+from serve_app.core.errors import ScorecatError, UnknownOutcomeError
 from serve_app.http.event_bodies import parse_events
 from serve_app.http.parsing_process import ParsingProcess
 from serve_app.service.event_writer import Result, Work, write_events
@@ -31,7 +31,7 @@ class EventProcess:
 
     def __init__(self, config: StateConfig) -> None:
         self._config = config
-        self._process = ParsingProcess()
+        self._process = ParsingProcess(_lost)
 
     async def write(self, works: Sequence[Work]) -> Sequence[Result]:
         """Record works, see `serve_app.service.event_writer.write_events`."""
@@ -45,6 +45,14 @@ class EventProcess:
             except ScorecatError as exc:
                 logger.warning("what is past retention could not be removed: %s", exc)
             await asyncio.sleep(FORGET_PERIOD_S)
+
+
+def _lost() -> UnknownOutcomeError:
+    return UnknownOutcomeError(
+        "the process that writes events died; it is not known whether these were stored: send them again, events "
+        "with an event_id count once",
+        1.0,
+    )
 
 
 @lru_cache(maxsize=1)

@@ -19,6 +19,7 @@ from serve_app.core.errors import InvariantError, NotReadyError, ScorecatError
 
 MIN_BYTES: Final = 1024 * 1024
 """Bodies up to here (about 10 ms of parsing) are parsed in the Gateway."""
+DIED: Final = "the process that worked on this died; try again"
 
 T = TypeVar("T")
 
@@ -27,9 +28,16 @@ class ParsingProcess:
     """One process, started with the first large body, that runs module-level functions one at a time.
 
     It ends with this process, however that ends: its end of the pipe closes.
+
+    Parameters
+    ----------
+    lost : callable
+        Makes the error of a call that the process had when it died. Where a call changes something, the error must
+        say that nobody knows whether it did.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Callable[[], NotReadyError] = lambda: NotReadyError(DIED, 1.0)) -> None:
+        self._lost = lost
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parsing")
         self._process: BaseProcess | None = None
         self._pipe: Connection[Any, Any] | None = None
@@ -44,7 +52,8 @@ class ParsingProcess:
         Raises
         ------
         NotReadyError
-            The process died under it; the next call starts another.
+            The process was dead before it had the call, which did nothing; the next call starts another.
+            When it died later: what `lost` makes.
         """
         try:
             found: T = await asyncio.get_running_loop().run_in_executor(self._thread, self._call, function)
@@ -64,13 +73,15 @@ class ParsingProcess:
         if self._pipe is None:
             self._start()
         self._running = function
+        error = NotReadyError(DIED, 1.0)
         try:
             assert self._pipe is not None
-            self._pipe.send(function)
+            self._pipe.send(function)  # when this fails, not all of it went through and nothing was done
+            error = self._lost()
             is_value, value = self._pipe.recv()
         except (EOFError, OSError) as exc:
             self._end()
-            raise NotReadyError("the process that worked on this died; try again", 1.0) from exc
+            raise error from exc
         finally:
             self._running = None
         if is_value:

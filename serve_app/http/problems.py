@@ -21,6 +21,7 @@ from serve_app.core.errors import (
     PayloadTooLargeError,
     QueueFullError,
     ScorecatError,
+    UnknownOutcomeError,
     UnsupportedMediaError,
 )
 
@@ -35,6 +36,7 @@ STATUS: Final[dict[type[ScorecatError], int]] = {
     ConflictError: 409,
     BadRequestError: 400,
     DeadlineExceededError: 504,
+    UnknownOutcomeError: 504,
     QueueFullError: 429,
     NotReadyError: 503,
     InvariantError: 500,
@@ -56,6 +58,8 @@ TITLES: Final[dict[int, str]] = {
     503: "Not ready",
     504: "Deadline exceeded",
 }
+TITLES_OF_CODES: Final[dict[str, str]] = {UnknownOutcomeError.code: "Outcome unknown"}
+"""Where the title of the status would say something else."""
 CONTENT_TYPE: Final = b"application/problem+json"
 
 
@@ -86,7 +90,7 @@ def problem_members(status: int, code: str, detail: str, request_id: str) -> dic
     """Return the members every problem has."""
     return {
         "type": f"urn:scorecat:problem:{code}",
-        "title": TITLES.get(status, "Error"),
+        "title": TITLES_OF_CODES.get(code) or TITLES.get(status, "Error"),
         "status": status,
         "detail": detail,
         "request_id": request_id,

@@ -157,6 +157,8 @@ class LiveHistory:
         ------
         NotReadyError
             The store cannot be used; no event of the call is stored.
+        UnknownOutcomeError
+            The store was lost while it wrote: all events of the call are stored, or none.
         """
         now_s = int(self._clock())
         judged = [self._judge(event, now_s) for event in events]

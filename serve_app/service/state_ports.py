@@ -50,7 +50,8 @@ class StateStore(Protocol):
 
     Every call is one transaction: what others see is all of it or nothing, and what was answered survives
     the death of any process. Safe to call from several threads. Every call raises NotReadyError while the
-    store cannot be used, and nothing has changed then.
+    store cannot be used, and nothing has changed then; UnknownOutcomeError, which is one too, when the store was
+    lost while it wrote: then all of the call has happened, or nothing.
     """
 
     def record(self, events: Sequence[KeyedEvent]) -> list[RecordStatus]:

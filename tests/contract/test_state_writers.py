@@ -13,7 +13,7 @@ import pytest
 
 from serve_app.adapters import redis_state, sqlite_connections
 from serve_app.adapters.state_secret import load_state_secret
-from serve_app.core.errors import InvariantError, NotReadyError
+from serve_app.core.errors import InvariantError, NotReadyError, UnknownOutcomeError
 from serve_app.core.features import HISTORY_NAMES
 from tests.contract.state_places import NAMES, Clock, StatePlace, scored_row, shop_event
 from tests.testing_kit.history_logs import NOON_S
@@ -173,6 +173,45 @@ def test_what_redis_confirmed_survives_its_death_and_clients_find_it_again(redis
         server.start()
     assert total_of(redis_place)["events"] == 6
     assert history.record([shop_event(5)])[0].status == "recorded"
+
+
+def test_a_redis_that_is_lost_while_it_writes_leaves_open_whether_it_did_and_before_that_it_did_not(
+    redis_place, monkeypatch
+):
+    monkeypatch.setattr(redis_state, "ANSWER_TIMEOUT_S", 0.2)
+    history, pid = redis_place.history(), redis_place.server.pid
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(NotReadyError, match="cannot be reached") as refused:
+            history.record([shop_event(event_id=None)])
+        os.kill(pid, signal.SIGCONT)
+        assert type(refused.value) is NotReadyError
+        assert total_of(redis_place)["events"] == 1  # the row that is looked up
+        apply = history._store._apply_script
+
+        def stall(**arguments):
+            os.kill(pid, signal.SIGSTOP)
+            return apply(**arguments)
+
+        monkeypatch.setattr(history._store, "_apply_script", stall)
+        with pytest.raises(UnknownOutcomeError, match="not known whether this was stored"):
+            history.record([shop_event(1)])
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    monkeypatch.setattr(history._store, "_apply_script", apply)
+    assert history.record([shop_event(1)])[0].status == "duplicate"
+    assert total_of(redis_place)["events"] == 2
+
+
+def test_a_disk_that_fails_to_keep_what_was_written_leaves_open_whether_it_is_stored(sqlite_place):
+    history = sqlite_place.history()
+    failed = sqlite3.OperationalError("disk I/O error")
+    failed.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    with (
+        pytest.raises(UnknownOutcomeError, match="not known whether this call is stored"),
+        history._store._connections.transaction("write"),
+    ):
+        raise failed
 
 
 def test_a_writer_that_waits_too_long_says_so_while_readers_go_on(sqlite_place, monkeypatch):

@@ -41,6 +41,12 @@ class RedisServer:
             self._process.wait(30)
             self._process = None
 
+    @property
+    def pid(self) -> int:
+        """Process id of the server that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def client(self) -> redis.Redis:
         """Return a client to look behind the store's back."""
         return redis.Redis.from_url(self.url)

@@ -115,6 +115,24 @@ def overloaded(retry_after: str | None = None) -> httpx.Response:
     return problem(503, "overloaded", headers={} if retry_after is None else {"retry-after": retry_after})
 
 
+EVENT = {"event_type": "view", "product_id": "p", "price": 1.0, "user_id": "u", "user_session": "s"}
+COUNTS = dict.fromkeys(("recorded", "duplicate", "dropped", "conflict", "refused", "rejected"), 0) | {"errors": []}
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, "not-ready"), (504, "outcome-unknown"), (504, "deadline-exceeded")])
+@pytest.mark.parametrize("has_id", [True, False])
+def test_events_that_may_be_stored_are_sent_again_only_when_each_has_an_id(call, status, code, has_id):
+    server = Server(problem(status, code), httpx.Response(202, json=COUNTS | {"recorded": 1}))
+    event = EVENT | ({"event_id": "e"} if has_id else {})
+    is_repeated = status == 503 or (code == "outcome-unknown" and has_id)
+    if is_repeated:
+        assert call(server, lambda c: c.send_events(event)).counts["recorded"] == 1
+    else:
+        with pytest.raises(NotReadyError):
+            call(server, lambda c: c.send_events(event))
+    assert len(server.requests) == 1 + is_repeated
+
+
 def test_a_prediction_is_typed(call):
     server = Server(OK)
     found = call(server, predict)

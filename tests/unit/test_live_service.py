@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serve_app.core.errors import NotReadyError
+from serve_app.core.errors import NotReadyError, UnknownOutcomeError
 from serve_app.core.features import HISTORY_NAMES
 from serve_app.http.app import create_app
 from serve_app.service.event_intake import MAX_ERRORS, MAX_EVENTS
@@ -286,6 +286,9 @@ def test_a_store_that_fails_costs_defaults_and_no_score_and_is_left_alone_until_
         refused = await service.client.post("/v1/events", json=event(2))
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "3")
         assert "the disk is full" in refused.json()["detail"]
+        service.history.fault = UnknownOutcomeError("the writer was lost", 1.0)
+        unclear = await service.client.post("/v1/events", json=event(2))
+        assert (unclear.status_code, unclear.json()["title"]) == (504, "Outcome unknown")
         service.history.fault = None
         await recovered(service)
         assert value(await service.predict(**ROW), "total_events_x") == (2.0, "state")

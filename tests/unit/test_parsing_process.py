@@ -11,7 +11,7 @@ from functools import partial
 import psutil
 import pytest
 
-from serve_app.core.errors import MalformedBodyError, NotReadyError
+from serve_app.core.errors import MalformedBodyError, NotReadyError, UnknownOutcomeError
 from serve_app.core.features import PURCHASE_FEATURES
 from serve_app.core.row_errors import list_unreadable
 from serve_app.http.parsing_process import ParsingProcess
@@ -44,6 +44,33 @@ def test_it_gives_what_the_parser_gives_errors_too_and_survives_its_own_death():
         process.close()
     _, alive = psutil.wait_procs([c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())], 10)
     assert not alive
+
+
+def die_after(change):
+    change()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_call_that_was_handed_over_when_the_process_died_may_be_done_and_one_before_is_not(tmp_path):
+    process = ParsingProcess(lambda: UnknownOutcomeError("it is not known", 1.0))
+
+    async def use():
+        await process.run(os.getpid)
+        with pytest.raises(UnknownOutcomeError):
+            await process.run(partial(die_after, (tmp_path / "done").touch))
+        assert (tmp_path / "done").exists()
+        pid = await process.run(os.getpid)
+        os.kill(pid, signal.SIGKILL)
+        process._process.join(10)
+        with pytest.raises(NotReadyError, match="died") as refused:
+            await process.run(partial(die_after, (tmp_path / "never").touch))
+        assert type(refused.value) is NotReadyError
+        assert not (tmp_path / "never").exists()
+
+    try:
+        asyncio.run(use())
+    finally:
+        process.close()
 
 
 def test_a_call_that_is_given_up_holds_up_nobody():
