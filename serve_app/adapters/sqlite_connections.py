@@ -2,11 +2,16 @@
 
 Write-ahead log with ``synchronous=FULL``: what was committed is on disk. A write transaction takes the write
 lock at its begin (a read lock that is upgraded later fails under contention); readers never wait for writers.
+
+A file may be moved away or replaced while it is open: what is written then goes with the moved file. So every
+transaction looks first whether the path still leads to the file that is open (about 2 us), and opens what is there
+now. A log that was left behind would be taken for that of the new file: then nothing is opened.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -23,9 +28,14 @@ _POLL_S: Final = 0.01
 _WAL_BYTES: Final = 64 << 20
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DAMAGED_RETRY_AFTER_S: Final = 10.0
+_BESIDE: Final = ("-wal", "-shm")
+"""Files that belong to a database, by what their names add to its own."""
 _NO_ROOM: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 Role = Literal["read", "write"]
+FileId = tuple[int, int]
+"""Device and inode."""
 
 
 class SqliteConnections:
@@ -44,6 +54,8 @@ class SqliteConnections:
         self._prepare = prepare
         self._locks: dict[Role, threading.Lock] = {"read": threading.Lock(), "write": threading.Lock()}
         self._open_ones: dict[Role, sqlite3.Connection] = {}
+        self._opened: dict[Role, list[FileId | None]] = {}
+        self._names = [os.fspath(path) + ending for ending in ("", *_BESIDE)]
 
     @contextlib.contextmanager
     def transaction(self, role: Role) -> Iterator[sqlite3.Connection]:
@@ -52,15 +64,16 @@ class SqliteConnections:
         Raises
         ------
         NotReadyError
-            The file is locked for too long, the disk is full or fails, or the file cannot be opened.
+            The file is locked for too long, damaged or no database, it cannot be opened, or was removed without its
+            log; or the disk is full or fails.
         UnknownOutcomeError
             The disk failed at the very end.
         InvariantError
-            The file is no database or is damaged.
+            A statement is wrong.
         """
         with self._locks[role]:
             try:
-                connection = self._open_ones.get(role) or self._open(role)
+                connection = self._current(role)
                 connection.execute("BEGIN IMMEDIATE" if role == "write" else "BEGIN")
                 yield connection
                 connection.execute("COMMIT")
@@ -84,6 +97,37 @@ class SqliteConnections:
             with lock:
                 self._drop(role)
 
+    def _current(self, role: Role) -> sqlite3.Connection:
+        """Return a connection to the file that the path leads to now.
+
+        SQLite itself neither empties nor removes a log when it closes a file that has moved.
+        """
+        connection, now = self._open_ones.get(role), _identify(self._names[0])
+        if connection is not None and now == self._opened[role][0]:
+            return connection
+        self._refuse_left(now)
+        self._drop(role)
+        return self._open(role)
+
+    def _refuse_left(self, now: FileId | None) -> None:
+        """Raise NotReadyError while files lie beside the path that belong to another than the one that is there now.
+
+        The connections to that one stay open, so that nothing new can have its inodes.
+        """
+        beside = [(name, _identify(name)) for name in self._names[1:]]
+        moved = [opened for opened in list(self._opened.values()) if opened[0] != now]
+        left = [
+            name
+            for at, (name, found) in enumerate(beside, 1)
+            if found is not None and (now is None or any(found == opened[at] for opened in moved))
+        ]
+        if left:
+            raise NotReadyError(
+                f"{self._path} was removed or replaced, but {' and '.join(left)} of the file that was there before "
+                f"remained: put that file back, or move these away too to start anew",
+                _DAMAGED_RETRY_AFTER_S,
+            )
+
     def _open(self, role: Role) -> sqlite3.Connection:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,6 +146,7 @@ class SqliteConnections:
             connection.close()
             raise
         self._open_ones[role] = connection
+        self._opened[role] = [_identify(name) for name in self._names]
         return connection
 
     def _undo(self, role: Role, exc: BaseException) -> None:
@@ -117,9 +162,18 @@ class SqliteConnections:
 
     def _drop(self, role: Role) -> None:
         connection = self._open_ones.pop(role, None)
+        self._opened.pop(role, None)
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+def _identify(name: str) -> FileId | None:
+    try:
+        found = os.stat(name)  # noqa: PTH116 - a Path costs each look-up 3 us more
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _begin_log(connection: sqlite3.Connection) -> None:
@@ -144,7 +198,10 @@ def _code(exc: sqlite3.Error) -> int:
 def _translate(path: Path, exc: sqlite3.Error) -> InvariantError | NotReadyError:
     code = _code(exc)
     if code in _DAMAGED:
-        return InvariantError(f"{path} is damaged ({exc}): restore a copy, or move it away to start anew")
+        return NotReadyError(
+            f"{path} is damaged ({exc}): move it away, with its -wal and -shm, to start anew, or restore a copy",
+            _DAMAGED_RETRY_AFTER_S,
+        )
     if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_FSYNC:  # written, but perhaps not on the disk
         return UnknownOutcomeError(
             f"{path} could not be brought to the disk ({exc}); it is not known whether this call is stored",

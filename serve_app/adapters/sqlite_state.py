@@ -57,9 +57,9 @@ class SqliteStateStore:
     Raises
     ------
     NotReadyError
-        The file cannot be used now.
+        The file cannot be used now, or is damaged.
     InvariantError
-        It is no database, of another schema or of another secret.
+        It is of another schema or of another secret.
 
     Notes
     -----
@@ -156,11 +156,13 @@ class SqliteStateStore:
             connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", expected.items())
             connection.execute("COMMIT")
         found = _read_meta(connection)
-        if found["schema"] != expected["schema"]:
+        schema = found.get("schema", b"")
+        if schema != expected["schema"]:
             raise InvariantError(
-                f"the state in {self._path} has schema {found['schema'].decode()}; this scorecat reads {SCHEMA_VERSION}"
+                f"the state in {self._path} has schema {schema.decode(errors='replace')}; this scorecat reads "
+                f"{SCHEMA_VERSION}"
             )
-        if found["secret"] != expected["secret"]:
+        if found.get("secret") != expected["secret"]:
             raise InvariantError(
                 f"the state in {self._path} was written under another secret: restore the secret it was written with, "
                 f"or move the file away to start without history"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from serve_app.core.errors import DeadlineExceededError, OverloadedError, ScorecatError
+from serve_app.core.errors import DeadlineExceededError, NotReadyError, OverloadedError, ScorecatError
 from serve_app.service.event_intake import MAX_EVENTS, EventSink, Intake, ParsedEvents, summarize
 from serve_app.service.live_history import LiveHistory, Outcome, ShopEvent
 from serve_app.service.microbatch import BatchLimits, MicroBatcher
 
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """Bodies that may wait in one Gateway; more are refused."""
+logger = logging.getLogger("scorecat.state")
 LIMITS: Final = BatchLimits(max_rows=64, max_queued_rows=1024, eager_batches=1, max_batches=1)
 
 
@@ -93,6 +95,7 @@ class EventWriter(EventSink):
         self._write = write
         self._batcher: MicroBatcher[Work, Intake | Outcome] = MicroBatcher(self._run, LIMITS)
         self._n_bytes = 0
+        self._complaint = ""
 
     async def record(self, media: str, body: bytes, deadline_at: float) -> Intake:
         """Record the events of a body, see `EventSink.record`."""
@@ -123,4 +126,21 @@ class EventWriter(EventSink):
             ) from exc
 
     async def _run(self, works: Sequence[Work], _: float) -> Sequence[Intake | Outcome | Exception]:
-        return list(await self._write(works))
+        try:
+            results = list(await self._write(works))
+        except ScorecatError as exc:
+            self._note([exc])
+            raise
+        self._note(results)
+        return results
+
+    def _note(self, results: Sequence[Result]) -> None:
+        """Log why the store cannot be written, once for each reason, and that it can be again."""
+        failed = next((r for r in results if isinstance(r, NotReadyError)), None)
+        if failed is not None:
+            if str(failed) != self._complaint:
+                logger.error("events are not recorded: %s", failed)
+            self._complaint = str(failed)
+        elif self._complaint and not all(isinstance(r, ScorecatError) for r in results):
+            logger.warning("events are recorded again")
+            self._complaint = ""

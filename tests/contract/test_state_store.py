@@ -363,7 +363,7 @@ def test_a_server_that_is_not_there_is_named(sqlite_place, tmp_path):
     with pytest.raises(NotReadyError, match="cannot be used"):
         open_state_store(tmp_path, b"")
     (tmp_path / "broken.db").write_bytes(b"no database" * 500)
-    with pytest.raises(InvariantError, match="is damaged"):
+    with pytest.raises(NotReadyError, match="is damaged"):
         open_state_store(tmp_path / "broken.db", b"")
 
 

@@ -8,6 +8,7 @@ import resource
 import signal
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -201,6 +202,64 @@ def test_a_redis_that_is_lost_while_it_writes_leaves_open_whether_it_did_and_bef
     monkeypatch.setattr(history._store, "_apply_script", apply)
     assert history.record([shop_event(1)])[0].status == "duplicate"
     assert total_of(redis_place)["events"] == 2
+
+
+def move_state(place, folder, *endings):
+    folder.mkdir()
+    for ending in endings:
+        Path(place.place + ending).rename(folder / ("history.db" + ending))
+
+
+def test_a_file_that_was_moved_away_is_noticed_by_writers_and_readers_that_had_it_open(sqlite_place, tmp_path):
+    writer, reader = sqlite_place.history(), sqlite_place.history()
+    writer.record([shop_event(), shop_event(1)])
+    assert reader.lookup([scored_row()]).features[0, 0] == 3
+    move_state(sqlite_place, tmp_path / "away", "", "-wal", "-shm")
+    assert not reader.lookup([scored_row()]).is_found[0]
+    assert writer.record([shop_event(1)])[0].status == "recorded"
+    assert reader.lookup([scored_row()]).features[0, 0] == 2
+    writer.close()
+    reader.close()
+    assert total_of(sqlite_place)["events"] == 2
+    assert total_of(StatePlace("sqlite", str(tmp_path / "away" / "history.db")))["events"] == 3  # nothing went astray
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_file_that_went_without_its_log_is_not_opened_anew_before_that_is_gone_too(
+    sqlite_place, tmp_path, is_replaced
+):
+    history, other = sqlite_place.history(), StatePlace("sqlite", str(tmp_path / "other" / "history.db"))
+    history.record([shop_event()])
+    copy = other.history()
+    copy.record([shop_event(7), shop_event(8)])
+    copy.close()
+    move_state(sqlite_place, tmp_path / "away", "")
+    if is_replaced:
+        Path(other.place).rename(sqlite_place.place)
+    for _ in range(2):
+        for call in (lambda: history.record([shop_event(1)]), lambda: history.lookup([scored_row()])):
+            with pytest.raises(NotReadyError, match="move these away too"):
+                call()
+    if not is_replaced:  # a process that starts now
+        with pytest.raises(NotReadyError, match="move these away too"):
+            sqlite_place.open()
+    move_state(sqlite_place, tmp_path / "too", "-wal", "-shm")
+    assert history.record([shop_event(1)])[0].status == "recorded"
+    assert total_of(sqlite_place)["events"] == (4 if is_replaced else 2)
+
+
+def test_a_damaged_file_is_not_ready_until_it_was_moved_away(sqlite_place, tmp_path):
+    history = sqlite_place.history()
+    history.record([shop_event(k) for k in range(200)])
+    history.close()
+    size = Path(sqlite_place.place).stat().st_size
+    Path(sqlite_place.place).write_bytes(b"no database at all " * (size // 19))
+    for call in (lambda: history.record([shop_event()]), lambda: history.lookup([scored_row()])):
+        with pytest.raises(NotReadyError, match=r"is damaged .*: move it away") as caught:
+            call()
+        assert caught.value.retry_after_s == 10
+    move_state(sqlite_place, tmp_path / "away", "")
+    assert history.record([shop_event()])[0].status == "recorded"
 
 
 def test_a_disk_that_fails_to_keep_what_was_written_leaves_open_whether_it_is_stored(sqlite_place):

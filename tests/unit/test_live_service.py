@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import time
 
 import httpx
@@ -295,6 +296,23 @@ def test_a_store_that_fails_costs_defaults_and_no_score_and_is_left_alone_until_
         assert (await service.send(event(2)))["recorded"] == 1
 
     live(package, work)
+
+
+def test_why_events_are_refused_is_logged_once_and_that_they_are_recorded_again(package, caplog):
+    async def work(service):
+        service.history.fault = NotReadyError("history.db is damaged: move it away", 10.0)
+        for n in range(3):
+            refused = await service.client.post("/v1/events", json=event(n))
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+        service.history.fault = None
+        await service.send(event(1))
+        await service.send(event(2))
+
+    with caplog.at_level(logging.WARNING, "scorecat.state"):
+        live(package, work)
+    assert [r.message for r in caplog.records] == [
+        "events are not recorded: history.db is damaged: move it away", "events are recorded again",
+    ]  # fmt: skip
 
 
 def test_a_store_that_hangs_is_waited_for_once_and_not_by_everybody(package):
