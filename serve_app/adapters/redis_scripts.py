@@ -2,7 +2,8 @@
 
 Keys, each after the prefix: ``u:<user>`` its state · ``s:<session>`` its user and state · ``e:<event>``
 fingerprint of the content · ``p:<product>`` category last seen · ``n:<user>`` set of the user's sessions ·
-``x:<session>`` keys of its events, 16 bytes each · ``t:`` sessions sorted by latest event.
+``x:<session>`` keys of its events, 16 bytes each · ``t:`` sessions sorted by latest event · ``meta:`` schema and
+check of the secret.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from collections.abc import Mapping
 from typing import Final
 
 APPLY: Final = """
-local prefix, at = ARGV[1], 2
+local prefix, schema, secret, at = ARGV[1], ARGV[2], ARGV[3], 4
+local meta = redis.call('HMGET', prefix .. 'meta:', 'schema', 'secret')
+local is_new = not meta[1] and not meta[2]
+if not is_new and (meta[1] ~= schema or meta[2] ~= secret) then return -1 end
 for i = 1, #KEYS do
   if (redis.call('GET', KEYS[i]) or '') ~= ARGV[at] then return 0 end
   at = at + 1
 end
+if is_new then redis.call('HSET', prefix .. 'meta:', 'schema', schema, 'secret', secret) end
 local function each(width, act)
   local n = tonumber(ARGV[at])
   at = at + 1
@@ -43,7 +48,11 @@ each(2, function(session, user)
 end)
 return 1
 """
-"""Compare every key with what was read, and if all are equal write everything; returns whether it did."""
+"""Compare every key with what was read, and if all are equal write everything; returns 1 if it did, else 0.
+
+The record of schema and secret is compared first, -1 says that it is another, and written when there is none: a
+database may be emptied (``FLUSHALL``) while stores of it are open.
+"""
 
 ERASE: Final = """
 local prefix, user = ARGV[1], ARGV[2]
@@ -106,12 +115,14 @@ class Change:
         """Remove a session with its events."""
         self._gone += (session, user)
 
-    def arguments(self, prefix: bytes) -> list[bytes | int]:
-        """Return the script's arguments."""
+    def arguments(self, prefix: bytes, schema: bytes, secret: bytes) -> list[bytes | int]:
+        """Return the script's arguments; the last two are those of the record of schema and secret."""
         values = [part for pair in self._values.items() for part in pair]
         events = [part for session, keys in self._events.items() for part in (session, b"".join(keys))]
         return [
             prefix,
+            schema,
+            secret,
             *self._read.values(),
             len(self._values),
             *values,

@@ -41,6 +41,7 @@ ANSWER_TIMEOUT_S: Final = 5.0
 CONTEND_TIMEOUT_S: Final = 5.0
 """A batch that meets other writers of the same users is folded again for so long."""
 
+_SCHEMA: Final = str(SCHEMA_VERSION).encode()
 DEFAULT_PREFIX: Final = b"scorecat:state:"
 _RETRY_AFTER_S: Final = 1.0
 _REFUSALS: Final = (redis.BusyLoadingError, redis.AuthenticationError)
@@ -78,10 +79,11 @@ class RedisStateStore:
             retry=Retry(NoBackoff(), 0),
         )
         self._prefix = prefix
+        self._check = check
         self._apply_script = self._client.register_script(APPLY)
         self._erase_script = self._client.register_script(ERASE)
         with _translated():
-            self._prepare(check)
+            self._prepare()
             self._warn_if_careless()
 
     def record(self, events: Sequence[KeyedEvent]) -> list[RecordStatus]:
@@ -204,9 +206,9 @@ class RedisStateStore:
         )
 
     def _apply(self, change: Change) -> bool:
-        keys, arguments = change.compared, change.arguments(self._prefix)
+        keys, arguments = change.compared, change.arguments(self._prefix, _SCHEMA, self._check)
         try:
-            return bool(self._apply_script(keys=keys, args=arguments))
+            applied = int(self._apply_script(keys=keys, args=arguments))
         except (redis.ConnectionError, redis.TimeoutError) as exc:
             if isinstance(exc, _REFUSALS):
                 raise
@@ -215,6 +217,9 @@ class RedisStateStore:
                 f"events with an event_id count once",
                 _RETRY_AFTER_S,
             ) from exc
+        if applied < 0:
+            self._prepare()  # says what differs
+        return applied > 0
 
     def _until_applied(self, attempt: Callable[[], tuple[bool, _T]]) -> _T:
         deadline = time.monotonic() + CONTEND_TIMEOUT_S
@@ -228,8 +233,8 @@ class RedisStateStore:
                     "others wrote the same users all the time; nothing of this call is stored", _RETRY_AFTER_S
                 )
 
-    def _prepare(self, check: bytes) -> None:
-        expected = {b"schema": str(SCHEMA_VERSION).encode(), b"secret": check}
+    def _prepare(self) -> None:
+        expected = {b"schema": _SCHEMA, b"secret": self._check}
         name = self._key(b"meta", b"")
         found = self._client.hgetall(name)
         if not found:  # a full server cannot be written, and can be read all the same
@@ -242,7 +247,7 @@ class RedisStateStore:
             raise InvariantError(
                 f"the state in Redis has schema {found[b'schema'].decode()}; this scorecat reads {SCHEMA_VERSION}"
             )
-        if found[b"secret"] != check:
+        if found[b"secret"] != self._check:
             raise InvariantError(
                 "the state in Redis was written under another secret: give every machine the same secret file"
             )

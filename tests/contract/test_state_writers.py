@@ -262,6 +262,21 @@ def test_a_damaged_file_is_not_ready_until_it_was_moved_away(sqlite_place, tmp_p
     assert history.record([shop_event()])[0].status == "recorded"
 
 
+def test_a_redis_that_was_emptied_belongs_to_the_secret_that_writes_first(redis_place):
+    history, client = redis_place.history(), redis_place.server.client()
+    history.record([shop_event()])
+    client.flushall()
+    assert history.record([shop_event()])[0].status == "recorded"
+    assert total_of(redis_place)["events"] == 2
+    with pytest.raises(InvariantError, match="written under another secret"):
+        redis_place.open(b"another secret's check")
+    client.flushall()
+    client.close()
+    redis_place.open(b"another secret's check")
+    with pytest.raises(InvariantError, match="written under another secret"):
+        history.record([shop_event()])
+
+
 def test_a_disk_that_fails_to_keep_what_was_written_leaves_open_whether_it_is_stored(sqlite_place):
     history = sqlite_place.history()
     failed = sqlite3.OperationalError("disk I/O error")
