@@ -15,7 +15,7 @@ from serve_app.core.cells import show_value
 from serve_app.core.errors import InvalidDataError, MalformedBodyError, PayloadTooLargeError, UnsupportedMediaError
 from serve_app.core.history_keys import TIME_RULE, cut_times, parse_time
 from serve_app.http.ipc_limits import check_stream
-from serve_app.http.schemas import MAX_ID_LENGTH
+from serve_app.http.schemas import ID_LIMIT, ID_NUMBER_RULE, MAX_ID_LENGTH
 from serve_app.service.event_intake import MAX_EVENTS, ParsedEvents
 from serve_app.service.live_history import ShopEvent
 
@@ -176,9 +176,9 @@ def _read_id(name: str, value: Any) -> str | None:
         if len(value) <= MAX_ID_LENGTH:
             return value
         raise ValueError(f"{name} may have {MAX_ID_LENGTH} characters, it has {len(value)}")
-    if type(value) is int:
+    if type(value) is int and 0 <= value < ID_LIMIT:
         return str(value)
-    raise ValueError(f"{name} must be a string or a whole number, got {show_value(value)}")
+    raise ValueError(f"{name} must be a string or {ID_NUMBER_RULE}, got {show_value(value)}")
 
 
 def _read_price(value: Any) -> float:

@@ -13,7 +13,7 @@ from serve_app.core.encoding import describe_required, describe_rule
 from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyError
 from serve_app.core.features import PURCHASE_FEATURES
 from serve_app.core.history_keys import CATEGORY_KEY, KEY_NAMES, NO_CATEGORY, TIME_KEY
-from serve_app.http.schemas import PurchaseRequest
+from serve_app.http.schemas import ID_NUMBER_RULE, PurchaseRequest
 
 
 def parse_row(body: bytes) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def _explain(exc: ValidationError) -> InvalidRowError | MalformedBodyError:
     return InvalidRowError("the row cannot be scored", errors)
 
 
-_ID: Final = "must be a string of 1 to 512 characters or a whole number"
+_ID: Final = f"must be a string of 1 to 512 characters or {ID_NUMBER_RULE}"
 _LABEL: Final = "must be a string of at most 512 characters, a whole number, or null"
 _RULES: Final = {
     "user_id": f"{_ID}, or null",

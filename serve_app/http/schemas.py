@@ -10,7 +10,11 @@ from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES
 
 MAX_ID_LENGTH: Final = 512
 
-Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)] | Annotated[int, Field(ge=0, lt=2**63)]
+ID_LIMIT: Final = 2**63
+"""Ids that are numbers are below it: larger ones are text, which no reader of JSON rounds."""
+ID_NUMBER_RULE: Final = "a whole number from 0 to 2^63-1"
+
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)] | Annotated[int, Field(ge=0, lt=ID_LIMIT)]
 """Ids are compared as strings; numbers are taken as they are written."""
 Label = (
     Annotated[str, Field(max_length=MAX_ID_LENGTH)]

@@ -58,6 +58,8 @@ class ShopEvent:
 class ScoredRow:
     """A row that history is wanted for; `time_s` None is now.
 
+    So is a time that no event can have (too far ahead, before 1970). One past retention is as it says: logs of long
+    ago are replayed.
     `category_id` None is the product's last one (the caller did not say), empty is none (the product has none), as
     in a log.
     """
@@ -174,13 +176,13 @@ class LiveHistory:
         NotReadyError
             The store cannot be used.
         """
-        keyed = [self._key_row(row) for row in rows]
+        now_s = int(self._clock())
+        keyed = [self._key_row(row, now_s) for row in rows]
         found = [row for row in keyed if row is not None]
         is_known = np.array([row is not None for row in keyed], dtype=bool)
         features = np.full((len(HISTORY_NAMES), len(rows)), np.nan, dtype=np.float32)
         is_found, age_s = np.zeros(len(rows), dtype=bool), np.full(len(rows), np.nan)
         if found:
-            now_s = int(self._clock())
             looked_up = self._store.lookup(found, now_s)
             features[:, is_known] = features_from_accumulators(looked_up.accumulators)
             is_found[is_known] = looked_up.is_found
@@ -251,7 +253,7 @@ class LiveHistory:
             takes_category=event.is_row and event.category_id is None,
         )
 
-    def _key_row(self, row: ScoredRow) -> KeyedRow | None:
+    def _key_row(self, row: ScoredRow, now_s: int) -> KeyedRow | None:
         if not (row.user_id and row.session_id and row.product_id) or _is_no_price(row.price):
             return None
         make = self._pseudonyms
@@ -262,7 +264,7 @@ class LiveHistory:
             make.event(row.event_id) if row.event_id else None,
             make.product(row.product_id),
             make.category(row.category_id) if row.category_id else None,
-            row.time_s,
+            row.time_s if row.time_s is not None and 0 <= row.time_s <= now_s + self._future_s else None,
             cents_of(row.price or 0.0),
             takes_category=row.category_id is None,
         )

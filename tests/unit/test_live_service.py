@@ -148,6 +148,44 @@ def test_an_observed_row_takes_the_category_its_look_up_took_and_a_clock_set_bac
     live(package, work)
 
 
+@pytest.mark.parametrize("name", ["user_id", "session_id", "product_id", "category_id", "event_id"])
+def test_a_whole_number_is_an_id_of_a_row_exactly_where_it_is_one_of_an_event(package, name):
+    async def work(service):
+        of_event = "user_session" if name == "session_id" else name
+        largest = await service.send(event(1, **{of_event: 2**63 - 1}), event(2, **{of_event: 2**63}))
+        assert (largest["recorded"], largest["rejected"]) == (1, 1)
+        await service.predict(**ROW | {name: 2**63 - 1})
+        for bad in (2**63, -1):
+            refused = await service.client.post("/predict_purchase", json=ROW | {name: bad})
+            assert refused.status_code == 422
+            assert "a whole number from 0 to 2^63-1" in refused.json()["errors"][0]["detail"]
+
+    live(package, work)
+
+
+FUTURE, LONG_AGO, ANCIENT = "2099-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "2012-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(("at", "minutes"), [(FUTURE, 400 / 60), (LONG_AGO, 400 / 60), (ANCIENT, None)])
+def test_a_row_of_a_time_that_cannot_be_is_as_of_the_clock_and_one_of_long_ago_as_of_then(package, at, minutes):
+    async def work(service):
+        await service.send(event(1))
+        bare = {k: v for k, v in ROW.items() if k != "event_time"}
+        now = value(await service.predict(**bare), "session_duration")[0]
+        found = await service.predict(**ROW | {"event_time": at})
+        table = {"dataframe_records": [ROW | {"event_time": at}]}
+        answer = await service.client.post("/invocations", json=table)
+        assert answer.json()["predictions"] == [found["purchase_probability"]]
+        assert found["history"] == {"status": "found"}
+        assert now == pytest.approx(400 / 60)
+        if minutes is None:
+            assert value(found, "session_duration")[0] > 1e6
+        else:
+            assert value(found, "session_duration")[0] == now
+
+    live(package, work)
+
+
 @pytest.mark.parametrize("media", [JSON, NDJSON, ARROW])
 def test_every_form_of_body_is_the_same_events(package, media):
     async def work(service):
@@ -196,8 +234,10 @@ BAD = [
     ({"event_time": 1570000000}, "rejected", "event_time must be like"),
     ({"event_time": "yesterday"}, "rejected", "event_time must be like"),
     ({"event_time": "2019-13-02 08:06:40 UTC"}, "rejected", "event_time must be like"),
-    ({"product_id": {"a": 1}}, "rejected", "product_id must be a string or a whole number, got an object"),
+    ({"product_id": {"a": 1}}, "rejected", "product_id must be a string or a whole number from 0 to 2^63-1, got an object"),
     ({"user_session": 1.5}, "rejected", "user_session must be a string or a whole number"),
+    ({"user_id": 2**63}, "rejected", f"user_id must be a string or a whole number from 0 to 2^63-1, got {2**63}"),
+    ({"event_id": -1}, "rejected", "event_id must be a string or a whole number from 0 to 2^63-1, got -1"),
     ({"user_id": "Ü\N{SNOWMAN}\N{PILE OF POO}" * 3_500}, "rejected", "user_id may have 512 characters, it has 10500"),
 ]
 
@@ -207,7 +247,7 @@ def test_each_bad_event_is_named_and_the_others_count(package):
         sent = await service.send(
             event(0), *(event(100 + k) | change for k, (change, _, _) in enumerate(BAD)), event(1)
         )
-        assert (sent["recorded"], sent["rejected"], sent["conflict"], sent["refused"]) == (2, 8, 1, 3)
+        assert (sent["recorded"], sent["rejected"], sent["conflict"], sent["refused"]) == (2, 10, 1, 3)
         assert [e["index"] for e in sent["errors"]] == list(range(1, len(BAD) + 1))
         for error, (_, status, detail) in zip(sent["errors"], BAD, strict=True):
             assert error["status"] == status
