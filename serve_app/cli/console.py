@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -24,6 +25,24 @@ class PlainConsole(Console):
 
 err = PlainConsole(stderr=True, highlight=False, soft_wrap=True)
 out = PlainConsole(highlight=False, soft_wrap=True)
+
+LINE_S: Final = 10.0
+"""Where no terminal is, progress is a line this often."""
+
+
+class Lines:
+    """Progress for where no terminal shows a bar."""
+
+    def __init__(self) -> None:
+        self._last_s = time.monotonic()
+
+    def show(self, describe: Callable[[], str]) -> None:
+        """Write what `describe` returns to stderr, when the last line is long ago."""
+        now_s = time.monotonic()
+        if not err.is_terminal and now_s - self._last_s >= LINE_S:
+            self._last_s = now_s
+            err.print(describe(), markup=False)
+
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 

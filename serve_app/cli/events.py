@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.cli.console import JsonOption, Lines, err, out, print_json
 from serve_app.cli.replay import check_present
 from serve_app.cli.status import read_url
 from serve_app.client.clients import Client
@@ -87,6 +87,7 @@ def _send(
 
     with _open_progress() as progress:
         task = progress.add_task("", name="", total=None, speed="")
+        lines = Lines()
         run = EventLoad(client, report, rate, time.monotonic, time.sleep)
         for file in files:
             progress.update(task, name=f"reading {file.name}")
@@ -103,6 +104,7 @@ def _send(
                 record.write({"file": str(file.absolute()), "url": url, "lines": n_lines})
                 speed = f"{report.n_events / report.seconds:,.0f} events/s" if report.seconds else ""
                 progress.update(task, name=file.name, completed=n_lines, speed=speed)
+                lines.show(lambda: f"{file.name}: {n_lines:,} lines, {speed}")
 
             run.send(file.name, split_log(EventLog(file).batches(), digest, n_lines), note)
 

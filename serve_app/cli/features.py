@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import hashlib
 import secrets
@@ -18,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from serve_app.adapters.progress_file import ProgressFile
-from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.cli.console import JsonOption, Lines, err, out, print_json
+from serve_app.cli.gently import run_gently
 from serve_app.cli.registry import open_settings_registry
 from serve_app.cli.replay import check_present
 from serve_app.cli.status import read_url
@@ -30,8 +30,9 @@ from serve_app.settings import Settings, load_settings
 
 TIMEOUT_S: Final = 60.0
 RETRIES: Final = 12
-PART_EVENTS: Final = 50_000
-"""A log with more events is compared in 64 parts, each of some users; an interrupted run goes on with the next part."""
+MEMORY_EVENTS: Final = 50_000
+PART_EVENTS: Final = 5_000
+"""A log is compared in parts of some users with so many events; an interrupted run goes on with the next part."""
 SHOWN: Final = 20
 
 app = typer.Typer(help="Live features beside those of training.", no_args_is_help=True)
@@ -69,6 +70,7 @@ class Run:
                 "url": self.url,
                 "prefixes": self.prefixes,
                 "parts": self.n_parts,
+                "part_events": PART_EVENTS,
                 "report": self.report.to_json(),
                 "complete": self.is_complete,
             }
@@ -108,7 +110,9 @@ def verify(
         raise
     _print(run, summary, time.monotonic() - started_s, events, as_json=as_json)
     if is_interrupted:
-        err.print("interrupted: the same command goes on with the first users that are not done")
+        n_done = run.report.n_rows + run.report.n_purchases
+        done = f"{n_done:,} events are compared; the same command goes on with the other users"
+        err.print(f"interrupted: {done if n_done else 'the same command begins again'}", markup=False)
         raise typer.Exit(130)
     if run.report.n_differences:
         raise typer.Exit(1)
@@ -125,6 +129,8 @@ def open_run(settings: Settings, events: Path) -> Run:
     found = record.read()
     if found is None:
         return Run(record)
+    if found.get("part_events") != PART_EVENTS:  # its parts are others
+        return Run(record, prefixes=list(found["prefixes"]))
     return Run(
         record,
         found["url"],
@@ -140,7 +146,7 @@ def _compare(settings: Settings, events: Path, url: str, run: Run, summary: LogS
     from serve_app.adapters.event_spill import EventSpill
     from serve_app.client.verify import shift_of
     from serve_app.client.verify_log import PartVerifier
-    from serve_app.service.event_partitions import read_partitions
+    from serve_app.service.event_partitions import read_partitions, split_users
 
     model, version = _read_served(url)
     load = functools.cache(_package_loader(settings, model))
@@ -150,14 +156,23 @@ def _compare(settings: Settings, events: Path, url: str, run: Run, summary: LogS
     run.save()
     with EventSpill() as spill, _open_progress() as progress:
         task = progress.add_task("reading the log", total=None, different=run.report.n_differences)
-        now_s = int(time.time())
-        for number, part in enumerate(read_partitions(EventLog(events), spill, summary, memory_rows=PART_EVENTS)):
+        now_s, lines, n_done = int(time.time()), Lines(), 0
+
+        def advance(n: int = 1) -> None:
+            nonlocal n_done
+            n_done += n
+            progress.advance(task, n)
+            lines.show(lambda: f"{n_done:,} of {summary.n_events:,} events, {run.report.n_differences:,} different")
+
+        groups = read_partitions(EventLog(events), spill, summary, memory_rows=MEMORY_EVENTS)
+        parts = (part for group in groups for part in split_users(group, PART_EVENTS))
+        for number, part in enumerate(parts):
             progress.update(task, description="events", total=summary.n_events)
             if number < run.n_parts:
-                progress.advance(task, part.table.num_rows)
+                advance(part.table.num_rows)
                 continue
-            verifier = PartVerifier(part, summary, load, version, lambda: progress.advance(task))
-            asyncio.run(_send_part(verifier, url, concurrency, prefix, shift_of(summary.last_s, now_s)))
+            verifier = PartVerifier(part, summary, load, version, advance)
+            run_gently(_send_part(verifier, url, concurrency, prefix, shift_of(summary.last_s, now_s)))
             run.report.add(verifier.report)
             run.n_parts = number + 1
             run.save()
@@ -227,16 +242,18 @@ def _print(run: Run, summary: LogSummary, seconds: float, events: Path, *, as_js
         print_json(facts)
         return
     versions = ", ".join(f"v{v}" for v in facts["versions"])
-    out.print(
+    compared = (
         f"{report.n_values:,} values of {report.n_rows:,} rows compared ({versions}), {report.n_purchases:,} purchases "
-        f"between them · {report.n_differences:,} different",
-        markup=False,
+        f"between them · {report.n_differences:,} different{'' if run.is_complete else ' · not the whole log'}"
     )
+    out.print(compared if report.n_rows else "nothing was compared", markup=False)
     if summary.dropped:
         reasons = " · ".join(f"{reason}: {n:,}" for reason, n in summary.dropped.items())
         out.print(f"lines that are no events, not sent: {reasons}", markup=False)
-    if report.n_rejected or report.n_unavailable:
-        out.print(f"rejected as they must be {report.n_rejected:,} · asked again {report.n_unavailable:,}")
+    if report.n_rejected:
+        out.print(f"rows that the service rejected, as the encoder here does: {report.n_rejected:,}")
+    if report.n_unavailable:
+        out.print(f"answers without history, as the store took too long, asked for again: {report.n_unavailable:,}")
     if report.differences:
         table = Table("line", "feature", "against", "expected", "got", box=None)
         for d in report.differences[:SHOWN]:

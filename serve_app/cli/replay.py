@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.cli.gently import run_gently
 from serve_app.cli.status import read_url
 from serve_app.client.clients import AsyncClient
 from serve_app.client.replay import SCORE_BINS, ReplayReport, read_ahead, replay
@@ -62,7 +63,7 @@ def replay_log(
 
     interrupted = False
     try:
-        asyncio.run(send())
+        run_gently(send())
     except KeyboardInterrupt:
         interrupted = True
     _print(report, as_json=as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final, Protocol
 
 import numpy as np
@@ -125,6 +125,17 @@ def read_partitions(
     del held
     for number in spill.partitions():
         yield _sort_partition(spill.read(number), summary)
+
+
+def split_users(partition: Partition, n_events: int) -> Iterator[Partition]:
+    """Yield a partition in parts of whole users, of some `n_events` events each; the same parts every time."""
+    events = partition.events
+    part_of_user = (np.cumsum(np.bincount(events.user)) - 1) // n_events
+    part = part_of_user[events.user]
+    for number in np.unique(part):
+        keep = part == number
+        columns = {f.name: getattr(events, f.name)[keep] for f in fields(EventColumns)}
+        yield Partition(EventColumns(**columns), partition.table.filter(pa.array(keep)).combine_chunks())
 
 
 def _read_clean(source: EventSource, summary: LogSummary) -> Iterator[pa.RecordBatch]:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import joblib
 import numpy as np
 import pytest
 
+from serve_app import command
 from serve_app.adapters import model_file
 from serve_app.adapters.catboost_model import train_classifier
 from serve_app.adapters.model_trial import try_model
@@ -190,3 +192,15 @@ def test_a_file_is_no_registry(run, deployed, tmp_path, monkeypatch):
 def test_fields_follow_a_sentence_without_two_marks_between():
     error = InvalidDataError("the schema cannot be used.", (FieldError("/features/0/kind", "must be text"),))
     assert str(error) == "the schema cannot be used: /features/0/kind: must be text"
+
+
+def test_an_interrupt_while_the_command_is_still_being_imported_ends_it_quietly(monkeypatch, capsys):
+    class Importing(types.ModuleType):
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "serve_app.cli", Importing("serve_app.cli"))
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == ""

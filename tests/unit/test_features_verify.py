@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections import Counter
 
 import httpx
@@ -14,7 +15,8 @@ from typer.testing import CliRunner
 
 from serve_app.adapters.event_log import EventWriter
 from serve_app.adapters.progress_file import ProgressFile
-from serve_app.cli import app, features
+from serve_app.cli import app, console, features
+from serve_app.cli.gently import run_gently
 from serve_app.client import AsyncClient
 from serve_app.client.verify import WEEK_S, plan_steps, shift_of
 from serve_app.client.verify_log import PartVerifier
@@ -254,6 +256,36 @@ def test_a_report_survives_its_record_and_keeps_few_differences():
     assert (len(again.differences), again.n_rows) == (KEPT, 2 * report.n_rows)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_work_that_a_signal_ends_leaves_no_traceback(number, monkeypatch):
+    def handler(number, _):
+        raise KeyboardInterrupt
+
+    reported = []
+    before = signal.signal(signal.SIGTERM, handler)
+
+    async def busy():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+        asyncio.get_running_loop().call_later(0.05, signal.raise_signal, number)
+        await asyncio.gather(*(asyncio.sleep(60) for _ in range(3)))
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_gently(busy())
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert reported == []
+
+
+def test_where_no_terminal_is_progress_is_a_line_now_and_then(monkeypatch, capsys):
+    lines = console.Lines()
+    lines.show(lambda: "too early")
+    monkeypatch.setattr(console, "LINE_S", 0.0)
+    lines.show(lambda: "7 of 9 events")
+    assert capsys.readouterr().err == "7 of 9 events\n"
+
+
 def test_an_interrupted_run_goes_on_with_the_users_that_are_not_done(tmp_path, shop, monkeypatch):
     monkeypatch.setenv("SCORECAT_HOME", str(tmp_path / "home"))
     with EventWriter(tmp_path / "log.parquet") as writer:
@@ -274,6 +306,10 @@ def test_an_interrupted_run_goes_on_with_the_users_that_are_not_done(tmp_path, s
     monkeypatch.setattr(features, "_send_part", send)
     monkeypatch.setattr(features.time, "time", lambda: NOW_S)
     command = ["features", "verify", str(tmp_path / "log.parquet"), "--url", "http://shop", "--json"]
+    stop_at = 0
+    none = CliRunner().invoke(app, [*command[:-1]])
+    assert (none.exit_code, none.stdout) == (130, "nothing was compared\n")
+    assert "interrupted: the same command begins again" in none.stderr
     stop_at = 3
     first = CliRunner().invoke(app, command)
     assert first.exit_code == 130
@@ -284,6 +320,6 @@ def test_an_interrupted_run_goes_on_with_the_users_that_are_not_done(tmp_path, s
     assert (second.exit_code, found["complete"], found["different"]) == (0, True, 0)
     assert found["rows"] + found["purchases"] == N
     assert len(set(parts)) == 2  # each start under ids of its own
-    assert found["prefixes"] == list(dict.fromkeys(parts))
+    assert found["prefixes"][1:] == list(dict.fromkeys(parts))
     (record,) = (tmp_path / "home" / "verify").iterdir()
     assert ProgressFile(record).read()["prefixes"] == found["prefixes"]

