@@ -39,6 +39,6 @@ def describe_summary(summary: dict[str, Any], output: str) -> str:
     )
 
 
-def describe_resume(source: str, output: str) -> str:
-    """Return how a job that ended early goes on."""
-    return f"what is scored stays; go on with: scorecat score {source} {output} --resume"
+def describe_resume(command: str) -> str:
+    """Return how a job that ended early goes on, by a command."""
+    return f"what is scored stays; go on with: {command}"

@@ -105,6 +105,7 @@ def print_job(job: Mapping[str, Any]) -> None:
         ("progress", _describe_progress(job)),
         ("told to end by", job["cancelled_by"]),
         ("error", (job["error"] or {}).get("detail")),
+        ("go on with", job.get("resume_command")),
         ("kept until", job["expires_at"]),
     ]
     for name, value in lines:

@@ -100,6 +100,9 @@ class JobView(JobBrief):
     cancelled_by: str | None
     summary: dict[str, Any] | None = Field(description="What `_SUMMARY.json` holds; null before the end.")
     error: dict[str, Any] | None = Field(description="`code` and `detail` of what ended it.")
+    resume_command: str | None = Field(
+        description="Goes on with a job that ended early, where its output is; over HTTP: the same body with `resume`."
+    )
     results: list[JobResult] = Field(description="Of a job without `output`.")
     expires_at: str | None = Field(description="When record and downloads go; null before the end.")
 
