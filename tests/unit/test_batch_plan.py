@@ -156,8 +156,12 @@ def test_the_summary_says_what_is_missing():
     assert summary["missing"] == [{"unit": 1, "path": "a", "reason": "not reached"}]
     assert [s["reason"] for s in summary["set_aside"]] == ["torn"]
     assert (summary["rows_read"], summary["units_done"]) == (15, 1)
+    assert summary["share"] == tally.share == 0.5
     tally.add([Commit(1, 1, Counts(5, 5, 0))])
     assert tally.is_done(1)
+    unknown = Tally(plan_units([InputFile("a.csv", 30, 1), InputFile("b.csv", 10, 1)]))
+    unknown.add([Commit(0, 0, Counts(7, 7, 0)), Commit(1, 0, Counts(5, 5, 0), is_last=False)])
+    assert (unknown.rows_planned, unknown.share) == (None, 0.75)
 
 
 def test_commits_come_back_as_they_were_written():
