@@ -36,7 +36,10 @@ ModelOption = Annotated[
 ]
 MappingOption = Annotated[
     Path | None,
-    typer.Option(help="YAML file: `columns` (feature: input column) and `defaults` (features without one)."),
+    typer.Option(
+        help="YAML file: `columns` (feature: input column), `defaults` (features without one), `history: true` (look "
+        "up history features without one)."
+    ),
 ]
 KeepOption = Annotated[
     str | None,
@@ -95,7 +98,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as exc:
         raise InvalidDataError(f"--mapping {path} cannot be read: {exc}") from exc
     if not isinstance(found, dict):
-        raise InvalidDataError(f"--mapping {path} must be a table with `columns` or `defaults`, see docs/batch.md")
+        raise InvalidDataError(
+            f"--mapping {path} must be a table with `columns`, `defaults` or `history`, see docs/batch.md"
+        )
     return found
 
 

@@ -233,9 +233,12 @@ def _check_same(first_path: str, path: str, first: pa.Schema, schema: pa.Schema)
         differs = sorted(set(first.names) ^ set(schema.names))
         raise InvalidDataError(f"{path} and {first_path} differ in the column {differs[0]}: name those to --keep")
     for field in first:
-        if schema.field(field.name).type != field.type:
+        kind = schema.field(field.name).type
+        if kind != field.type:
             raise InvalidDataError(
-                f"{path}: column {field.name} is {schema.field(field.name).type}, in {first_path} it is {field.type}"
+                f"{path}: column {field.name} is {kind}, in {first_path} it is {field.type}. A column that is kept has "
+                "one type in all files, and is text in those of CSV: convert the files to one format, score them in "
+                "separate jobs, or leave the column out of --keep (over HTTP `keep`)"
             )
 
 

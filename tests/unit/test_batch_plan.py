@@ -98,6 +98,17 @@ def test_a_missing_column_is_named_with_its_nearest():
     assert choose(schema, without).kept == ("order_id", "pryce")
 
 
+def test_missing_history_says_where_it_comes_from_and_suggests_no_other_feature():
+    schema = pa.schema([f for f in SCHEMA if f.name not in ("avg_price", "max_price", "brand")])
+    with pytest.raises(InvalidDataError, match=r"`history: true`.*python -m batch\.backfill") as caught:
+        choose(schema)
+    assert "over HTTP the member `mapping`" in str(caught.value)
+    assert "did you mean" not in str(caught.value)
+    with pytest.raises(InvalidDataError) as caught:
+        choose(pa.schema([f for f in SCHEMA if f.name != "brand"]))
+    assert "history" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
@@ -268,7 +279,8 @@ def test_files_that_do_not_fit_together_are_refused(package, tmp_path):
     write_rows(tmp_path / "in", 2, 100)
     other = make_rows(10)
     pq.write_table(other.set_column(0, "order_id", pa.array(["x"] * 10)), tmp_path / "in" / "z.parquet")
-    with pytest.raises(InvalidDataError, match=r"z\.parquet: column order_id is string, in .* it is int64"):
+    told = r"z\.parquet: column order_id is string, in .* it is int64.*separate jobs"
+    with pytest.raises(InvalidDataError, match=told):
         LocalJob(package, tmp_path / "in", tmp_path / "out")
     pq.write_table(other.drop_columns("order_id"), tmp_path / "in" / "z.parquet")
     with pytest.raises(InvalidDataError, match="differ in the column order_id"):
