@@ -187,7 +187,8 @@ def _choose_kept(
     taken = [name for name in kept if name in {*added, UNREADABLE, CONTENT}]
     if taken:
         raise InvalidDataError(
-            f"{where} has a column {taken[0]}, which is also the name of a result: leave it out of --keep (over HTTP `keep`)"
+            f"{where} has a column {taken[0]}, which is also the name of a result: leave it out of --keep (over HTTP "
+            "`keep`)"
         )
     return tuple(kept)
 

@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +98,14 @@ def test_a_missing_column_is_named_with_its_nearest():
     assert ("price", "pryce") in choose(schema, mapping).features
     without = parse_mapping({"defaults": ["price"]}, PURCHASE_FEATURES)
     assert choose(schema, without).kept == ("order_id", "pryce")
+
+
+def test_the_mapping_that_the_documentation_shows_is_one():
+    page = (Path(__file__).parents[2] / "docs" / "batch.md").read_text()
+    shown = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    assert parse_mapping(shown, PURCHASE_FEATURES) == ColumnMapping(
+        {"price": "unit_price", "user_id": "customer"}, ("brand",), has_history=True
+    )
 
 
 def test_missing_history_says_where_it_comes_from_and_suggests_no_other_feature():
