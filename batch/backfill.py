@@ -7,6 +7,7 @@ functions as in training; then the rows are scored by a batch job like any other
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -15,9 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
+from batch.jobs.asked import RunOptions
 from batch.options import (
-    DEFAULT_LIMIT,
-    DEFAULT_PATIENCE_S,
     ExplainOption,
     MaxRejectedOption,
     ModelOption,
@@ -25,8 +25,9 @@ from batch.options import (
     PatienceOption,
     ResumeOption,
     WorkersOption,
+    read_asked,
 )
-from batch.score import main, score
+from batch.score import main, run_job
 from batch.storage.folder import PLAN, OutputFolder
 from batch.view import make_absolute
 from serve_app.adapters.event_log import EventLog
@@ -55,10 +56,10 @@ def backfill(
     output: OutputArgument,
     model: ModelOption = None,
     partition_by: PartitionOption = None,
-    explain: ExplainOption = 0,
-    max_rejected: MaxRejectedOption = DEFAULT_LIMIT,
+    explain: ExplainOption = None,
+    max_rejected: MaxRejectedOption = None,
     workers: WorkersOption = None,
-    patience_s: PatienceOption = DEFAULT_PATIENCE_S,
+    patience_s: PatienceOption = None,
     keep_features: KeepFeaturesOption = False,
     resume: ResumeOption = False,
     as_json: JsonOption = False,
@@ -72,22 +73,19 @@ def backfill(
     write_features(EventLog(events.absolute()), Path(root.location) / FEATURES)
     scores = OutputFolder(f"{root.location}/{SCORES}")
     is_begun = scores.read_json(PLAN) is not None
-    score(
-        f"{root.location}/{FEATURES}",
-        scores.location,
-        model=model,
-        keep=",".join(KEPT),
-        partition_by=partition_by,
-        explain=explain,
-        max_rejected=max_rejected,
-        workers=workers,
-        patience_s=patience_s,
-        resume=resume and is_begun,
-        as_json=as_json,
-    )
+    asked = read_asked(f"{root.location}/{FEATURES}", model, None, ",".join(KEPT), partition_by, explain)
+    options = RunOptions(max_rejected, workers, patience_s)
+    go_on = _name_command(events, output, keep_features=keep_features)
+    run_job(asked, scores.location, options, go_on, resume=resume and is_begun, as_json=as_json)
     if not keep_features:  # only when every row is scored: what is missing leaves by an exception
         for part in (Path(root.location) / FEATURES).glob("part-*.parquet"):
             part.unlink()
+
+
+def _name_command(events: Path, output: str, *, keep_features: bool) -> str:
+    """Return the command that goes on with a backfill."""
+    kept = ["--keep-features"] if keep_features else []
+    return shlex.join(["python", "-m", "batch.backfill", str(events), output, *kept, "--resume"])
 
 
 def write_features(log: EventLog, folder: Path) -> None:

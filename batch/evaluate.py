@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
-from rich.table import Table
 
 from batch.score import main
 from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
+from batch.transforms.metrics_table import lay_out
 from batch.transforms.outcomes import IDENTITY, POSITION, join_scores
 from batch.view import make_absolute
 from serve_app.adapters.event_log import EventLog
 from serve_app.adapters.event_spill import EventSpill
-from serve_app.cli.console import JsonOption, out, print_json
+from serve_app.cli.console import JsonOption, out, print_aligned, print_json
 from serve_app.cli.registry import open_settings_registry
 from serve_app.core.errors import InvalidDataError, NotFoundError
 from serve_app.core.recommendation import Thresholds
@@ -37,7 +37,6 @@ from serve_app.service.features_table import build_features
 PROBABILITY: Final = "probability"
 OTHERS: Final = "(others)"
 ROUNDS: Final = 100
-SHOWN: Final = ("roc_auc", "pr_auc", "log_loss", "ece", "base_rate", "mean_probability")
 _LOG_COLUMNS: Final = (
     POSITION, "user_id", "user_session", "product_id", "event_type", "time_s", "brand", "category_code",
     "may_be_open", "target",
@@ -203,27 +202,10 @@ def _print(report: dict[str, Any]) -> None:
         f"{counts['scores']:,} scores · {counts['not_in_log']:,} of no row of the log · "
         f"{counts['in_open_sessions']:,} in sessions that may go on, left out"
     )
-    table = Table("", "rows", "purchases", *(name.replace("_", " ") for name in SHOWN))
-    for key, found in report.items():
-        if key == "overall":
-            _add(table, key, found)
-        elif key.startswith("by_"):
-            table.add_section()
-            for label, metrics in found.items():
-                _add(table, f"{key[3:].partition('_')[0]} {label}", metrics)
-    out.print(table)
-
-
-def _add(table: Table, label: str, found: dict[str, Any]) -> None:
-    values = [found[name] for name in SHOWN]
-    shown = ["-" if v["value"] is None else _with_interval(v) for v in values]
-    table.add_row(label, f"{found['n_rows']:,}", f"{found['n_positive']:,}", *shown)
-
-
-def _with_interval(found: dict[str, Any]) -> str:
-    if found["low"] is None:
-        return f"{found['value']:.4f}"
-    return f"{found['value']:.4f} ({found['low']:.4f}-{found['high']:.4f})"
+    rows, left_out = lay_out(report, out.width if out.is_terminal else None)
+    print_aligned(rows, "")
+    if left_out:
+        out.print(f"left out for the width of this terminal: {', '.join(left_out)}; --json has everything")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any, Final
 import typer
 
 from batch.transforms.progress import Progress
-from batch.transforms.summary import Counts
+from batch.transforms.summary import Counts, measure_rate
 from serve_app.adapters.job_folders import JobFolders
 from serve_app.cli.exits import error_fields
 from serve_app.core.errors import ScorecatError
@@ -95,10 +95,16 @@ class DriverRecord:
     def note_summary(self, summary: Mapping[str, Any]) -> None:
         """Say what ``_SUMMARY.json`` holds."""
         rows = JobRows(*(summary[f"rows_{kind}"] for kind in ("read", "scored", "rejected")))
-        before = self._beat.progress or {"rows_total": summary["rows_planned"], "rows_per_s": 0.0, "share": 0.0}
-        done = {"rows": rows.read, "rejected": rows.rejected, "left_s": None}
-        share = 1.0 if summary["is_complete"] else before["share"]
-        self._change(rows=rows, summary=dict(summary), progress={**before, **done, "share": share})
+        before = self._beat.progress or {"rows_per_s": 0.0}
+        done = {
+            "rows": rows.read,
+            "rows_total": summary["rows_planned"],
+            "rejected": rows.rejected,
+            "share": summary["share"],
+            "rows_per_s": measure_rate(summary) or before["rows_per_s"],
+            "left_s": None,
+        }
+        self._change(rows=rows, summary=dict(summary), progress=done)
 
     def end(self, state: JobState, error: Mapping[str, Any] | None = None) -> None:
         """Say how it ended; the last beat."""

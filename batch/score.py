@@ -13,16 +13,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
-import yaml
 
+from batch.jobs.asked import DEFAULT_LIMIT, DEFAULT_PATIENCE_S, Asked, RunOptions, read_run, write_run
 from batch.jobs.prepare import Plan, Wanted, begin_again, begin_plan, check_unchanged, draft_plan, take_up
 from batch.options import (
-    DEFAULT_LIMIT,
-    DEFAULT_PATIENCE_S,
     ExplainOption,
     InputArgument,
     KeepOption,
@@ -32,12 +29,11 @@ from batch.options import (
     OutputArgument,
     PartitionOption,
     PatienceOption,
-    Pool,
     PoolOption,
     PoolReplicasOption,
     ResumeOption,
     WorkersOption,
-    split_names,
+    read_asked,
 )
 from batch.record import IN_JOB, STOPPED, DriverRecord, StoppedError, find_submission_id, recorded
 from batch.storage.folder import OutputFolder
@@ -50,8 +46,8 @@ from serve_app.cli.console import JsonOption, err, out
 from serve_app.cli.exits import error_fields, exit_code
 from serve_app.cli.registry import open_settings_registry
 from serve_app.cli.status import read_spec
-from serve_app.core.errors import InvalidDataError, NotReadyError, ScorecatError
-from serve_app.core.job_record import JobOrder
+from serve_app.core.errors import NotReadyError, ScorecatError
+from serve_app.core.job_record import JobOrder, resume_command
 from serve_app.core.manifest import Manifest
 from serve_app.deployments.local_cluster import cluster_environment
 from serve_app.service.jobs import name_job
@@ -72,57 +68,49 @@ def score(
     mapping: MappingOption = None,
     keep: KeepOption = None,
     partition_by: PartitionOption = None,
-    explain: ExplainOption = 0,
-    max_rejected: MaxRejectedOption = DEFAULT_LIMIT,
+    explain: ExplainOption = None,
+    max_rejected: MaxRejectedOption = None,
     workers: WorkersOption = None,
-    patience_s: PatienceOption = DEFAULT_PATIENCE_S,
-    pool: PoolOption = Pool.SHARED,
+    patience_s: PatienceOption = None,
+    pool: PoolOption = None,
     pool_replicas: PoolReplicasOption = None,
     resume: ResumeOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score every row of INPUT with the running service's deployments, into OUTPUT."""
-    limit = RejectLimit.parse(max_rejected)
-    wanted = Wanted(
-        make_absolute(input), read_mapping(mapping), split_names(keep), split_names(partition_by) or (), explain
-    )
+    asked = read_asked(input, model, mapping, keep, partition_by, explain)
+    options = RunOptions(max_rejected, workers, patience_s, pool, pool_replicas)
+    run_job(asked, output, options, resume_command(input, output), resume=resume, as_json=as_json)
+
+
+def run_job(asked: Asked, output: str, said: RunOptions, go_on: str, *, resume: bool, as_json: bool) -> None:
+    """Run a job, say what it does and how it ended, and leave with its exit code; `go_on` is how to resume it."""
     folder = OutputFolder(make_absolute(output))
+    options = said.after(read_run(folder)) if resume else said
+    limit = RejectLimit.parse(options.max_rejected or DEFAULT_LIMIT)
     settings, started_s = load_settings(), time.monotonic()
-    with connected(), recorded(JobFolders(settings.job_dir), _order(wanted, folder, model, settings), _say) as record:
-        is_shared = pool is Pool.SHARED
-        plan, manifest, tally = _plan(wanted, folder, model, resume=resume, is_shared=is_shared)
+    with connected(), recorded(JobFolders(settings.job_dir), _order(asked, folder, settings), _say) as record:
+        plan, manifest, tally = _plan(asked, folder, resume=resume, is_shared=options.is_shared)
+        write_run(options, folder)
         record.note_version(plan.model, plan.version, tally.counts)
         err.print(f"{plan.model} v{plan.version}: {len(tally.open_units)} of {len(plan.units)} units to score")
-        app, spare_cpus = _choose_app(plan, record, pool_replicas, is_shared=is_shared)
+        app, spare_cpus = _choose_app(plan, record, options)
         with _shown(record) as show:
-            job = _build_job(plan, tally, manifest, folder, limit, workers, patience_s, show, app, spare_cpus)
-            summary = _run(job, record, input, output)
+            job = _build_job(plan, tally, manifest, folder, limit, options, show, app, spare_cpus)
+            summary = _run(job, record, go_on)
         summary["seconds"] = round(time.monotonic() - started_s, 1)
-        _finish(summary, folder, input, output, as_json)
+        _finish(summary, folder, go_on, as_json)
 
 
-def _order(wanted: Wanted, folder: OutputFolder, model: str | None, settings: Settings) -> JobOrder:
+def _order(asked: Asked, folder: OutputFolder, settings: Settings) -> JobOrder:
     now_s = time.time()
     job_id = find_submission_id(os.environ) or name_job(now_s)
     who = settings.user or name_mover()
-    return JobOrder(job_id, now_s, "command", who, wanted.input, folder.location, model=model or "")
+    return JobOrder(job_id, now_s, "command", who, asked.input, folder.location, model=asked.model or "")
 
 
 def _say(text: str) -> None:
     err.print(text, markup=False)
-
-
-def read_mapping(path: Path | None) -> dict[str, Any]:
-    """Read a mapping file; raises InvalidDataError."""
-    if path is None:
-        return {}
-    try:
-        found = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise InvalidDataError(f"--mapping {path} cannot be read: {exc}") from exc
-    if not isinstance(found, dict):
-        raise InvalidDataError(f"--mapping {path} must be a table with `columns` or `defaults`, see docs/batch.md")
-    return found
 
 
 @contextlib.contextmanager
@@ -155,19 +143,12 @@ def connected() -> Any:
         ray.shutdown()
 
 
-def _plan(
-    wanted: Wanted,
-    folder: OutputFolder,
-    model: str | None,
-    *,
-    resume: bool,
-    is_shared: bool,
-) -> tuple[Plan, Manifest, Tally]:
+def _plan(asked: Asked, folder: OutputFolder, *, resume: bool, is_shared: bool) -> tuple[Plan, Manifest, Tally]:
     registry = open_settings_registry()
-    name, _, chosen = (model or load_settings().model).partition("@")
+    name, _, chosen = (asked.model or load_settings().model).partition("@")
     if resume:
-        version = registry.resolve(name, chosen) if model and chosen else None
-        plan, manifest = take_up(wanted, folder, version, registry.manifest)
+        version = registry.resolve(name, chosen) if asked.model and chosen else None
+        plan, manifest = take_up(asked, folder, version, registry.manifest)
         tally = begin_again(folder, plan)
         check_unchanged(plan, tally)
         return plan, manifest, tally
@@ -175,21 +156,21 @@ def _plan(
 
     version = registry.resolve(name, chosen or CHAMPION)
     manifest = registry.manifest(name, version)
-    plan = draft_plan(wanted, folder, name, version, manifest)
+    plan = draft_plan(Wanted.of(asked), folder, name, version, manifest)
     if is_shared:
         check_can_begin(name, version)
     begin_plan(plan, folder)
     return plan, manifest, Tally(plan.units)
 
 
-def _choose_app(plan: Plan, record: DriverRecord, replicas: int | None, *, is_shared: bool) -> tuple[str, float | None]:
+def _choose_app(plan: Plan, record: DriverRecord, options: RunOptions) -> tuple[str, float | None]:
     """Return the application that scores, and the CPUs to leave for its growth; None for the usual."""
     from batch.jobs.pool import await_pool, plan_pool  # noqa: PLC0415 - imports Ray, see `connected`
     from serve_app.deployments.handles import version_app  # noqa: PLC0415
 
-    if is_shared:
+    if options.is_shared:
         return version_app(plan.model, plan.version), None
-    wish, spare_cpus = plan_pool(record.job_id, plan.model, plan.version, replicas, _say)
+    wish, spare_cpus = plan_pool(record.job_id, plan.model, plan.version, options.pool_replicas, _say)
     record.want_pool(wish)
     err.print(f"starting {wish.app}, up to {wish.replicas} replicas of each deployment")
     await_pool(wish.app, record.pool_problem)
@@ -197,22 +178,23 @@ def _choose_app(plan: Plan, record: DriverRecord, replicas: int | None, *, is_sh
 
 
 def _build_job(
-    plan: Plan, tally: Tally, manifest: Manifest, folder: OutputFolder, limit: RejectLimit, workers: int | None,
-    patience_s: float, show: Any, app: str, spare_cpus: float | None,
+    plan: Plan, tally: Tally, manifest: Manifest, folder: OutputFolder, limit: RejectLimit, options: RunOptions,
+    show: Any, app: str, spare_cpus: float | None,
 ) -> Job:  # fmt: skip
     from batch.jobs.run import SPARE_CPUS, Job  # noqa: PLC0415 - imports Ray, see `connected`
 
     spare = SPARE_CPUS if spare_cpus is None else spare_cpus
-    return Job(plan, tally, manifest, folder, app, limit, workers, patience_s, show, err.print, spare)
+    patience_s = options.patience_s or DEFAULT_PATIENCE_S
+    return Job(plan, tally, manifest, folder, app, limit, options.workers, patience_s, show, err.print, spare)
 
 
-def _run(job: Job, record: DriverRecord, source: str, output: str) -> dict[str, Any]:
+def _run(job: Job, record: DriverRecord, go_on: str) -> dict[str, Any]:
     try:
         summary = job.run()
     except (ScorecatError, StoppedError) as exc:
         with contextlib.suppress(ScorecatError, OSError):
             record.note_summary(job.finish())
-        hint = describe_resume(source, output)
+        hint = describe_resume(go_on)
         if isinstance(exc, StoppedError):
             err.print(f"stopped: {hint}", markup=False)
             raise typer.Exit(STOPPED) from exc
@@ -222,7 +204,7 @@ def _run(job: Job, record: DriverRecord, source: str, output: str) -> dict[str, 
     return summary
 
 
-def _finish(summary: dict[str, Any], folder: OutputFolder, source: str, output: str, as_json: bool) -> None:
+def _finish(summary: dict[str, Any], folder: OutputFolder, go_on: str, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")  # one line, as errors are
     else:
@@ -232,9 +214,7 @@ def _finish(summary: dict[str, Any], folder: OutputFolder, source: str, output: 
             err.print(f"set aside: {one['path']}: {one['reason']}", markup=False)
         for one in summary["missing"]:
             err.print(f"missing: unit {one['unit']} of {one['path']}: {one['reason']}", markup=False)
-        err.print(
-            f"not complete; mend the input or wait, then: scorecat score {source} {output} --resume", markup=False
-        )
+        err.print(f"not complete; mend the input or wait, then: {go_on}", markup=False)
         raise typer.Exit(1)
 
 
@@ -248,7 +228,7 @@ def _shown(record: DriverRecord) -> Any:
             nonlocal last_s
             now_s = time.monotonic()
             record.show(done)
-            bar.update(task, completed=done.share, text=str(done), refresh=True)
+            bar.update(task, completed=done.share, text=done.describe(with_share=False), refresh=True)
             if not err.is_terminal and now_s - last_s >= LINE_S:
                 last_s = now_s
                 err.print(str(done))

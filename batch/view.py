@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
+from batch.transforms.summary import measure_rate
 from serve_app.core.errors import BadRequestError
 
 
@@ -32,13 +33,19 @@ def open_bar(console: Console) -> Iterator[tuple[Progress, TaskID]]:
 
 def describe_summary(summary: dict[str, Any], output: str) -> str:
     """Return what a job did, in a line."""
-    rate = summary["rows_read"] / max(summary["seconds"], 1e-9)
-    return (
-        f"read {summary['rows_read']:,} = scored {summary['rows_scored']:,} + rejected "
-        f"{summary['rows_rejected']:,} · {summary['seconds']:g} s · {rate:,.0f} rows/s · {output}"
-    )
+    n_now = summary["rows_this_run"]
+    rows = f"read {summary['rows_read']:,} = scored {summary['rows_scored']:,} + rejected {summary['rows_rejected']:,}"
+    if not n_now and summary["rows_read"]:
+        what = "nothing left to do" if summary["is_complete"] else "no more rows could be scored"
+        return f"{what}: {rows} · {output}"
+    if n_now < summary["rows_read"]:
+        rows += f", {n_now:,} of them in this run"
+    times = f"{summary['seconds']:g} s"
+    if rate := measure_rate(summary):
+        times += f", of these {summary['scored_until'] - summary['scored_from']:.1f} s scoring, {rate:,.0f} rows/s"
+    return f"{rows} · {times} · {output}"
 
 
-def describe_resume(source: str, output: str) -> str:
-    """Return how a job that ended early goes on."""
-    return f"what is scored stays; go on with: scorecat score {source} {output} --resume"
+def describe_resume(command: str) -> str:
+    """Return how a job that ended early goes on, by a command."""
+    return f"what is scored stays; go on with: {command}"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from batch.jobs.asked import Asked
 from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
 from batch.storage.row_files import FoundFile, find_files, pack_schema, unpack_schema
 from batch.transforms.columns import Columns, choose_columns, parse_mapping
@@ -50,6 +51,11 @@ class Wanted:
     keep: tuple[str, ...] | None
     partition_by: tuple[str, ...]
     explain: int
+
+    @classmethod
+    def of(cls, asked: Asked) -> Wanted:
+        """Return what a new job does, where nothing is said as usual."""
+        return cls(asked.input, asked.mapping or {}, asked.keep, asked.partition_by or (), asked.explain or 0)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -162,14 +168,14 @@ def draft_plan(
 
 
 def take_up(
-    wanted: Wanted, output: OutputFolder, version: int | None, load_manifest: Callable[[str, int], Manifest]
+    asked: Asked, output: OutputFolder, version: int | None, load_manifest: Callable[[str, int], Manifest]
 ) -> tuple[Plan, Manifest]:
     """Read the plan of an earlier job and check that it can go on.
 
     Parameters
     ----------
-    wanted : Wanted
-        What is asked now; it must be what was asked then.
+    asked : Asked
+        What is said now must be what was asked then; the rest is taken from there.
     output : OutputFolder
     version : int or None
         The version that is asked for; None for that of the plan.
@@ -189,12 +195,14 @@ def take_up(
     if value.get("format") != FORMAT:
         raise ConflictError(f"{output.location} was planned by another release of scorecat: start a new job")
     plan = Plan.from_json(value)
-    then, now = plan.wanted.to_json(), wanted.to_json()
-    for name in then:
+    if asked.model and (name := asked.model.partition("@")[0]) != plan.model:
+        raise ConflictError(f"{output.location} was begun with the model {plan.model}, not {name}")
+    then, now = plan.wanted.to_json(), asked.to_json()
+    for name in now:
         if then[name] != now[name]:
             raise ConflictError(
                 f"{output.location} was begun with {name.replace('_', '-')} {then[name]!r}, now it is {now[name]!r}: "
-                "resume with the same, or start a new job in another folder"
+                "leave that out, which resumes as it was begun, or start a new job in another folder"
             )
     if version is not None and version != plan.version:
         raise ConflictError(
@@ -225,9 +233,12 @@ def _check_same(first_path: str, path: str, first: pa.Schema, schema: pa.Schema)
         differs = sorted(set(first.names) ^ set(schema.names))
         raise InvalidDataError(f"{path} and {first_path} differ in the column {differs[0]}: name those to --keep")
     for field in first:
-        if schema.field(field.name).type != field.type:
+        kind = schema.field(field.name).type
+        if kind != field.type:
             raise InvalidDataError(
-                f"{path}: column {field.name} is {schema.field(field.name).type}, in {first_path} it is {field.type}"
+                f"{path}: column {field.name} is {kind}, in {first_path} it is {field.type}. A column that is kept has "
+                "one type in all files, and is text in those of CSV: convert the files to one format, score them in "
+                "separate jobs, or leave the column out of --keep (over HTTP `keep`)"
             )
 
 

@@ -84,6 +84,10 @@ class Job:
     _live: dict[int, Counts] = field(default_factory=dict)
     _n_failed: int = 0
     _span: list[float] = field(default_factory=list)
+    _before: Counts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._before = self.tally.counts
 
     def run(self) -> dict[str, Any]:
         """Score what is left and return the summary, which is written too, however the job ends.
@@ -106,7 +110,11 @@ class Job:
 
     def finish(self) -> dict[str, Any]:
         """Check the counts against the parts, write ``_SUMMARY.json`` and return it."""
+        for unit in self.tally.open_units:
+            if unit.number in self._live:  # it was under way when the job was stopped
+                self.tally.add(self.output.commits(unit.number))
         summary = describe(self.plan, self.tally)
+        summary["rows_this_run"] = self.tally.counts.read - self._before.read
         if summary["is_complete"]:
             check_parts(self.output, self.tally)
         if self._span:  # what is before is start-up: Ray Data's, and the workers'
@@ -140,7 +148,7 @@ class Job:
     def _follow(self, board: Any, outcomes: queue.Queue[Any]) -> None:
         started_s = checked_s = time.monotonic()
         looked_s = 0.0
-        meter = Meter(_total_rows(self.tally))
+        meter = Meter(self.tally.rows_planned)
         has_worker = False
         while True:
             try:
@@ -210,10 +218,7 @@ class Job:
 
     def _report(self, meter: Meter, now_s: float) -> None:
         counts = self._counts()
-        sizes = {unit.number: unit.n_bytes for unit in self.tally.units}
-        done = sum(size for number, size in sizes.items() if self.tally.is_done(number))
-        progress = meter.measure(now_s, counts.read, counts.rejected, done / max(1, sum(sizes.values())))
-        self.show(progress)
+        self.show(meter.measure(now_s, counts.read, counts.rejected, self.tally.share))
 
 
 def check_deployed(app: str) -> None:
@@ -259,11 +264,6 @@ def check_parts(output: OutputFolder, tally: Tally) -> None:
                     raise InvariantError(f"{part.path} is recorded and cannot be read: {exc}") from exc
                 if n_rows != part.rows:
                     raise InvariantError(f"{part.path} holds {n_rows} rows, {part.rows} are recorded")
-
-
-def _total_rows(tally: Tally) -> int | None:
-    rows = [unit.n_rows for unit in tally.units]
-    return None if None in rows else sum(n or 0 for n in rows)
 
 
 def _stream(units: list[Any], config: WorkerConfig, board: Any, n_workers: int, outcomes: queue.Queue[Any]) -> None:

@@ -16,6 +16,8 @@ from serve_app.core.row_errors import UNREADABLE, add_unreadable, list_unreadabl
 
 CONTENT: Final = "__content__"
 """Column of a batch beside `UNREADABLE`: the row as it was, where a value of it could not be read."""
+CLOSE: Final = 0.8
+"""How alike a column's name must be to be taken for a feature's, misspelled: names of features are much alike."""
 _KEYS: Final = ("columns", "defaults", "history")
 
 
@@ -86,15 +88,15 @@ def parse_mapping(value: Any, features: Sequence[FeatureSpec]) -> ColumnMapping:
     if value is None:
         return ColumnMapping({})
     if not isinstance(value, dict) or set(value) - set(_KEYS):
-        raise InvalidDataError(f"a mapping file has the members {', '.join(_KEYS)}, see docs/batch.md")
+        raise InvalidDataError(f"a mapping has the members {', '.join(_KEYS)}, see docs/batch.md")
     has_history = value.get("history", False)
     if not isinstance(has_history, bool):
-        raise InvalidDataError("`history` of a mapping file is true or false")
+        raise InvalidDataError("`history` of a mapping is true or false")
     columns, defaults = value.get("columns") or {}, value.get("defaults") or []
     if not isinstance(columns, dict) or not all(isinstance(c, str) for c in columns.values()):
-        raise InvalidDataError("`columns` of a mapping file is a table of feature: column")
+        raise InvalidDataError("`columns` of a mapping is a table of feature: column")
     if not isinstance(defaults, list):
-        raise InvalidDataError("`defaults` of a mapping file is a list of features")
+        raise InvalidDataError("`defaults` of a mapping is a list of features")
     names = [*(spec.name for spec in features), *(KEY_NAMES if has_history else ())]
     for name in [*columns, *defaults]:
         if name not in names:
@@ -142,18 +144,32 @@ def choose_columns(
         keys = _choose_keys(where, schema, mapping)
     missing = [(s.name, column) for s, column in pairs if column not in schema.names]
     if missing:
-        named = "; ".join(
-            f"{column}{f' (for {name})' if name != column else ''}{_hint(column, schema.names)}"
-            for name, column in missing
-        )
-        raise InvalidDataError(
-            f"{where} has no column {named}. Name the right columns in a mapping file (--mapping), or list the "
-            "features under `defaults` there"
-        )
+        raise InvalidDataError(f"{where} {_explain_missing(missing, schema.names, features, mapping)}")
     for spec, column in pairs:
         _check_type(where, spec, column, schema.field(column).type)
     kept = _choose_kept(where, schema.names, {column for _, column in pairs}, keep, added)
     return Columns(tuple((spec.name, column) for spec, column in pairs), kept, keys)
+
+
+def _explain_missing(
+    missing: Sequence[tuple[str, str]], names: Sequence[str], features: Sequence[FeatureSpec], mapping: ColumnMapping
+) -> str:
+    """Return which columns are missing, and what there is to do about it."""
+    taken = {*(spec.name for spec in features), *mapping.columns.values()}
+    free = [name for name in names if name not in taken]  # the column of one feature is no spelling of another
+    named = "; ".join(
+        f"{column}{f' (for {name})' if name != column else ''}{_hint(column, free, CLOSE)}" for name, column in missing
+    )
+    text = (
+        f"has no column {named}. Name the right columns in a mapping (the file of --mapping, over HTTP the member "
+        "`mapping`), or list the features under `defaults` there"
+    )
+    if any(name in HISTORY_NAMES for name, _ in missing):
+        text += (
+            "; `history: true` there looks up the history of shoppers that the service knows, and an event log is "
+            "scored with its history by `python -m batch.backfill`"
+        )
+    return text
 
 
 def _choose_kept(
@@ -171,7 +187,8 @@ def _choose_kept(
     taken = [name for name in kept if name in {*added, UNREADABLE, CONTENT}]
     if taken:
         raise InvalidDataError(
-            f"{where} has a column {taken[0]}, which is also the name of a result: leave it out with --keep"
+            f"{where} has a column {taken[0]}, which is also the name of a result: leave it out of --keep (over HTTP "
+            "`keep`)"
         )
     return tuple(kept)
 
@@ -183,7 +200,7 @@ def _choose_keys(where: str, schema: pa.Schema, mapping: ColumnMapping) -> tuple
     if missing:
         raise InvalidDataError(
             f"{where} has no column for {', '.join(missing)}, which history is looked up by: name the columns in the "
-            "mapping file"
+            "mapping"
         )
     for name, column in found:
         kind = schema.field(column).type
@@ -209,6 +226,6 @@ def _check_type(where: str, spec: FeatureSpec, column: str, kind: pa.DataType) -
         raise InvalidDataError(f"{where}: column {column} must hold {needed} for {spec.name}, not {kind}")
 
 
-def _hint(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
+def _hint(name: str, known: Sequence[str], cutoff: float = 0.6) -> str:
+    near = difflib.get_close_matches(name, known, 1, cutoff)
     return f" (did you mean {near[0]}?)" if near else ""

@@ -41,12 +41,14 @@ class Progress:
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
+        return self.describe()
+
+    def describe(self, *, with_share: bool = True) -> str:
+        """Return the progress in a line; the share is left out where a bar shows it."""
         left = "" if self.left_s is None else f" · {format_duration(self.left_s)} left"
         total = "" if self.rows_total is None else f" of {self.rows_total:,}"
-        return (
-            f"{self.rows:,}{total} rows · {100 * self.share:.0f} % · {self.rows_per_s:,.0f} rows/s{left} · "
-            f"{self.rejected:,} rejected"
-        )
+        share = f"{100 * self.share:.0f} % · " if with_share else ""
+        return f"{self.rows:,}{total} rows · {share}{self.rows_per_s:,.0f} rows/s{left} · {self.rejected:,} rejected"
 
 
 @dataclass

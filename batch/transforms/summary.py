@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -129,6 +129,22 @@ class Tally:
         """Rows of all commits."""
         return sum((c.counts for chunks in self.commits.values() for c in chunks), Counts())
 
+    @property
+    def rows_planned(self) -> int | None:
+        """Rows of all units; None when only reading tells."""
+        rows = [unit.n_rows for unit in self.units]
+        return None if None in rows else sum(n or 0 for n in rows)
+
+    @property
+    def share(self) -> float:
+        """What is in the output, 0-1; by the bytes of whole units when the rows are not known."""
+        if not self.open_units:
+            return 1.0
+        if planned := self.rows_planned:
+            return min(1.0, self.counts.read / planned)
+        sizes = {unit.number: unit.n_bytes for unit in self.units}
+        return sum(size for number, size in sizes.items() if self.is_done(number)) / max(1, sum(sizes.values()))
+
     def to_summary(self) -> dict[str, Any]:
         """Return what ``_SUMMARY.json`` says of rows and files.
 
@@ -138,8 +154,7 @@ class Tally:
             The counts do not add up.
         """
         counts = self.counts
-        planned = [unit.n_rows for unit in self.units]
-        expected = sum(n or 0 for n in planned) if None not in planned else None
+        expected = self.rows_planned
         if not counts.is_balanced:
             raise InvariantError(
                 f"rows do not add up: {counts.read} read, {counts.scored} scored and {counts.rejected} rejected"
@@ -150,6 +165,7 @@ class Tally:
         missing = [u.number for u in self.open_units if u.number not in self.set_aside]
         return {
             "is_complete": is_complete,
+            "share": round(self.share, 4),
             "rows_planned": expected,
             "rows_read": counts.read,
             "rows_scored": counts.scored,
@@ -161,6 +177,12 @@ class Tally:
                 {"unit": n, "path": self.units[n].path, "reason": self.failed.get(n, "not reached")} for n in missing
             ],
         }
+
+
+def measure_rate(summary: Mapping[str, Any]) -> float:
+    """Return the rows a second that a run scored by its summary, start-up apart; 0 when it scored none."""
+    passed_s = summary.get("scored_until", 0.0) - summary.get("scored_from", 0.0)
+    return float(summary["rows_this_run"] / passed_s) if passed_s > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,10 @@ def list_jobs(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, newest first: those of `scorecat score`, of `ray job submit`, and those asked for over HTTP."""
+    """List jobs, newest first: those of `scorecat score`, of `ray job submit`, and those asked for over HTTP.
+
+    Rows and progress of a job that ended early are those committed.
+    """
     with connect(url) as client:
         found = client.recent(limit)
     if as_json:
@@ -53,7 +56,7 @@ def list_jobs(
 
 @app.command("show")
 def show(job_id: IdArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
-    """Show a job: state, progress, how it ended, and where its results are."""
+    """Show a job: state, progress, how it ended, the command that goes on with it, and where its results are."""
     with connect(url) as client:
         found = client.describe(_check(job_id))
     if as_json:
@@ -69,7 +72,7 @@ def cancel(
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """End a job; what is scored stays, and `scorecat score … --resume` goes on with it."""
+    """End a job; what is scored stays, and `scorecat score INPUT OUTPUT --resume` goes on as it was begun."""
     with connect(url) as client:
         found = client.cancel(_check(job_id), load_settings().user or name_mover())
         give_up_at = time.monotonic() + END_S
@@ -105,6 +108,7 @@ def print_job(job: Mapping[str, Any]) -> None:
         ("progress", _describe_progress(job)),
         ("told to end by", job["cancelled_by"]),
         ("error", (job["error"] or {}).get("detail")),
+        ("go on with", job.get("resume_command")),
         ("kept until", job["expires_at"]),
     ]
     for name, value in lines:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 import os
+import shlex
 import signal
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import typer
 
+from batch.jobs.asked import Asked, RunOptions
 from batch.options import (
-    DEFAULT_LIMIT,
-    DEFAULT_PATIENCE_S,
     ExplainOption,
     InputArgument,
     KeepOption,
@@ -23,22 +24,27 @@ from batch.options import (
     OutputArgument,
     PartitionOption,
     PatienceOption,
-    Pool,
     PoolOption,
     PoolReplicasOption,
     ResumeOption,
     WorkersOption,
+    read_asked,
 )
-from batch.view import describe_resume, describe_summary, make_absolute, open_bar
+from batch.transforms.progress import Progress
+from batch.view import make_absolute, open_bar
 from serve_app.adapters.job_folders import JobFolders
-from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.cli.console import JsonOption, err
+from serve_app.cli.score_end import Followed, finish
 from serve_app.cli.status import list_apps, read_spec
 from serve_app.core.errors import NotReadyError
+from serve_app.core.job_record import resume_command
 from serve_app.deployments.local_cluster import ClusterSpec, cluster_environment
 from serve_app.service.jobs import name_job
 from serve_app.settings import PREFIX, Settings, load_settings
 
 POLL_S: Final = 0.5
+LINE_S: Final = 10.0
+"""Where no terminal is, progress is a line this often."""
 STOP_S: Final = 20.0
 """How long a job that was asked to stop may take to say how to go on."""
 
@@ -50,11 +56,11 @@ def score(
     mapping: MappingOption = None,
     keep: KeepOption = None,
     partition_by: PartitionOption = None,
-    explain: ExplainOption = 0,
-    max_rejected: MaxRejectedOption = DEFAULT_LIMIT,
+    explain: ExplainOption = None,
+    max_rejected: MaxRejectedOption = None,
     workers: WorkersOption = None,
-    patience_s: PatienceOption = DEFAULT_PATIENCE_S,
-    pool: PoolOption = Pool.SHARED,
+    patience_s: PatienceOption = None,
+    pool: PoolOption = None,
     pool_replicas: PoolReplicasOption = None,
     resume: ResumeOption = False,
     as_json: JsonOption = False,
@@ -64,35 +70,43 @@ def score(
     spec = read_spec(settings)
     from serve_app.cli.score_checks import check_job
 
-    name, version = check_job(
-        settings, input, output, model=model, mapping=mapping, keep=keep, partition_by=partition_by, explain=explain,
-        max_rejected=max_rejected, resume=resume,
-    )  # fmt: skip
-    if pool is Pool.SHARED and not resume:
+    asked = read_asked(input, model, mapping, keep, partition_by, explain)
+    run = RunOptions(max_rejected, workers, patience_s, pool, pool_replicas)
+    name, version = check_job(settings, asked, output, run, resume=resume)
+    if run.is_shared and not resume:
         _check_deployed(spec, name, version)
+    places = [make_absolute(input), make_absolute(output)]
+    arguments = _list_arguments(asked, run, mapping, keep, partition_by, resume=resume)
+    client, job_id = _submit(spec, settings, [*arguments, "--", *places])
+    show_log = shlex.join(["ray", "job", "logs", "--address", spec.job_address, job_id])
+    job = Followed(job_id, places[1], resume_command(input, output), show_log, JobFolders(settings.job_dir))
+    _await(client, job, as_json)
+
+
+def _list_arguments(
+    asked: Asked, run: RunOptions, mapping: Path | None, keep: str | None, partition_by: str | None, *, resume: bool
+) -> list[str]:
+    """Return what was said as arguments of ``python -m batch.score``; what was not said is left to that."""
     options: dict[str, Any] = {
-        "--model": model,
+        "--model": asked.model,
         "--mapping": None if mapping is None else mapping.absolute(),
         "--keep": keep,
         "--partition-by": partition_by,
-        "--explain": explain,
-        "--max-rejected": max_rejected,
-        "--workers": workers,
-        "--patience-s": patience_s,
-        "--pool": pool.value,
-        "--pool-replicas": pool_replicas,
+        "--explain": asked.explain,
+        **{f"--{name.replace('_', '-')}": value for name, value in dataclasses.asdict(run).items()},
     }
-    places = [make_absolute(input), make_absolute(output)]
-    arguments = ["--json", *(["--resume"] if resume else [])]
-    arguments += [f"{name}={value}" for name, value in options.items() if value is not None]
-    client, job_id = _submit(spec, settings, [*arguments, "--", *places])
+    said = [f"{name}={value}" for name, value in options.items() if value is not None]
+    return ["--json", *(["--resume"] if resume else []), *said]
+
+
+def _await(client: Any, job: Followed, as_json: bool) -> None:
     try:
-        _follow(client, job_id, JobFolders(settings.job_dir))
+        _follow(client, job)
     except KeyboardInterrupt:
-        _stop(client, job_id)
-        err.print(f"stopped: {describe_resume(input, output)}", markup=False)
+        _stop(client, job.id)
+        err.print(f"stopped: {job.describe_way_on()}", markup=False)
         raise typer.Exit(130) from None
-    _finish(client, job_id, places[1], as_json)
+    finish(job, client.get_job_logs(job.id), as_json=as_json)
 
 
 def _check_deployed(spec: ClusterSpec, model: str, version: int) -> None:
@@ -126,26 +140,26 @@ def _submit(spec: ClusterSpec, settings: Settings, arguments: list[str]) -> tupl
     return client, job_id
 
 
-def _follow(client: Any, job_id: str, folders: JobFolders) -> None:
-    """Show the job's progress until it ends."""
+def _follow(client: Any, job: Followed) -> None:
+    """Show the job's progress until it ends: a bar on a terminal, a line now and then elsewhere."""
+    said_s = time.monotonic()
     with open_bar(err) as (bar, task):
-        while not client.get_job_status(job_id).is_terminal():
-            if err.is_terminal and (done := _read_progress(folders, job_id)):
-                bar.update(task, completed=done["share"], text=_describe(done), refresh=True)
+        while not client.get_job_status(job.id).is_terminal():
+            is_due = err.is_terminal or time.monotonic() - said_s >= LINE_S
+            if is_due and (done := _read_progress(job)) is not None:
+                said_s = time.monotonic()
+                bar.update(task, completed=done.share, text=done.describe(with_share=False), refresh=True)
+                if not err.is_terminal:
+                    err.print(str(done), markup=False)
             time.sleep(POLL_S)
 
 
-def _read_progress(folders: JobFolders, job_id: str) -> dict[str, Any] | None:
-    with contextlib.suppress(Exception):  # a picture of the job must not end it
-        beat = folders.find(job_id).beat
-        return dict(beat.progress) if beat and beat.progress else None
+def _read_progress(job: Followed) -> Progress | None:
+    record = job.find_record()
+    found = record.beat.progress if record and record.beat else None
+    with contextlib.suppress(TypeError):  # of another release
+        return None if found is None else Progress(**found)
     return None
-
-
-def _describe(fields: dict[str, Any]) -> str:
-    from batch.transforms.progress import Progress as Done
-
-    return str(Done(**{**fields, "share": 0.0})).replace(" · 0 %", "")
 
 
 def _stop(client: Any, job_id: str) -> None:
@@ -154,38 +168,3 @@ def _stop(client: Any, job_id: str) -> None:
     deadline_s = time.monotonic() + STOP_S
     while not client.get_job_status(job_id).is_terminal() and time.monotonic() < deadline_s:
         time.sleep(POLL_S)
-
-
-def _finish(client: Any, job_id: str, output: str, as_json: bool) -> None:
-    """Print what the job said at its end and leave with its exit code."""
-    log: str = client.get_job_logs(job_id)
-    said = [line for line in log.splitlines() if line.startswith(("set aside", "missing", "unit ", "not complete"))]
-    summary, error = _read_results(log)
-    for line in dict.fromkeys(said):
-        err.print(line, markup=False)
-    if error is not None:
-        if as_json:
-            print_json({"error": error, "job_id": job_id})
-        err.print(f"error: {error['detail']}", style="red", markup=False)
-        raise typer.Exit(error.get("exit_code", 1))
-    if summary is None:
-        err.print(log[-3000:], markup=False)
-        raise typer.Exit(1)
-    if as_json:
-        print_json({**summary, "job_id": job_id, "output": output})
-    else:
-        out.print(describe_summary(summary, output), markup=False)
-    if not summary["is_complete"]:
-        raise typer.Exit(1)
-
-
-def _read_results(log: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return the summary and the error that a job's log ends with."""
-    summary = error = None
-    for line in log.splitlines():
-        with contextlib.suppress(ValueError):
-            value = json.loads(line) if line.startswith("{") else None
-            if isinstance(value, dict):
-                summary = value if "rows_read" in value else summary
-                error = value.get("error", error)
-    return summary, error

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from batch.jobs.asked import Asked, RunOptions
 from batch.jobs.prepare import Wanted, draft_plan, take_up
-from batch.options import split_names
-from batch.score import read_mapping
 from batch.storage.folder import OutputFolder
 from batch.transforms.summary import RejectLimit
 from batch.view import make_absolute
@@ -15,19 +12,7 @@ from serve_app.service.ports import CHAMPION
 from serve_app.settings import Settings
 
 
-def check_job(
-    settings: Settings,
-    source: str,
-    output: str,
-    *,
-    model: str | None,
-    mapping: Path | None,
-    keep: str | None,
-    partition_by: str | None,
-    explain: int,
-    max_rejected: str,
-    resume: bool,
-) -> tuple[str, int]:
+def check_job(settings: Settings, asked: Asked, output: str, options: RunOptions, *, resume: bool) -> tuple[str, int]:
     """Return the model and version that will score.
 
     Raises
@@ -39,19 +24,17 @@ def check_job(
     -----
     Only places of this machine are looked at: the cluster may have keys of an object store that are not here.
     """
-    RejectLimit.parse(max_rejected)
-    wanted = Wanted(
-        make_absolute(source), read_mapping(mapping), split_names(keep), split_names(partition_by) or (), explain
-    )
+    if options.max_rejected is not None:
+        RejectLimit.parse(options.max_rejected)
     registry = open_settings_registry(settings)
-    name, _, chosen = (model or settings.model).partition("@")
+    name, _, chosen = (asked.model or settings.model).partition("@")
     place = make_absolute(output)
     is_here = "://" not in place
     if resume and is_here:
-        version = registry.resolve(name, chosen) if model and chosen else None
-        plan, _ = take_up(wanted, OutputFolder(place), version, registry.manifest)
+        version = registry.resolve(name, chosen) if asked.model and chosen else None
+        plan, _ = take_up(asked, OutputFolder(place), version, registry.manifest)
         return plan.model, plan.version
     version = registry.resolve(name, chosen or CHAMPION)
-    if not resume and is_here and "://" not in wanted.input:
-        draft_plan(wanted, OutputFolder(place), name, version, registry.manifest(name, version))
+    if not resume and is_here and "://" not in asked.input:
+        draft_plan(Wanted.of(asked), OutputFolder(place), name, version, registry.manifest(name, version))
     return name, version

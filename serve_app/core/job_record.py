@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -217,3 +218,9 @@ class JobRecord:
 def to_json(part: JobOrder | JobBeat | JobRuling) -> dict[str, Any]:
     """Return a part of a record as a JSON object."""
     return dataclasses.asdict(part)
+
+
+def resume_command(source: str, output: str) -> str:
+    """Return the command that goes on with a job, ready for a shell."""
+    places = [f"./{place}" if place.startswith("-") else place for place in (source, output)]
+    return shlex.join(["scorecat", "score", *places, "--resume"])

@@ -50,7 +50,7 @@ class JobBody(BaseModel):
         None, description="Default `shared`; `dedicated`: a copy of the version's app for this job alone."
     )
     pool_replicas: int | None = Field(None, ge=1, le=MAX_WORKERS, description="Most replicas of a dedicated pool.")
-    resume: bool | None = Field(None, description="Go on with the job that was begun in `output`.")
+    resume: bool | None = Field(None, description="Go on with the job begun in `output`, as it was begun.")
     who: str | None = Field(None, min_length=1, max_length=MAX_CHARACTERS, description="For the list of jobs.")
 
 
@@ -100,6 +100,9 @@ class JobView(JobBrief):
     cancelled_by: str | None
     summary: dict[str, Any] | None = Field(description="What `_SUMMARY.json` holds; null before the end.")
     error: dict[str, Any] | None = Field(description="`code` and `detail` of what ended it.")
+    resume_command: str | None = Field(
+        description="Goes on with a job that ended early, null for others; over HTTP `input`, `output` and `resume` do."
+    )
     results: list[JobResult] = Field(description="Of a job without `output`.")
     expires_at: str | None = Field(description="When record and downloads go; null before the end.")
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from serve_app.core.job_record import JobRecord
+from serve_app.core.job_record import ENDED, JobRecord, resume_command
 from serve_app.service.job_ports import ResultFile
 
 
@@ -42,6 +42,7 @@ def describe_job(record: JobRecord, now_s: float, results: Sequence[ResultFile],
         "cancelled_by": record.ruling.cancelled_by or None,
         "summary": beat.summary if beat else None,
         "error": _explain(record, now_s),
+        "resume_command": _find_way_on(record, now_s),
         "results": [
             {"name": one.name, "bytes": one.n_bytes, "href": f"/v1/jobs/{order.id}/results/{quote(one.name)}"}
             for one in results
@@ -64,6 +65,15 @@ def _describe_progress(record: JobRecord) -> dict[str, Any] | None:
         "rows_per_s": round(found["rows_per_s"]),
         "left_s": None if found["left_s"] is None else round(found["left_s"], 1),
     }
+
+
+def _find_way_on(record: JobRecord, now_s: float) -> str | None:
+    """Return the command that resumes a job; None for one that has no plan yet, is done, or goes with its record."""
+    state, order = record.state(now_s), record.order
+    has_plan = record.beat is not None and record.beat.version > 0
+    if state not in ENDED or state == "succeeded" or not has_plan or order.has_own_output:
+        return None
+    return resume_command(order.input, order.output)
 
 
 def _explain(record: JobRecord, now_s: float) -> dict[str, Any] | None:

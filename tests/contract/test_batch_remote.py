@@ -8,6 +8,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
+from batch.jobs.asked import Asked
 from batch.jobs.prepare import begin_again, check_unchanged, take_up
 from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
 from serve_app.core.errors import ConflictError, InvalidDataError, NotFoundError
@@ -75,7 +76,7 @@ def test_a_job_in_a_store_goes_on_where_it_was(store, package, tmp_path):
         LocalJob(package, f"{store}/in", f"{store}/out")
     output = OutputFolder(f"{store}/out")
     assert output.read_json(PLAN)["model"] == "purchase"
-    plan, _ = take_up(job.wanted, output, None, lambda *_: package.manifest)
+    plan, _ = take_up(Asked(job.wanted.input), output, None, lambda *_: package.manifest)
     tally = begin_again(output, plan)
     check_unchanged(plan, tally)
     assert [unit.number for unit in tally.open_units] == [unit.number for unit in plan.units[1:]]

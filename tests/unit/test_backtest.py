@@ -11,6 +11,7 @@ import pytest
 from batch.backfill import FEATURES, KEPT, write_features
 from batch.evaluate import OTHERS, assess, find_outcomes, read_log, read_scores
 from batch.storage.folder import SUMMARY, OutputFolder
+from batch.transforms.metrics_table import METRICS, lay_out
 from batch.transforms.outcomes import join_scores
 from serve_app.adapters.event_log import EventLog, EventWriter
 from serve_app.adapters.event_spill import EventSpill
@@ -78,6 +79,22 @@ def test_every_row_is_in_one_group_of_each_kind(log, scores):
     assert len(report["by_brand"]) == 4
     assert list(report["by_brand"])[-1] == OTHERS
     assert overall["roc_auc"]["low"] is None  # no rounds, no interval
+
+
+def test_the_table_is_as_wide_as_it_needs_or_has_less_in_it_but_never_cut_names():
+    name = "electronics.audio.headphone"
+    metrics = {key: {"value": 0.5, "low": 0.25, "high": 0.75} for key in METRICS}
+    found = {"n_rows": 1_234_567, "n_positive": 12_345, **metrics}
+    report = {"counts": {}, "overall": found, "by_category_code": {name: found}}
+    wide, nothing = lay_out(report, None)
+    assert nothing == []
+    assert wide[0] == ["", "rows", "purchases", *(m.replace("_", " ") for m in METRICS)]
+    assert wide[1:3] == [["overall", "1,234,567", "12,345", *["0.5000 (0.2500-0.7500)"] * 6], [""] * 9]
+    rows, left_out = lay_out(report, 80)
+    assert left_out == ["intervals", "mean probability", "base rate", "ece", "log loss"]
+    assert rows[-1] == [f"category {name}", "1,234,567", "12,345", *["0.5000"] * 2]
+    narrow, _ = lay_out(report, 20)
+    assert [len(row) for row in narrow] == [5] * 4
 
 
 def test_scores_without_a_position_are_joined_by_what_identifies_them(log, scores):

@@ -6,13 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch.jobs.asked import Asked, RunOptions, read_run, write_run
 from batch.jobs.prepare import MOST_CALLS, begin_again, check_unchanged, share_calls, take_up, with_workers
 from batch.storage.folder import OutputFolder
 from batch.transforms.columns import ColumnMapping, choose_columns, parse_mapping
@@ -97,6 +100,25 @@ def test_a_missing_column_is_named_with_its_nearest():
     assert choose(schema, without).kept == ("order_id", "pryce")
 
 
+def test_the_mapping_that_the_documentation_shows_is_one():
+    page = (Path(__file__).parents[2] / "docs" / "batch.md").read_text()
+    shown = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    assert parse_mapping(shown, PURCHASE_FEATURES) == ColumnMapping(
+        {"price": "unit_price", "user_id": "customer"}, ("brand",), has_history=True
+    )
+
+
+def test_missing_history_says_where_it_comes_from_and_suggests_no_other_feature():
+    schema = pa.schema([f for f in SCHEMA if f.name not in ("avg_price", "max_price", "brand")])
+    with pytest.raises(InvalidDataError, match=r"`history: true`.*python -m batch\.backfill") as caught:
+        choose(schema)
+    assert "over HTTP the member `mapping`" in str(caught.value)
+    assert "did you mean" not in str(caught.value)
+    with pytest.raises(InvalidDataError) as caught:
+        choose(pa.schema([f for f in SCHEMA if f.name != "brand"]))
+    assert "history" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
@@ -155,8 +177,12 @@ def test_the_summary_says_what_is_missing():
     assert summary["missing"] == [{"unit": 1, "path": "a", "reason": "not reached"}]
     assert [s["reason"] for s in summary["set_aside"]] == ["torn"]
     assert (summary["rows_read"], summary["units_done"]) == (15, 1)
+    assert summary["share"] == tally.share == 0.5
     tally.add([Commit(1, 1, Counts(5, 5, 0))])
     assert tally.is_done(1)
+    unknown = Tally(plan_units([InputFile("a.csv", 30, 1), InputFile("b.csv", 10, 1)]))
+    unknown.add([Commit(0, 0, Counts(7, 7, 0)), Commit(1, 0, Counts(5, 5, 0), is_last=False)])
+    assert (unknown.rows_planned, unknown.share) == (None, 0.75)
 
 
 def test_commits_come_back_as_they_were_written():
@@ -263,7 +289,8 @@ def test_files_that_do_not_fit_together_are_refused(package, tmp_path):
     write_rows(tmp_path / "in", 2, 100)
     other = make_rows(10)
     pq.write_table(other.set_column(0, "order_id", pa.array(["x"] * 10)), tmp_path / "in" / "z.parquet")
-    with pytest.raises(InvalidDataError, match=r"z\.parquet: column order_id is string, in .* it is int64"):
+    told = r"z\.parquet: column order_id is string, in .* it is int64.*separate jobs"
+    with pytest.raises(InvalidDataError, match=told):
         LocalJob(package, tmp_path / "in", tmp_path / "out")
     pq.write_table(other.drop_columns("order_id"), tmp_path / "in" / "z.parquet")
     with pytest.raises(InvalidDataError, match="differ in the column order_id"):
@@ -275,7 +302,7 @@ def test_a_job_is_taken_up_as_it_was_planned(package, tmp_path):
     job = LocalJob(package, tmp_path / "in", tmp_path / "out")
     job.score(1)
     output = OutputFolder(str(tmp_path / "out"))
-    plan, _ = take_up(job.wanted, output, None, lambda *_: package.manifest)
+    plan, _ = take_up(Asked(str(tmp_path / "in")), output, None, lambda *_: package.manifest)
     assert plan == job.plan
     tally = begin_again(output, plan)
     assert [u.number for u in tally.open_units] == [0]
@@ -287,15 +314,40 @@ def test_a_job_is_taken_up_as_it_was_planned(package, tmp_path):
 
 def test_a_job_is_not_taken_up_as_another(package, tmp_path):
     write_rows(tmp_path / "in", 1, 100)
-    job = LocalJob(package, tmp_path / "in", tmp_path / "out")
+    LocalJob(package, tmp_path / "in", tmp_path / "out")
     output = OutputFolder(str(tmp_path / "out"))
-    other = LocalJob(package, tmp_path / "in", tmp_path / "out2", keep=("order_id",)).wanted
+    same, other = Asked(str(tmp_path / "in")), Asked(str(tmp_path / "in"), keep=("order_id",))
     with pytest.raises(ConflictError, match=r"begun with keep None, now it is \['order_id'\]"):
         take_up(other, output, None, lambda *_: package.manifest)
     with pytest.raises(ConflictError, match="begun with version 1, not 2"):
-        take_up(job.wanted, output, 2, lambda *_: package.manifest)
+        take_up(same, output, 2, lambda *_: package.manifest)
     with pytest.raises(NotFoundError, match="no job that could be resumed"):
-        take_up(job.wanted, OutputFolder(str(tmp_path)), None, lambda *_: package.manifest)
+        take_up(same, OutputFolder(str(tmp_path)), None, lambda *_: package.manifest)
+
+
+def test_what_is_not_said_when_a_job_is_taken_up_is_as_it_was(package, tmp_path):
+    write_rows(tmp_path / "in", 1, 100)
+    wanted = {"keep": ("order_id",), "mapping": {"defaults": ["price"]}, "partition_by": ("version",), "explain": 3}
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out", **wanted)
+
+    def again(**said):
+        return take_up(Asked(str(tmp_path / "in"), **said), job.output, None, lambda *_: package.manifest)[0]
+
+    assert again() == again(**wanted) == again(model="purchase") == job.plan
+    with pytest.raises(ConflictError, match="begun with explain 3, now it is 0: leave that out"):
+        again(explain=0)
+    with pytest.raises(ConflictError, match="begun with the model purchase, not pets"):
+        again(model="pets@2")
+
+
+def test_a_later_run_is_as_the_one_before_where_nothing_else_is_said(tmp_path):
+    output = OutputFolder(str(tmp_path))
+    output.prepare()
+    assert read_run(output) == RunOptions()  # of a job that was begun by an earlier release
+    write_run(RunOptions("5%", pool="dedicated"), output)
+    found = RunOptions(max_rejected="7", workers=2).after(read_run(output))
+    assert found == RunOptions("7", workers=2, pool="dedicated")
+    assert (found.is_shared, RunOptions().is_shared) == (False, True)
 
 
 def test_an_input_that_changed_is_not_mixed_with_what_it_was(package, tmp_path):

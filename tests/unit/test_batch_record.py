@@ -17,6 +17,7 @@ from batch.jobs.pool import REPLICA_CPUS, fit_replicas
 from batch.record import IN_JOB, StoppedError, find_submission_id, recorded
 from batch.transforms.progress import Progress
 from batch.transforms.summary import Counts
+from batch.view import describe_summary
 from serve_app.adapters.job_folders import JobFolders
 from serve_app.core.errors import BadRequestError, InvalidDataError, NotReadyError
 from serve_app.core.job_record import JobOrder, JobRows, JobRuling, PoolWish
@@ -25,7 +26,10 @@ from serve_app.deployments.local_cluster import plan_cluster, save_spec
 
 pytestmark = pytest.mark.unit
 ORDER = JobOrder("raysubmit_1", 0.0, "command", "bob", "/in", "/out")
-SUMMARY = {"rows_read": 9, "rows_scored": 7, "rows_rejected": 2, "rows_planned": 9, "is_complete": True}
+SUMMARY = {
+    "rows_read": 9, "rows_scored": 7, "rows_rejected": 2, "rows_planned": 9, "is_complete": True, "share": 1.0,
+    "rows_this_run": 7, "scored_from": 100.0, "scored_until": 102.0,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -45,7 +49,32 @@ def test_a_driver_says_what_it_does_and_how_it_ended(folders):
         record.note_summary(SUMMARY)
     found = folders.find("raysubmit_1")
     assert (found.beat.state, found.beat.rows, found.beat.progress["share"]) == ("succeeded", JobRows(9, 7, 2), 1.0)
+    assert found.beat.progress["rows_per_s"] == 3.5
     assert found.holds_pool(time.time()) is None
+
+
+def test_rows_and_share_of_a_job_that_ended_early_are_both_of_what_is_committed(folders):
+    with recorded(folders, ORDER, print) as record:
+        record.show(Progress(8, 10, 1, 0.8, 10.0, 3.0))
+        record.note_summary(SUMMARY | {"rows_read": 4, "rows_scored": 4, "rows_rejected": 0, "share": 0.4})
+    found = folders.find("raysubmit_1").beat
+    assert (found.rows.read, found.progress["rows"], found.progress["share"]) == (4, 4, 0.4)
+
+
+def test_the_rate_is_that_of_scoring_in_this_run():
+    said = describe_summary({**SUMMARY, "seconds": 45.8}, "out")
+    assert said == (
+        "read 9 = scored 7 + rejected 2, 7 of them in this run · 45.8 s, of these 2.0 s scoring, 4 rows/s · out"
+    )
+    whole = {**SUMMARY, "seconds": 45.8, "rows_this_run": 9}
+    assert describe_summary(whole, "out") == (
+        "read 9 = scored 7 + rejected 2 · 45.8 s, of these 2.0 s scoring, 4 rows/s · out"
+    )
+    idle = {"rows_read": 9, "rows_scored": 7, "rows_rejected": 2, "rows_this_run": 0, "seconds": 7.3}
+    assert describe_summary({**idle, "is_complete": True}, "out") == (
+        "nothing left to do: read 9 = scored 7 + rejected 2 · out"
+    )
+    assert describe_summary({**idle, "is_complete": False}, "out").startswith("no more rows could be scored: read 9")
 
 
 @pytest.mark.parametrize(

@@ -171,8 +171,19 @@ def test_commands_show_jobs_and_end_them(shop, run):
     code, said, _ = run("cancel", job, "--no-wait", "--json")
     assert (code, json.loads(said)["is_cancelling"]) == (0, True)
     shop.world.beat(job, state="cancelled")
-    assert "cancelled" in run("show", job)[1]
+    said = run("show", job)[1]
+    assert "cancelled" in said
+    assert "go on with" not in said  # its output is its record's, and goes with it
     assert json.loads(run("list", "--json")[1])["jobs"][0]["state"] == "cancelled"
+
+
+def test_a_job_that_ended_early_is_shown_with_the_command_that_goes_on(shop, run):
+    job = shop.post(output="out dir").json()["id"]
+    shop.world.run(job)
+    assert "go on with" not in run("show", job)[1]
+    shop.world.beat(job, state="cancelled")
+    data = shop.world.data
+    assert f"go on with     scorecat score {data}/rows.csv '{data}/out dir' --resume" in run("show", job)[1]
 
 
 def test_a_job_that_has_ended_is_1_and_wrong_use_is_2(shop, run):

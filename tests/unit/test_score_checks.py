@@ -41,8 +41,7 @@ def score(tmp_path, monkeypatch, package_dir):
     monkeypatch.setattr(score_command, "read_spec", lambda settings: spec)
     monkeypatch.setattr(score_command, "list_apps", lambda spec: {"purchase-v1": {}, "control": {}})
     monkeypatch.setattr(score_command, "_submit", lambda spec, s, arguments: (submitted.append(arguments), "job"))
-    monkeypatch.setattr(score_command, "_follow", lambda *_: None)
-    monkeypatch.setattr(score_command, "_finish", lambda *_: None)
+    monkeypatch.setattr(score_command, "_await", lambda *_: None)
     write_rows(tmp_path / "in", 1, 20)
 
     def call(*words: str) -> tuple[ScorecatError | None, list[list[str]]]:
@@ -90,6 +89,20 @@ def test_a_job_that_is_taken_up_is_compared_with_what_it_was(score, tmp_path, pa
     assert isinstance(error, ConflictError)
     assert "was begun with keep None" in str(error)
     assert submitted == []
+    error, submitted = score("in", "out", "--resume", "--model", "pets")
+    assert isinstance(error, ScorecatError)
+    assert submitted == []
+
+
+def test_a_job_is_taken_up_without_saying_again_how_it_was_begun(score, tmp_path, package):
+    asked = {"keep": ("order_id",), "mapping": {"defaults": ["price"]}, "partition_by": ("version",), "explain": 2}
+    LocalJob(package, tmp_path / "in", tmp_path / "out", **asked)
+    error, submitted = score("in", "out", "--resume")
+    assert error is None
+    assert submitted == [["--json", "--resume", "--", str(tmp_path / "in"), str(tmp_path / "out")]]
+    error, submitted = score("in", "out", "--resume", "--explain", "2", "--keep", "order_id", "--max-rejected", "5")
+    assert error is None
+    assert submitted[1][2:5] == ["--keep=order_id", "--explain=2", "--max-rejected=5"]
 
 
 def test_places_of_an_object_store_are_left_to_the_job(score):

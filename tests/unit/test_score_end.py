@@ -1,0 +1,109 @@
+"""How `scorecat score` follows a job without a terminal, and what it says when the job ends early."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from types import SimpleNamespace
+
+import pytest
+import typer
+
+from batch.transforms.progress import Progress
+from serve_app.adapters.job_folders import JobFolders
+from serve_app.cli import score as command
+from serve_app.cli.score_end import Followed, finish
+from serve_app.core.job_record import JobBeat, JobOrder, JobRuling, resume_command
+
+pytestmark = pytest.mark.unit
+GO_ON = "scorecat score in out --resume"
+LOG = """2026-11-28 01:02:03,456 INFO job_manager.py:531 -- Runtime env is setting up.
+/usr/bin/python -m batch.score --json -- in out
+purchase v3: 5 of 5 units to score
+Killed
+"""
+PROGRESS = Progress(2_441_792, 5_000_000, 0, 0.488, 170_000.0, 15.0)
+
+
+@pytest.fixture
+def job(tmp_path) -> Followed:
+    folders = JobFolders(tmp_path / "jobs")
+    folders.create(JobOrder("job-1", 0.0, "command", "bob", "in", "out"))
+    return Followed("job-1", "/out", GO_ON, "ray job logs job-1", folders)
+
+
+def speak(job: Followed, **fields) -> None:
+    beat = JobBeat("running", "elsewhere", os.getpid(), 1.0, 1.0, "purchase", 3, progress=PROGRESS.to_json())
+    job.folders.write_beat(job.id, dataclasses.replace(beat, **fields))
+
+
+def end(job: Followed, log: str, capsys, **options) -> tuple[int, str, str]:
+    with pytest.raises(typer.Exit) as caught:
+        finish(job, log, **{"as_json": False, **options})
+    said = capsys.readouterr()
+    return caught.value.exit_code, said.out, said.err
+
+
+def test_a_driver_that_was_killed_is_told_in_a_line_with_the_way_on(job, capsys):
+    speak(job)
+    code, _, said = end(job, LOG, capsys)
+    assert code == 1
+    way_on = f"what is scored stays; go on with: {GO_ON}"
+    assert said.splitlines() == [
+        f"error: job job-1 ended without a word: its driver died or was killed; {way_on}",
+        "more: scorecat jobs show job-1 · its log: ray job logs job-1",
+    ]
+    _, said, _ = end(job, LOG, capsys, as_json=True)
+    assert '"code": "died"' in said
+
+
+def test_a_job_that_was_told_to_end_says_the_way_on(job, capsys):
+    speak(job, state="cancelled")
+    assert "was told to end by a signal; what is scored stays" in end(job, LOG, capsys)[2]
+
+
+@pytest.mark.parametrize(
+    ("version", "way_on"), [(3, f"what is scored stays; go on with: {GO_ON}"), (0, "nothing was scored")]
+)
+def test_a_job_that_somebody_cancelled_says_who(job, capsys, version, way_on):
+    job.folders.rule(job.id, JobRuling(cancelled_at_s=2.0, cancelled_by="anna"))
+    speak(job, state="cancelled", version=version)
+    said = end(job, LOG, capsys)[2]
+    assert said.startswith(f"error: job job-1 was cancelled by anna; {way_on}\n")
+    assert "job_manager" not in said
+
+
+def test_a_driver_that_never_spoke_shows_what_it_printed(job, capsys):
+    said = end(job, LOG, capsys)[2]
+    assert "Killed" in said
+    assert "job_manager" not in said
+    assert "the driver of job job-1 ended before it began" in said
+
+
+def test_a_failure_that_can_be_resumed_says_how(job, capsys):
+    speak(job, state="failed")
+    log = '{"error": {"detail": "too many", "exit_code": 2}}\n'
+    assert end(job, log, capsys)[::2] == (2, "error: too many\n")
+    code, _, said = end(job, f"what is scored stays; go on with: x\n{log}", capsys)
+    assert (code, said) == (2, f"error: too many\nwhat is scored stays; go on with: {GO_ON}\n")
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(job, capsys, monkeypatch):
+    speak(job)
+    now_s = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now_s[0], sleep=lambda s: now_s.__setitem__(0, now_s[0] + s))
+    monkeypatch.setattr(command, "time", clock)
+    status = SimpleNamespace(is_terminal=lambda: now_s[0] > 25)
+    command._follow(SimpleNamespace(get_job_status=lambda _: status), job)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        "2,441,792 of 5,000,000 rows · 49 % · 170,000 rows/s · 15 s left · 0 rejected"
+    ] * 2  # fmt: skip
+
+
+def test_the_command_that_goes_on_can_be_pasted():
+    assert resume_command("in", "s3://bucket/out") == "scorecat score in s3://bucket/out --resume"
+    words = shlex.split(resume_command("my rows/in's.csv", "-out"))
+    assert words == ["scorecat", "score", "my rows/in's.csv", "./-out", "--resume"]
