@@ -12,6 +12,7 @@ import pyarrow as pa
 from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
 from batch.storage.row_files import FoundFile, find_files, pack_schema, unpack_schema
 from batch.transforms.columns import Columns, choose_columns, parse_mapping
+from batch.transforms.partitions import check_partitions
 from batch.transforms.plan import UNIT_ROWS, Unit, plan_units
 from batch.transforms.results import ResultColumns
 from batch.transforms.summary import Tally
@@ -154,9 +155,7 @@ def draft_plan(
     columns, schema = choose(readable[0])
     for found in readable[1:]:
         _check_same(readable[0].file.path, found.file.path, schema, choose(found)[1])
-    for name in wanted.partition_by:
-        if name not in (*columns.kept, "recommendation", "label", "version"):
-            raise InvalidDataError(f"--partition-by {name}: the output has no such column, see --keep")
+    check_partitions(wanted.partition_by, pa.schema([schema.field(name) for name in columns.kept]))
     units = plan_units([f.file for f in files], unit_rows)
     return Plan(wanted, model, version, manifest.digest, columns, schema, units)
 

@@ -110,6 +110,8 @@ class OutputFolder:
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Any]:
         """Give a sink whose content becomes the file `name` when the block ends without error."""
+        if not {"", ".", ".."}.isdisjoint(name.split("/")):
+            raise InvariantError(f"{name!r} is no file below the output")
         final = f"{self.root}/{name}"
         with _explained(self.location):
             if not self._is_local:

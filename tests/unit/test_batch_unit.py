@@ -14,7 +14,7 @@ import pytest
 
 from batch.storage.folder import OutputFolder
 from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import BadRequestError, InvalidDataError, OverloadedError, ReplicaLostError
+from serve_app.core.errors import BadRequestError, InvalidDataError, InvariantError, OverloadedError, ReplicaLostError
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, read_output, read_rejected, spoil, write_rows
 
 pytestmark = pytest.mark.unit
@@ -207,11 +207,82 @@ def test_values_become_folders(package, tmp_path):
 
 
 def test_ids_are_no_partitions(package, tmp_path, monkeypatch):
-    monkeypatch.setattr("batch.jobs.chunk.MAX_PARTITIONS", 100)
+    monkeypatch.setattr("batch.transforms.partitions.MAX_PARTITIONS", 100)
     write_rows(tmp_path / "in", 1, 200)
     job = LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("order_id",))
     with pytest.raises(InvalidDataError, match="would make 200 folders"):
         job.score(0)
+
+
+def write_groups(folder, groups: pa.Array, name: str = "g") -> None:
+    folder.mkdir()
+    pq.write_table(make_rows(len(groups)).append_column(name, groups), folder / "a.parquet")
+
+
+def test_values_that_look_alike_have_folders_of_their_own(package, tmp_path):
+    groups = [None, "__HIVE_DEFAULT_PARTITION__", "", "__EMPTY__", "a/b", "a%2Fb", "..", "ä", "g=1"]
+    write_groups(tmp_path / "in", pa.array(groups * 3, pa.string()))
+    LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("g",), batch_rows=10).run()
+    folders = {p.parent.name: sorted(pq.ParquetFile(p).read().column("order_id").to_pylist())
+               for p in (tmp_path / "out").glob("g=*/part-*")}  # fmt: skip
+    assert sorted(folders.values()) == [[k, k + 9, k + 18] for k in range(9)]
+    assert folders["g=__HIVE_DEFAULT_PARTITION__"][0] == 0
+    assert folders["g=__EMPTY__"][0] == 2
+    assert folders["g=a%2Fb"][0] == 4
+
+
+@pytest.mark.parametrize("name", ["x/../../../../ESCAPED", "..", "_rejected", "x=1", "%2F"])
+def test_the_name_of_a_column_stays_in_the_output(package, tmp_path, name):
+    write_groups(tmp_path / "in", pa.array(["u", "v"] * 10), name)
+    output = tmp_path / "x" / "y" / "z" / "out"
+    LocalJob(package, tmp_path / "in", output, partition_by=(name,)).run()
+    parts = [p for p in tmp_path.rglob("part-*.parquet") if "_rejected" not in p.parts]
+    assert len(parts) == 2
+    assert all(p.parent.parent == output and not p.parent.name.startswith(("_", ".")) for p in parts)
+    assert set(pq.read_table(output).column(name).to_pylist()) == {"u", "v"}
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../x", "/x", "a//x", "", "a/./x"])
+def test_nothing_is_written_beside_the_output(tmp_path, name):
+    output = OutputFolder(str(tmp_path / "out"))
+    output.prepare()
+    with pytest.raises(InvariantError, match="no file below the output"), output.create(name):
+        pass
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32(), pa.list_(pa.int64()), pa.binary()])
+def test_numbers_with_fractions_are_no_partitions(package, tmp_path, kind):
+    write_groups(tmp_path / "in", pa.nulls(4, kind))
+    with pytest.raises(InvalidDataError, match="no names of folders: choose one of texts, whole numbers"):
+        LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("g",))
+    with pytest.raises(InvalidDataError, match="names user_id more than once"):
+        LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("user_id", "user_id"))
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        pa.array([1, None, 2, 1]),
+        pa.array([True, None, False, True]),
+        pa.array([0, None, 86_400, 0], pa.timestamp("s")),
+        pa.array(["a", None, "b", "a"]).dictionary_encode(),
+        pa.nulls(4),
+    ],
+)
+def test_every_row_is_in_one_partition(package, tmp_path, groups):
+    write_groups(tmp_path / "in", groups)
+    LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("g",), batch_rows=2).run()
+    assert sorted(read_output(tmp_path / "out").column("order_id").to_pylist()) == [0, 1, 2, 3]
+    assert len(list((tmp_path / "out").glob("g=*"))) == len(set(groups.to_pylist()))
+
+
+def test_parts_that_miss_rows_are_not_committed(package, tmp_path, monkeypatch):
+    write_groups(tmp_path / "in", pa.array(["a", "b"]))
+    monkeypatch.setattr("batch.jobs.chunk.split_partitions", lambda keys: [("g=a", np.array([0]))])
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("g",))
+    with pytest.raises(InvariantError, match="2 scored, 1 in the parts"):
+        job.score(0)
+    assert job.output.commits() == []
 
 
 def test_reasons_are_the_strongest_shap_values(package, tmp_path):
