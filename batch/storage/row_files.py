@@ -117,6 +117,8 @@ def _look(system: pafs.FileSystem, info: pafs.FileInfo, types: dict[str, pa.Data
                 return FoundFile(InputFile(info.path, info.size, modified_ns, rows), parquet.schema_arrow)
         read = read_csv_header if info.path.endswith(CSV) else read_json_schema
         return FoundFile(InputFile(info.path, info.size, modified_ns), read(system, info.path, types))
+    except InvalidDataError as exc:
+        return FoundFile(InputFile(info.path, info.size, modified_ns), None, str(exc)[:500])
     except (pa.ArrowException, OSError, EOFError, ValueError) as exc:
         return FoundFile(InputFile(info.path, info.size, modified_ns), None, f"cannot be read: {exc}"[:500])
 

@@ -11,27 +11,30 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.fs as pafs
 import pyarrow.json as pajson
+from numpy.typing import NDArray
 
+from batch.storage.lines import find_first_end, find_record_ends, read_blocks
 from batch.transforms.columns import CONTENT
 from serve_app.core.cells import convert_values, read_cell, show_value
+from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import FeatureSpec
 from serve_app.core.row_errors import RowError, add_unreadable
 
 BLOCK_BYTES: Final = 8 << 20
 HEAD_BYTES: Final = 1 << 20
-_BOM: Final = b"\xef\xbb\xbf"
 Unread = tuple[int, str, str]
 """A line that is no row: its index, why, and its text."""
 
 
 def read_csv_header(system: pafs.FileSystem, path: str, types: Mapping[str, pa.DataType]) -> pa.Schema:
     """Return the columns of a CSV file: features of the given types, everything else as text."""
-    head = next(_read_blocks(system, path, HEAD_BYTES), b"")
+    head, _ = next(read_blocks(system, path, HEAD_BYTES, is_csv=True), (b"", True))
     names = _parse_header(head)
     if not names:
         raise ValueError("the file is empty: it must begin with a line of column names")
@@ -40,7 +43,7 @@ def read_csv_header(system: pafs.FileSystem, path: str, types: Mapping[str, pa.D
 
 def read_json_schema(system: pafs.FileSystem, path: str, types: Mapping[str, pa.DataType]) -> pa.Schema:
     """Return the members of the first megabyte of JSON lines: features of the given types, others as found."""
-    head = next(_read_blocks(system, path, HEAD_BYTES), b"")
+    head, _ = next(read_blocks(system, path, HEAD_BYTES, is_csv=False), (b"", True))
     if not head.strip():
         raise ValueError("the file is empty")
     found: list[pa.Schema] = []
@@ -89,37 +92,51 @@ class TextRows:
 
         Values of no use are null; the columns `UNREADABLE` and `CONTENT` then say what was there.
         """
-        for number, block in enumerate(_read_blocks(self._system, self._path, BLOCK_BYTES)):
+        is_csv = self._kind == "csv"
+        blocks = read_blocks(self._system, self._path, BLOCK_BYTES, is_csv=is_csv)
+        for number, (block, is_whole) in enumerate(blocks):
             lines = block
-            if number == 0 and self._kind == "csv":
+            if number == 0 and is_csv:
                 self._header = _parse_header(block)
-                lines = block[_end_of_line(block, 0) :]
+                lines = block[find_first_end(block) :]
             tables: list[pa.Table] = []
             unread: list[Unread] = []
-            self._parse(lines, tables, unread)
+            if is_whole:
+                self._parse(lines, tables, unread)
+            elif lines:
+                unread.append((0, "a quote is not closed", _show(lines)))
             table = pa.concat_tables([self._schema.empty_table(), *tables], promote_options="default").combine_chunks()
             batches = table.to_batches()
             yield batches[0] if batches else pa.RecordBatch.from_pylist([], self._schema), unread
 
     def _parse(self, lines: bytes, tables: list[pa.Table], unread: list[Unread]) -> None:
-        """Parse lines; when that fails, halves of them, down to the lines that are no rows."""
+        """Parse lines, those that are no rows apart."""
         if not lines.strip():
             return
         try:
             tables.append(self._read(lines))
         except pa.ArrowException as exc:
             if self._kind == "json":
-                tables.append(self._read_objects(lines, len(unread) + sum(t.num_rows for t in tables), unread))
-                return
-            middle = _end_of_line(lines, len(lines) // 2)
-            if middle >= len(lines):
-                middle = lines.rfind(b"\n", 0, len(lines) - 1) + 1
-            if middle <= 0:
-                row = sum(table.num_rows for table in tables) + len(unread)
-                unread.append((row, str(exc).splitlines()[0][:300], lines.decode(errors="replace").rstrip("\r\n")))
-                return
-            self._parse(lines[:middle], tables, unread)
-            self._parse(lines[middle:], tables, unread)
+                tables.append(self._read_objects(lines, 0, unread))
+            else:
+                self._halve(lines, find_record_ends(lines), exc, tables, unread)
+
+    def _halve(
+        self, lines: bytes, ends: NDArray[np.int64], exc: Exception, tables: list[pa.Table], unread: list[Unread]
+    ) -> None:
+        """Parse the halves of records that cannot be parsed at once, down to those that are no rows."""
+        if len(ends) == 1:
+            row = sum(table.num_rows for table in tables) + len(unread)
+            unread.append((row, str(exc).splitlines()[0][:300], _show(lines)))
+            return
+        middle = len(ends) // 2
+        at = int(ends[middle - 1])
+        for half, ends_of_half in ((lines[:at], ends[:middle]), (lines[at:], ends[middle:] - at)):
+            if half.strip():
+                try:
+                    tables.append(self._read(half))
+                except pa.ArrowException as error:
+                    self._halve(half, ends_of_half, error, tables, unread)
 
     def _read(self, lines: bytes) -> pa.Table:
         types = {f.name: f.type for f in self._schema}
@@ -186,6 +203,10 @@ class TextRows:
         )
 
 
+def _show(lines: bytes) -> str:
+    return lines.decode(errors="replace").rstrip("\r\n")
+
+
 def _convert_numbers(
     texts: pa.ChunkedArray, spec: FeatureSpec, kind: pa.DataType, errors: dict[int, RowError]
 ) -> pa.Array | pa.ChunkedArray:
@@ -240,28 +261,12 @@ def _read_json(lines: bytes, schema: pa.Schema, unexpected: str) -> pa.Table:
     )
 
 
-def _read_blocks(system: pafs.FileSystem, path: str, n_bytes: int) -> Iterator[bytes]:
-    """Yield the file in blocks that end with a line."""
-    rest = b""
-    with system.open_input_stream(path, compression="gzip" if path.endswith(".gz") else None) as stream:
-        is_first = True
-        while data := stream.read(n_bytes):
-            data = rest + (data.removeprefix(_BOM) if is_first else data)
-            is_first = False
-            end = data.rfind(b"\n") + 1
-            rest = data[end:]
-            if end:
-                yield data[:end]
-    if rest:
-        yield rest
-
-
 def _parse_header(block: bytes) -> list[str]:
-    line = block[: _end_of_line(block, 0)].decode("utf-8")
-    return next(csv.reader([line.rstrip("\r\n")]), [])
-
-
-def _end_of_line(data: bytes, at: int) -> int:
-    """Return the place after the first line break from `at` on, or the end."""
-    found = data.find(b"\n", at)
-    return len(data) if found < 0 else found + 1
+    try:
+        line = block[: find_first_end(block)].decode("utf-8")
+        return next(csv.reader([line.rstrip("\r\n")]), [])
+    except (UnicodeDecodeError, csv.Error) as exc:
+        raise InvalidDataError(
+            "cannot be read: its first line must be names of columns in UTF-8, of at most "
+            f"{csv.field_size_limit():,} characters each, and lines must end in LF or CRLF ({exc})"
+        ) from exc
