@@ -6,7 +6,6 @@ the same rules as a table that comes over HTTP.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from batch.storage.lines import find_first_end, find_record_ends, read_blocks
 from batch.transforms.columns import CONTENT
+from batch.transforms.json_members import fits, infer_types, may_be_cut, parse_object
 from serve_app.core.cells import convert_values, read_cell, show_value
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import FeatureSpec
@@ -28,6 +28,10 @@ from serve_app.core.row_errors import RowError, add_unreadable
 
 BLOCK_BYTES: Final = 8 << 20
 HEAD_BYTES: Final = 1 << 20
+HEAD_LINES: Final = 1_000
+"""Lines of JSON that tell which members there are."""
+TYPED_ROWS: Final = 100
+"""Rows that tell their types: enough to meet the members that are not always there."""
 Unread = tuple[int, str, str]
 """A line that is no row: its index, why, and its text."""
 
@@ -46,23 +50,13 @@ def read_json_schema(system: pafs.FileSystem, path: str, types: Mapping[str, pa.
     head, _ = next(read_blocks(system, path, HEAD_BYTES, is_csv=False), (b"", True))
     if not head.strip():
         raise ValueError("the file is empty")
-    found: list[pa.Schema] = []
-    seen: set[str] = set()
-    for line in head.splitlines()[:1000]:
-        row = _parse_object(line)
-        if isinstance(row, str):  # a bad line is found again when it is its turn
-            continue
-        seen |= row.keys()
-        others = {name: value for name, value in row.items() if name not in types}
-        if len(found) < 100:  # noqa: PLR2004 - enough to meet the members that are not always there
-            found.append(_read_json(orjson.dumps(others), pa.schema([]), "infer").schema)
-    if not found:
-        raise ValueError("its first 1,000 lines hold no JSON object")
-    merged = found[0]
-    for schema in found[1:]:
-        merged = _merge(merged, schema)
-    plain = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in merged]
-    return pa.schema([pa.field(name, kind) for name, kind in types.items() if name in seen] + plain)
+    rows = [row for line in head.splitlines()[:HEAD_LINES] if isinstance(row := parse_object(line), dict)]
+    if not rows:  # a bad line is found again when it is its turn
+        raise ValueError(f"its first {HEAD_LINES:,} lines hold no JSON object")
+    seen = set().union(*rows)
+    others = infer_types({name: row[name] for name in row if name not in types} for row in rows[:TYPED_ROWS])
+    features = {name: kind for name, kind in types.items() if name in seen}
+    return pa.schema([pa.field(name, kind) for name, kind in {**features, **others}.items()])
 
 
 class TextRows:
@@ -141,7 +135,7 @@ class TextRows:
     def _read(self, lines: bytes) -> pa.Table:
         types = {f.name: f.type for f in self._schema}
         if self._kind == "json":
-            return _read_json(lines, self._schema, "ignore").select(self._schema.names)
+            return self._read_json(lines)
         try:
             return self._read_csv(lines, types)
         except pa.ArrowException:  # perhaps one bad value
@@ -160,7 +154,7 @@ class TextRows:
     def _read_objects(self, lines: bytes, at: int, unread: list[Unread]) -> pa.Table:
         """Read JSON lines one by one; `at` is the index of the first."""
         texts = [line.decode(errors="replace") for line in lines.splitlines() if line.strip()]
-        parsed = [_parse_object(text) for text in texts]
+        parsed = [parse_object(text) for text in texts]
         problems = {k: row for k, row in enumerate(parsed) if isinstance(row, str)}
         problems |= self._find_misfits({k: row for k, row in enumerate(parsed) if isinstance(row, dict)})
         unread += [(at + k, problems[k], texts[k]) for k in sorted(problems)]
@@ -178,14 +172,23 @@ class TextRows:
         """Return what is wrong with members that are carried along: they have the type of the first lines."""
         found: dict[int, str] = {}
         for field in self._schema:
-            values = {k: row.get(field.name) for k, row in rows.items()}
-            if field.name not in self._specs and not _fits(list(values.values()), field.type):
-                found |= {
-                    k: f"{field.name} must hold {field.type}, got {show_value(value)}"
-                    for k, value in values.items()
-                    if not _fits([value], field.type)
-                }
+            if field.name not in self._specs:
+                wrong = {k: row[field.name] for k, row in rows.items() if not fits(row.get(field.name), field.type)}
+                found |= {k: f"{field.name} must hold {field.type}, got {show_value(v)}" for k, v in wrong.items()}
         return found
+
+    def _read_json(self, lines: bytes) -> pa.Table:
+        """Read lines at once; raises pa.ArrowException where they are to be read one by one."""
+        table = pajson.read_json(
+            pa.BufferReader(lines),
+            read_options=pajson.ReadOptions(use_threads=False, block_size=len(lines) + 1),
+            parse_options=pajson.ParseOptions(explicit_schema=self._schema, unexpected_field_behavior="ignore"),
+        ).select(self._schema.names)
+        if not _are_lines(lines, table.num_rows):
+            raise pa.ArrowInvalid("a line is not one object")
+        if any(may_be_cut(table.column(f.name)) for f in self._schema if f.name not in self._specs):
+            raise pa.ArrowInvalid("numbers may have lost digits")
+        return table
 
     def _read_csv(self, lines: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
         return pacsv.read_csv(
@@ -201,6 +204,14 @@ class TextRows:
                 null_values=[""],
             ),
         )
+
+
+def _are_lines(lines: bytes, n_objects: int) -> bool:
+    """Whether objects that were read from JSON lines are one a line; it is counted cheaply where no line is empty."""
+    n_lines = lines.count(b"\n") + (not lines.endswith(b"\n"))
+    if n_objects == n_lines == lines.count(b"\n{") + lines.startswith(b"{"):
+        return True
+    return n_objects == sum(bool(line.strip()) for line in lines.splitlines())
 
 
 def _show(lines: bytes) -> str:
@@ -226,39 +237,6 @@ def _add_errors(table: pa.Table, errors: Mapping[int, RowError], contents: Seque
     (batch,) = table.combine_chunks().to_batches()
     batch = add_unreadable(batch, errors.values()).append_column(CONTENT, pa.array(column, pa.string()))
     return pa.Table.from_batches([batch])
-
-
-def _merge(known: pa.Schema, more: pa.Schema) -> pa.Schema:
-    """Return both, the wider type where types differ, and what is known where none is wider: misfits are rejected."""
-    for field in more:
-        with contextlib.suppress(pa.ArrowTypeError):
-            known = pa.unify_schemas([known, pa.schema([field])], promote_options="permissive")
-    return known
-
-
-def _fits(values: Sequence[Any], kind: pa.DataType) -> bool:
-    try:
-        pa.array(values, kind)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError):
-        return False
-    return True
-
-
-def _parse_object(line: bytes | str) -> dict[str, Any] | str:
-    """Return the JSON object of a line, or why it is none."""
-    try:
-        found = orjson.loads(line)
-    except orjson.JSONDecodeError as exc:
-        return f"no JSON: {exc}"
-    return found if isinstance(found, dict) else "no JSON object"
-
-
-def _read_json(lines: bytes, schema: pa.Schema, unexpected: str) -> pa.Table:
-    return pajson.read_json(
-        pa.BufferReader(lines),
-        read_options=pajson.ReadOptions(use_threads=False, block_size=max(len(lines), 1) + 1),
-        parse_options=pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
-    )
 
 
 def _parse_header(block: bytes) -> list[str]:

@@ -274,3 +274,68 @@ def test_records_end_where_arrow_ends_them(data, n_bytes):
     blocks = [block for block, _ in read_blocks(system, "x.csv", n_bytes, is_csv=True)]
     assert b"".join(blocks) == data
     assert set(np.cumsum([len(b) for b in blocks])) <= set(expected)
+
+
+def write_members(path, values: list[str]) -> None:
+    """Rows as JSON lines with a member `x`, written as it is given."""
+    lines = to_json_lines(make_rows(len(values))).splitlines()
+    pairs = zip(lines, values, strict=True)
+    path.write_bytes(b"".join(b'%s, "x": %s}\n' % (line[:-1], value.encode()) for line, value in pairs))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "bad"),
+    [
+        (['"2024-01-05"', '"2024-01-05 10:00:00"', '"n/a"'], pa.string(), {}),
+        (["9007199254740993", "0.5", "9007199254740993.5", "1"], pa.float64(), {0: "must hold double, got 9007199254"}),
+        (["9007199254740992", "9007199254740993", "-9007199254740993"], pa.int64(), {}),
+        (["1", "9223372036854775808", "18446744073709551615"], pa.uint64(), {}),
+        (["1", "2.0", "3"], pa.float64(), {}),
+        (["1", "18446744073709551616"], pa.int64(), {1: "must hold int64, got 18446744073709551616"}),
+        (["[1]", '[1, "a"]', "[2.5]"], pa.list_(pa.float64()), {1: "must hold list<item: double>, got a list"}),
+        (['{"a": 1}', '{"a": "x"}', "{}", "null"], pa.struct([("a", pa.int64())]), {1: "got an object"}),
+        (["1", '"x"', "true"], pa.int64(), {1: "got 'x'", 2: "got true"}),
+        (['{"a": {}, "b": 1}'], pa.struct([("b", pa.int64())]), {}),
+    ],
+)
+def test_members_are_carried_along_as_they_are_or_rejected(package, tmp_path, values, kind, bad):
+    write_members(tmp_path / "rows.jsonl", values)
+    LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()
+    found = read_output(tmp_path / "out")
+    assert found.schema.field("x").type == kind
+    plain = [json.loads(v) for k, v in enumerate(values) if k not in bad]
+    assert found.column("x").to_pylist() == pa.array(plain, kind).to_pylist()
+    assert all(
+        type(v) is type(w) for v, w in zip(found.column("x").to_pylist(), plain, strict=True) if kind == pa.int64()
+    )
+    rejected = read_rejected(tmp_path / "out") if bad else []
+    assert [r["row"] for r in rejected] == list(bad)
+    assert all(part in r["reason"] for r, part in zip(rejected, bad.values(), strict=True))
+
+
+def test_whole_numbers_that_come_later_lose_no_digit(package, tmp_path):
+    values = ["0.5"] * 150 + ["9007199254740993"] + ["[0]"] + ["1e300"] * 10
+    write_members(tmp_path / "rows.jsonl", values)
+    LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()
+    assert [r["row"] for r in read_rejected(tmp_path / "out")] == [150, 151]
+    (tmp_path / "more").mkdir()
+    write_members(tmp_path / "more" / "rows.jsonl", ["1"] * 150 + ["1.5", "2"])  # 1.5 would become 1
+    LocalJob(package, tmp_path / "more", tmp_path / "out2").run()
+    assert [r["row"] for r in read_rejected(tmp_path / "out2")] == [150]
+
+
+def test_members_of_empty_objects_are_left_out(package, tmp_path):
+    write_members(tmp_path / "rows.jsonl", ["{}"] * 5)
+    LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()
+    assert "x" not in read_output(tmp_path / "out").column_names
+
+
+@pytest.mark.parametrize("is_beside_a_bad_line", [False, True])
+def test_two_objects_on_a_line_are_no_row(package, tmp_path, is_beside_a_bad_line):
+    lines = to_json_lines(make_rows(50)).splitlines(keepends=True)
+    lines[7] = lines[7].rstrip() + lines[8]
+    lines[8] = b"garbage\n" if is_beside_a_bad_line else b" \n"
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(lines))
+    LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()
+    assert read_output(tmp_path / "out").column("order_id").to_pylist() == [k for k in range(50) if k not in {7, 8}]
+    assert [r["row"] for r in read_rejected(tmp_path / "out")] == ([7, 8] if is_beside_a_bad_line else [7])
