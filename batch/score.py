@@ -90,7 +90,10 @@ def score(
     settings, started_s = load_settings(), time.monotonic()
     with connected(), recorded(JobFolders(settings.job_dir), _order(wanted, folder, model, settings), _say) as record:
         is_shared = pool is Pool.SHARED
-        plan, manifest, tally = _plan(wanted, folder, model, resume=resume, is_shared=is_shared)
+        is_confined = record.is_from_http
+        plan, manifest, tally = _plan(
+            wanted, folder, model, resume=resume, is_shared=is_shared, is_confined=is_confined
+        )
         record.note_version(plan.model, plan.version, tally.counts)
         err.print(f"{plan.model} v{plan.version}: {len(tally.open_units)} of {len(plan.units)} units to score")
         app, spare_cpus = _choose_app(plan, record, pool_replicas, is_shared=is_shared)
@@ -162,6 +165,7 @@ def _plan(
     *,
     resume: bool,
     is_shared: bool,
+    is_confined: bool = False,
 ) -> tuple[Plan, Manifest, Tally]:
     registry = open_settings_registry()
     name, _, chosen = (model or load_settings().model).partition("@")
@@ -175,7 +179,7 @@ def _plan(
 
     version = registry.resolve(name, chosen or CHAMPION)
     manifest = registry.manifest(name, version)
-    plan = draft_plan(wanted, folder, name, version, manifest)
+    plan = draft_plan(wanted, folder, name, version, manifest, is_confined=is_confined)
     if is_shared:
         check_can_begin(name, version)
     begin_plan(plan, folder)

@@ -125,9 +125,12 @@ def begin_plan(plan: Plan, output: OutputFolder) -> None:
 
 
 def draft_plan(
-    wanted: Wanted, output: OutputFolder, model: str, version: int, manifest: Manifest, unit_rows: int = UNIT_ROWS
-) -> Plan:
+    wanted: Wanted, output: OutputFolder, model: str, version: int, manifest: Manifest, unit_rows: int = UNIT_ROWS,
+    *, is_confined: bool = False,
+) -> Plan:  # fmt: skip
     """Look at every file of the input and return the plan of a new job; nothing is written.
+
+    `is_confined` refuses links that lead out of the input's folder.
 
     Raises
     ------
@@ -141,7 +144,7 @@ def draft_plan(
         raise ConflictError(f"{output.location} holds {what}, or choose another folder")
     mapping = parse_mapping(wanted.mapping or None, manifest.features)
     specs = (*manifest.features, *KEY_SPECS) if mapping.has_history else manifest.features
-    files = find_files(wanted.input, specs, dict(mapping.columns))
+    files = find_files(wanted.input, specs, dict(mapping.columns), is_confined=is_confined)
     readable = [found for found in files if found.schema is not None]
     if not readable:
         raise InvalidDataError(f"no file of {wanted.input} can be read; {files[0].file.path} {files[0].problem}")
