@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from batch.transforms.partitions import split_partitions
 from batch.transforms.plan import name_part
 from batch.transforms.results import REJECTED_SCHEMA
 from batch.transforms.summary import Commit, Counts, PartFile
-from serve_app.core.errors import InvariantError
+from serve_app.core.errors import BadRequestError, InvariantError
 
 GROUP_ROWS: Final = 1 << 18
 """Rows of a row group of the output."""
@@ -79,10 +79,8 @@ class ChunkWriter:
     def abandon(self) -> None:
         """Drop what is not committed; nothing of it has appeared."""
         if self._writer is not None:
-            error = _AbandonedError()
-            with contextlib.suppress(_AbandonedError, OSError):
-                self._writer = None
-                self._file.__exit__(_AbandonedError, error, None)
+            with contextlib.suppress(_AbandonedError, BadRequestError), self._writing():
+                raise _AbandonedError
 
     def _flush(self) -> None:
         if not self._n_pending:
@@ -90,15 +88,31 @@ class ChunkWriter:
         table = pa.Table.from_batches(self._pending)
         if self._writer is None:
             self._file = self._output.create(self._name)
-            self._writer = _open_writer(self._file.__enter__(), table.schema)
-        self._writer.write_table(table, row_group_size=2 * GROUP_ROWS)
+            sink = self._file.__enter__()
+            with self._writing():
+                self._writer = _open_writer(sink, table.schema)
+        with self._writing():
+            self._writer.write_table(table, row_group_size=2 * GROUP_ROWS)
         self._pending, self._n_pending = [], 0
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """End the open file when the block fails; the output folder then says what the error means."""
+        try:
+            yield
+        except BaseException as exc:
+            if self._writer is not None:
+                self._writer.is_open = False  # or it writes its footer when it is collected
+                self._writer = None
+            self._file.__exit__(type(exc), exc, exc.__traceback__)
+            raise
 
     def _commit_file(self) -> tuple[PartFile, ...]:
         self._flush()
         if self._writer is None:
             return ()
-        self._writer.close()
+        with self._writing():
+            self._writer.close()
         self._writer = None
         self._file.__exit__(None, None, None)
         return (PartFile(self._name, self.counts.scored),)
@@ -113,10 +127,20 @@ class ChunkWriter:
             if path in files:
                 raise InvariantError(f"two values of {', '.join(self._partition_by)} would both be in {folder}")
             part = table.take(pa.array(rows)).drop_columns(self._partition_by)
-            with self._output.create(path) as sink, _open_writer(sink, part.schema) as writer:
+            with self._output.create(path) as sink, _opened(sink, part.schema) as writer:
                 writer.write_table(part, row_group_size=2 * GROUP_ROWS)
             files[path] = PartFile(path, part.num_rows)
         return tuple(files.values())
+
+
+@contextlib.contextmanager
+def _opened(sink: Any, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    writer = _open_writer(sink, schema)
+    try:
+        yield writer
+        writer.close()
+    finally:
+        writer.is_open = False  # or it is closed once more when it is collected
 
 
 def _open_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:

@@ -184,6 +184,39 @@ def test_a_full_disk_is_said_and_leaves_no_part(package, tmp_path, monkeypatch):
     assert job.run()["is_complete"]
 
 
+@pytest.mark.parametrize("step", ["write_table", "close"])
+@pytest.mark.parametrize("wanted", [{}, {"partition_by": ("user_id",)}])
+def test_a_disk_that_fills_while_a_part_is_written_is_said_and_leaves_no_part(
+    package, tmp_path, monkeypatch, step, wanted
+):
+    write_rows(tmp_path / "in", 1, 200)
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out", **wanted)
+
+    def fill(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"pyarrow.parquet.ParquetWriter.{step}", fill)
+    with pytest.raises(BadRequestError, match=r"no space left\. Free some, then continue with --resume"):
+        job.score(0)
+    assert not list((tmp_path / "out" / "_job" / "staging").iterdir())
+    monkeypatch.undo()
+    assert job.run()["is_complete"]
+
+
+@pytest.mark.parametrize("missing", ["_job/commits", "_rejected/part-000000-0000.parquet"])
+def test_an_output_that_cannot_be_used_is_no_input_that_cannot_be_read(package, tmp_path, missing):
+    write_rows(tmp_path / "in", 1, 200)
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out")
+    path = tmp_path / "out" / missing
+    if path.is_dir():
+        path.rmdir()
+        path.write_text("")
+    else:
+        path.mkdir(parents=True)
+    with pytest.raises(BadRequestError, match="out cannot be written or read"):
+        job.score(0)
+
+
 def test_a_file_that_breaks_off_is_an_error_of_reading(package, tmp_path):
     write_rows(tmp_path / "in", 1, 400)
     job = LocalJob(package, tmp_path / "in", tmp_path / "out")
