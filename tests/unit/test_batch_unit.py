@@ -12,9 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch.jobs.worker import _judge
 from batch.storage.folder import OutputFolder
+from batch.transforms.results import build_rejected
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.errors import BadRequestError, InvalidDataError, InvariantError, OverloadedError, ReplicaLostError
+from serve_app.core.row_errors import RowError
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, read_output, read_rejected, spoil, write_rows
 
 pytestmark = pytest.mark.unit
@@ -60,6 +63,33 @@ def test_rejected_rows_go_aside_with_index_reason_and_row(package, tmp_path):
     kept = [k for k in range(300) if k not in {3, 120, 299}]
     assert read_output(tmp_path / "out").column("order_id").to_pylist() == kept
     assert np.array_equal(read_output(tmp_path / "out").column("probability").to_numpy(), expect(package, table))
+
+
+def test_a_row_is_rejected_whatever_python_cannot_hold_of_it(package, tmp_path):
+    table = spoil(make_rows(4), [1, 2])
+    seconds = pa.array([0, 400_000_000_000, None, 0], pa.timestamp("s"))
+    texts = pa.Array.from_buffers(pa.string(), 4, [None, pa.array([0, 1, 3, 4, 5], pa.int32()).buffers()[1],
+                                                   pa.py_buffer(b"a\xffbcd")])  # fmt: skip
+    late = pa.StructArray.from_arrays([seconds], ["t"])
+    table = table.append_column("at", seconds).append_column("text", texts).append_column("late", late)
+    (tmp_path / "in").mkdir()
+    pq.write_table(table, tmp_path / "in" / "a.parquet")
+    assert LocalJob(package, tmp_path / "in", tmp_path / "out").run()["rows_rejected"] == 2
+    first, second = (json.loads(r["content"]) for r in read_rejected(tmp_path / "out"))
+    assert first["at"].startswith("14645")
+    assert (first["text"], first["late"]) == ("\ufffdb", [["t", first["at"]]])
+    assert (second["order_id"], second["at"], second["text"]) == (2, None, "c")
+
+
+def test_a_member_that_is_there_twice_is_shown_twice():
+    twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
+    batch = pa.RecordBatch.from_arrays([twice], ["x"])
+    (row,) = build_rejected("f", batch, [RowError(0, "price", "bad", "type")], np.array([7])).to_pylist()
+    assert (row["row"], json.loads(row["content"])) == (7, {"x": [["a", 1], ["a", 2]]})
+
+
+def test_a_unit_that_is_given_up_shows_the_error_and_no_piece_of_a_traceback():
+    assert _judge(RuntimeError("it broke")) == ("failed", "RuntimeError: it broke")
 
 
 def test_rows_with_equal_keys_are_all_scored(package, tmp_path):
