@@ -64,6 +64,13 @@ class DriverRecord:
         self._is_told = False
         self._trouble = ""
 
+    @property
+    def is_from_http(self) -> bool:
+        """Whether the job was asked for over HTTP: its record was there before its driver."""
+        with contextlib.suppress(ScorecatError, OSError):
+            return self._folders.find(self.job_id).order.origin == "http"
+        return self._order.origin == "http"
+
     def begin(self) -> None:
         """Write the first beat and go on once a second."""
         try:

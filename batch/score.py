@@ -90,7 +90,9 @@ def run_job(asked: Asked, output: str, said: RunOptions, go_on: str, *, resume: 
     limit = RejectLimit.parse(options.max_rejected or DEFAULT_LIMIT)
     settings, started_s = load_settings(), time.monotonic()
     with connected(), recorded(JobFolders(settings.job_dir), _order(asked, folder, settings), _say) as record:
-        plan, manifest, tally = _plan(asked, folder, resume=resume, is_shared=options.is_shared)
+        plan, manifest, tally = _plan(
+            asked, folder, resume=resume, is_shared=options.is_shared, is_confined=record.is_from_http
+        )
         write_run(options, folder)
         record.note_version(plan.model, plan.version, tally.counts)
         err.print(f"{plan.model} v{plan.version}: {len(tally.open_units)} of {len(plan.units)} units to score")
@@ -143,7 +145,9 @@ def connected() -> Any:
         ray.shutdown()
 
 
-def _plan(asked: Asked, folder: OutputFolder, *, resume: bool, is_shared: bool) -> tuple[Plan, Manifest, Tally]:
+def _plan(
+    asked: Asked, folder: OutputFolder, *, resume: bool, is_shared: bool, is_confined: bool = False
+) -> tuple[Plan, Manifest, Tally]:
     registry = open_settings_registry()
     name, _, chosen = (asked.model or load_settings().model).partition("@")
     if resume:
@@ -156,7 +160,7 @@ def _plan(asked: Asked, folder: OutputFolder, *, resume: bool, is_shared: bool) 
 
     version = registry.resolve(name, chosen or CHAMPION)
     manifest = registry.manifest(name, version)
-    plan = draft_plan(Wanted.of(asked), folder, name, version, manifest)
+    plan = draft_plan(Wanted.of(asked), folder, name, version, manifest, is_confined=is_confined)
     if is_shared:
         check_can_begin(name, version)
     begin_plan(plan, folder)

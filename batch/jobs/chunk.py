@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
-from urllib.parse import quote
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch.storage.folder import REJECTED, OutputFolder
+from batch.transforms.partitions import split_partitions
 from batch.transforms.plan import name_part
 from batch.transforms.results import REJECTED_SCHEMA
 from batch.transforms.summary import Commit, Counts, PartFile
-from serve_app.core.errors import InvalidDataError
+from serve_app.core.errors import BadRequestError, InvariantError
 
 GROUP_ROWS: Final = 1 << 18
 """Rows of a row group of the output."""
-MAX_PARTITIONS: Final = 1_000
-"""Folders that one chunk may fill; more means that the column is an id and no partition."""
-NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
 
 
 class _AbandonedError(BaseException):
@@ -65,6 +61,9 @@ class ChunkWriter:
     def commit(self, *, is_last: bool) -> Commit:
         """Let the parts appear, then write the record that they are there."""
         files = self._commit_partitions() if self._partition_by else self._commit_file()
+        n_written = sum(file.rows for file in files)
+        if n_written != self.counts.scored:
+            raise InvariantError(f"rows do not add up: {self.counts.scored} scored, {n_written} in the parts")
         rejected = None
         if self._rejected:
             rejected = PartFile(f"{REJECTED}/{self._name}", self.counts.rejected)
@@ -80,10 +79,8 @@ class ChunkWriter:
     def abandon(self) -> None:
         """Drop what is not committed; nothing of it has appeared."""
         if self._writer is not None:
-            error = _AbandonedError()
-            with contextlib.suppress(_AbandonedError, OSError):
-                self._writer = None
-                self._file.__exit__(_AbandonedError, error, None)
+            with contextlib.suppress(_AbandonedError, BadRequestError), self._writing():
+                raise _AbandonedError
 
     def _flush(self) -> None:
         if not self._n_pending:
@@ -91,15 +88,31 @@ class ChunkWriter:
         table = pa.Table.from_batches(self._pending)
         if self._writer is None:
             self._file = self._output.create(self._name)
-            self._writer = _open_writer(self._file.__enter__(), table.schema)
-        self._writer.write_table(table, row_group_size=2 * GROUP_ROWS)
+            sink = self._file.__enter__()
+            with self._writing():
+                self._writer = _open_writer(sink, table.schema)
+        with self._writing():
+            self._writer.write_table(table, row_group_size=2 * GROUP_ROWS)
         self._pending, self._n_pending = [], 0
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """End the open file when the block fails; the output folder then says what the error means."""
+        try:
+            yield
+        except BaseException as exc:
+            if self._writer is not None:
+                self._writer.is_open = False  # or it writes its footer when it is collected
+                self._writer = None
+            self._file.__exit__(type(exc), exc, exc.__traceback__)
+            raise
 
     def _commit_file(self) -> tuple[PartFile, ...]:
         self._flush()
         if self._writer is None:
             return ()
-        self._writer.close()
+        with self._writing():
+            self._writer.close()
         self._writer = None
         self._file.__exit__(None, None, None)
         return (PartFile(self._name, self.counts.scored),)
@@ -108,32 +121,26 @@ class ChunkWriter:
         if not self._n_pending:
             return ()
         table = pa.Table.from_batches(self._pending)
-        keys = table.select(self._partition_by)
-        values = keys.group_by(self._partition_by).aggregate([]).to_pylist()
-        if len(values) > MAX_PARTITIONS:
-            raise InvalidDataError(
-                f"--partition-by {','.join(self._partition_by)} would make {len(values)} folders of one unit: "
-                "choose a column of few values"
-            )
-        files = []
-        for value in sorted(values, key=str):
-            mask = None
-            for name in self._partition_by:
-                column = keys.column(name)
-                here = pc.is_null(column) if value[name] is None else pc.equal(column, value[name])
-                here = pc.fill_null(here, False)  # noqa: FBT003 - pyarrow's signature
-                mask = here if mask is None else pc.and_(mask, here)
-            part = table.filter(mask).drop_columns(self._partition_by)
-            folder = "/".join(f"{name}={_name_value(value[name])}" for name in self._partition_by)
+        files: dict[str, PartFile] = {}
+        for folder, rows in split_partitions(table.select(self._partition_by)):
             path = f"{folder}/{self._name}"
-            with self._output.create(path) as sink, _open_writer(sink, part.schema) as writer:
+            if path in files:
+                raise InvariantError(f"two values of {', '.join(self._partition_by)} would both be in {folder}")
+            part = table.take(pa.array(rows)).drop_columns(self._partition_by)
+            with self._output.create(path) as sink, _opened(sink, part.schema) as writer:
                 writer.write_table(part, row_group_size=2 * GROUP_ROWS)
-            files.append(PartFile(path, part.num_rows))
-        return tuple(files)
+            files[path] = PartFile(path, part.num_rows)
+        return tuple(files.values())
 
 
-def _name_value(value: Any) -> str:
-    return NULL_PARTITION if value is None else quote(str(value), safe="")
+@contextlib.contextmanager
+def _opened(sink: Any, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    writer = _open_writer(sink, schema)
+    try:
+        yield writer
+        writer.close()
+    finally:
+        writer.is_open = False  # or it is closed once more when it is collected
 
 
 def _open_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:

@@ -13,6 +13,7 @@ from batch.jobs.asked import Asked
 from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
 from batch.storage.row_files import FoundFile, find_files, pack_schema, unpack_schema
 from batch.transforms.columns import Columns, choose_columns, parse_mapping
+from batch.transforms.partitions import check_partitions
 from batch.transforms.plan import UNIT_ROWS, Unit, plan_units
 from batch.transforms.results import ResultColumns
 from batch.transforms.summary import Tally
@@ -130,9 +131,12 @@ def begin_plan(plan: Plan, output: OutputFolder) -> None:
 
 
 def draft_plan(
-    wanted: Wanted, output: OutputFolder, model: str, version: int, manifest: Manifest, unit_rows: int = UNIT_ROWS
-) -> Plan:
+    wanted: Wanted, output: OutputFolder, model: str, version: int, manifest: Manifest, unit_rows: int = UNIT_ROWS,
+    *, is_confined: bool = False,
+) -> Plan:  # fmt: skip
     """Look at every file of the input and return the plan of a new job; nothing is written.
+
+    `is_confined` refuses links that lead out of the input's folder.
 
     Raises
     ------
@@ -146,7 +150,7 @@ def draft_plan(
         raise ConflictError(f"{output.location} holds {what}, or choose another folder")
     mapping = parse_mapping(wanted.mapping or None, manifest.features)
     specs = (*manifest.features, *KEY_SPECS) if mapping.has_history else manifest.features
-    files = find_files(wanted.input, specs, dict(mapping.columns))
+    files = find_files(wanted.input, specs, dict(mapping.columns), is_confined=is_confined)
     readable = [found for found in files if found.schema is not None]
     if not readable:
         raise InvalidDataError(f"no file of {wanted.input} can be read; {files[0].file.path} {files[0].problem}")
@@ -160,9 +164,7 @@ def draft_plan(
     columns, schema = choose(readable[0])
     for found in readable[1:]:
         _check_same(readable[0].file.path, found.file.path, schema, choose(found)[1])
-    for name in wanted.partition_by:
-        if name not in (*columns.kept, "recommendation", "label", "version"):
-            raise InvalidDataError(f"--partition-by {name}: the output has no such column, see --keep")
+    check_partitions(wanted.partition_by, pa.schema([schema.field(name) for name in columns.kept]))
     units = plan_units([f.file for f in files], unit_rows)
     return Plan(wanted, model, version, manifest.digest, columns, schema, units)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -33,6 +34,8 @@ online rows wait too."""
 REPORT_S: Final = 0.5
 UNSHARED_ROWS: Final = 16_384
 """Rows of one call where arrays travel in the call: a message of gRPC must stay small."""
+
+logger = logging.getLogger("scorecat.jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,8 @@ def _judge(exc: Exception) -> tuple[str, str]:
         return "failed", str(exc)
     if isinstance(exc, pa.ArrowException | OSError | EOFError):
         return "set_aside", f"cannot be read: {exc}"[:1000]
-    return "failed", "".join(traceback.format_exception(exc))[-2000:]
+    logger.error("a unit was given up", exc_info=exc)
+    return "failed", "".join(traceback.format_exception_only(exc)).strip()[:1000]
 
 
 def _create_scorer(config: WorkerConfig) -> UnitScorer:

@@ -89,13 +89,14 @@ class OutputFolder:
 
     def read_json(self, name: str) -> Any:
         """Return the content of a record, None when there is none."""
-        try:
-            with self._system.open_input_stream(f"{self.root}/{name}") as stream:
-                return json.loads(stream.read())
-        except FileNotFoundError:
-            return None
-        except ValueError as exc:
-            raise InvariantError(f"{self.location}/{name} is damaged: {exc}") from exc
+        with _explained(self.location):
+            try:
+                with self._system.open_input_stream(f"{self.root}/{name}") as stream:
+                    return json.loads(stream.read())
+            except FileNotFoundError:
+                return None
+            except ValueError as exc:
+                raise InvariantError(f"{self.location}/{name} is damaged: {exc}") from exc
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a record; it appears whole or not at all."""
@@ -104,12 +105,14 @@ class OutputFolder:
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
-        with contextlib.suppress(FileNotFoundError):
+        with _explained(self.location), contextlib.suppress(FileNotFoundError):
             self._system.delete_file(f"{self.root}/{name}")
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[Any]:
         """Give a sink whose content becomes the file `name` when the block ends without error."""
+        if not {"", ".", ".."}.isdisjoint(name.split("/")):
+            raise InvariantError(f"{name!r} is no file below the output")
         final = f"{self.root}/{name}"
         with _explained(self.location):
             if not self._is_local:
@@ -144,7 +147,9 @@ class OutputFolder:
         """Return the commits of a unit or of all, by unit and chunk."""
         selector = pafs.FileSelector(f"{self.root}/{COMMITS}", allow_not_found=True)
         start = "" if unit is None else f"{unit:06d}-"
-        names = sorted(i.base_name for i in self._system.get_file_info(selector) if i.base_name.startswith(start))
+        with _explained(self.location):
+            there = self._system.get_file_info(selector)
+        names = sorted(i.base_name for i in there if i.base_name.startswith(start))
         found = [self.read_json(f"{COMMITS}/{name}") for name in names if name.endswith(".json")]
         return [Commit.from_json(value) for value in found if value is not None]
 

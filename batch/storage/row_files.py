@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch.storage.folder import open_location
+from batch.storage.local_walk import list_local
 from batch.storage.text_rows import TextRows, read_csv_header, read_json_schema
 from batch.transforms.columns import Columns
 from batch.transforms.plan import InputFile, Unit
@@ -66,7 +67,9 @@ class FoundFile:
     problem: str = ""
 
 
-def find_files(location: str, features: Sequence[FeatureSpec], columns: dict[str, str]) -> list[FoundFile]:
+def find_files(
+    location: str, features: Sequence[FeatureSpec], columns: dict[str, str], *, is_confined: bool = False
+) -> list[FoundFile]:
     """Return the input's files by name, each with its schema.
 
     Parameters
@@ -78,11 +81,13 @@ def find_files(location: str, features: Sequence[FeatureSpec], columns: dict[str
         They give the types of text columns.
     columns : dict of str to str
         Input column by feature, where the names differ.
+    is_confined : bool
+        Whether links may not lead out of a local folder.
 
     Raises
     ------
     NotFoundError, InvalidDataError
-        Nothing is there, or nothing of a known suffix.
+        Nothing is there, or nothing of a known suffix, or a link leads out.
     """
     system, root = open_location(location)
     try:
@@ -91,7 +96,9 @@ def find_files(location: str, features: Sequence[FeatureSpec], columns: dict[str
             raise NotFoundError(f"there is nothing at {location}")
         found = [info]
         if info.type == pafs.FileType.Directory:
-            found = system.get_file_info(pafs.FileSelector(root, recursive=True))
+            is_local = isinstance(system, pafs.LocalFileSystem)
+            paths = list_local(root, SUFFIXES, is_confined=is_confined) if is_local else None
+            found = system.get_file_info(paths if is_local else pafs.FileSelector(root, recursive=True))
     except OSError as exc:
         raise InvalidDataError(f"{location} cannot be read: {exc}") from exc
     files = sorted((i for i in found if i.is_file and _is_wanted(i.path, root)), key=lambda i: i.path)
@@ -117,6 +124,8 @@ def _look(system: pafs.FileSystem, info: pafs.FileInfo, types: dict[str, pa.Data
                 return FoundFile(InputFile(info.path, info.size, modified_ns, rows), parquet.schema_arrow)
         read = read_csv_header if info.path.endswith(CSV) else read_json_schema
         return FoundFile(InputFile(info.path, info.size, modified_ns), read(system, info.path, types))
+    except InvalidDataError as exc:
+        return FoundFile(InputFile(info.path, info.size, modified_ns), None, str(exc)[:500])
     except (pa.ArrowException, OSError, EOFError, ValueError) as exc:
         return FoundFile(InputFile(info.path, info.size, modified_ns), None, f"cannot be read: {exc}"[:500])
 

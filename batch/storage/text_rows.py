@@ -6,32 +6,39 @@ the same rules as a table that comes over HTTP.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.fs as pafs
 import pyarrow.json as pajson
+from numpy.typing import NDArray
 
+from batch.storage.lines import find_first_end, find_record_ends, read_blocks
 from batch.transforms.columns import CONTENT
+from batch.transforms.json_members import fits, infer_types, may_be_cut, parse_object
 from serve_app.core.cells import convert_values, read_cell, show_value
+from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import FeatureSpec
 from serve_app.core.row_errors import RowError, add_unreadable
 
 BLOCK_BYTES: Final = 8 << 20
 HEAD_BYTES: Final = 1 << 20
-_BOM: Final = b"\xef\xbb\xbf"
+HEAD_LINES: Final = 1_000
+"""Lines of JSON that tell which members there are."""
+TYPED_ROWS: Final = 100
+"""Rows that tell their types: enough to meet the members that are not always there."""
 Unread = tuple[int, str, str]
 """A line that is no row: its index, why, and its text."""
 
 
 def read_csv_header(system: pafs.FileSystem, path: str, types: Mapping[str, pa.DataType]) -> pa.Schema:
     """Return the columns of a CSV file: features of the given types, everything else as text."""
-    head = next(_read_blocks(system, path, HEAD_BYTES), b"")
+    head, _ = next(read_blocks(system, path, HEAD_BYTES, is_csv=True), (b"", True))
     names = _parse_header(head)
     if not names:
         raise ValueError("the file is empty: it must begin with a line of column names")
@@ -40,26 +47,16 @@ def read_csv_header(system: pafs.FileSystem, path: str, types: Mapping[str, pa.D
 
 def read_json_schema(system: pafs.FileSystem, path: str, types: Mapping[str, pa.DataType]) -> pa.Schema:
     """Return the members of the first megabyte of JSON lines: features of the given types, others as found."""
-    head = next(_read_blocks(system, path, HEAD_BYTES), b"")
+    head, _ = next(read_blocks(system, path, HEAD_BYTES, is_csv=False), (b"", True))
     if not head.strip():
         raise ValueError("the file is empty")
-    found: list[pa.Schema] = []
-    seen: set[str] = set()
-    for line in head.splitlines()[:1000]:
-        row = _parse_object(line)
-        if isinstance(row, str):  # a bad line is found again when it is its turn
-            continue
-        seen |= row.keys()
-        others = {name: value for name, value in row.items() if name not in types}
-        if len(found) < 100:  # noqa: PLR2004 - enough to meet the members that are not always there
-            found.append(_read_json(orjson.dumps(others), pa.schema([]), "infer").schema)
-    if not found:
-        raise ValueError("its first 1,000 lines hold no JSON object")
-    merged = found[0]
-    for schema in found[1:]:
-        merged = _merge(merged, schema)
-    plain = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in merged]
-    return pa.schema([pa.field(name, kind) for name, kind in types.items() if name in seen] + plain)
+    rows = [row for line in head.splitlines()[:HEAD_LINES] if isinstance(row := parse_object(line), dict)]
+    if not rows:  # a bad line is found again when it is its turn
+        raise ValueError(f"its first {HEAD_LINES:,} lines hold no JSON object")
+    seen = set().union(*rows)
+    others = infer_types({name: row[name] for name in row if name not in types} for row in rows[:TYPED_ROWS])
+    features = {name: kind for name, kind in types.items() if name in seen}
+    return pa.schema([pa.field(name, kind) for name, kind in {**features, **others}.items()])
 
 
 class TextRows:
@@ -89,42 +86,56 @@ class TextRows:
 
         Values of no use are null; the columns `UNREADABLE` and `CONTENT` then say what was there.
         """
-        for number, block in enumerate(_read_blocks(self._system, self._path, BLOCK_BYTES)):
+        is_csv = self._kind == "csv"
+        blocks = read_blocks(self._system, self._path, BLOCK_BYTES, is_csv=is_csv)
+        for number, (block, is_whole) in enumerate(blocks):
             lines = block
-            if number == 0 and self._kind == "csv":
+            if number == 0 and is_csv:
                 self._header = _parse_header(block)
-                lines = block[_end_of_line(block, 0) :]
+                lines = block[find_first_end(block) :]
             tables: list[pa.Table] = []
             unread: list[Unread] = []
-            self._parse(lines, tables, unread)
+            if is_whole:
+                self._parse(lines, tables, unread)
+            elif lines:
+                unread.append((0, "a quote is not closed", _show(lines)))
             table = pa.concat_tables([self._schema.empty_table(), *tables], promote_options="default").combine_chunks()
             batches = table.to_batches()
             yield batches[0] if batches else pa.RecordBatch.from_pylist([], self._schema), unread
 
     def _parse(self, lines: bytes, tables: list[pa.Table], unread: list[Unread]) -> None:
-        """Parse lines; when that fails, halves of them, down to the lines that are no rows."""
+        """Parse lines, those that are no rows apart."""
         if not lines.strip():
             return
         try:
             tables.append(self._read(lines))
         except pa.ArrowException as exc:
             if self._kind == "json":
-                tables.append(self._read_objects(lines, len(unread) + sum(t.num_rows for t in tables), unread))
-                return
-            middle = _end_of_line(lines, len(lines) // 2)
-            if middle >= len(lines):
-                middle = lines.rfind(b"\n", 0, len(lines) - 1) + 1
-            if middle <= 0:
-                row = sum(table.num_rows for table in tables) + len(unread)
-                unread.append((row, str(exc).splitlines()[0][:300], lines.decode(errors="replace").rstrip("\r\n")))
-                return
-            self._parse(lines[:middle], tables, unread)
-            self._parse(lines[middle:], tables, unread)
+                tables.append(self._read_objects(lines, 0, unread))
+            else:
+                self._halve(lines, find_record_ends(lines), exc, tables, unread)
+
+    def _halve(
+        self, lines: bytes, ends: NDArray[np.int64], exc: Exception, tables: list[pa.Table], unread: list[Unread]
+    ) -> None:
+        """Parse the halves of records that cannot be parsed at once, down to those that are no rows."""
+        if len(ends) == 1:
+            row = sum(table.num_rows for table in tables) + len(unread)
+            unread.append((row, str(exc).splitlines()[0][:300], _show(lines)))
+            return
+        middle = len(ends) // 2
+        at = int(ends[middle - 1])
+        for half, ends_of_half in ((lines[:at], ends[:middle]), (lines[at:], ends[middle:] - at)):
+            if half.strip():
+                try:
+                    tables.append(self._read(half))
+                except pa.ArrowException as error:
+                    self._halve(half, ends_of_half, error, tables, unread)
 
     def _read(self, lines: bytes) -> pa.Table:
         types = {f.name: f.type for f in self._schema}
         if self._kind == "json":
-            return _read_json(lines, self._schema, "ignore").select(self._schema.names)
+            return self._read_json(lines)
         try:
             return self._read_csv(lines, types)
         except pa.ArrowException:  # perhaps one bad value
@@ -143,7 +154,7 @@ class TextRows:
     def _read_objects(self, lines: bytes, at: int, unread: list[Unread]) -> pa.Table:
         """Read JSON lines one by one; `at` is the index of the first."""
         texts = [line.decode(errors="replace") for line in lines.splitlines() if line.strip()]
-        parsed = [_parse_object(text) for text in texts]
+        parsed = [parse_object(text) for text in texts]
         problems = {k: row for k, row in enumerate(parsed) if isinstance(row, str)}
         problems |= self._find_misfits({k: row for k, row in enumerate(parsed) if isinstance(row, dict)})
         unread += [(at + k, problems[k], texts[k]) for k in sorted(problems)]
@@ -161,14 +172,23 @@ class TextRows:
         """Return what is wrong with members that are carried along: they have the type of the first lines."""
         found: dict[int, str] = {}
         for field in self._schema:
-            values = {k: row.get(field.name) for k, row in rows.items()}
-            if field.name not in self._specs and not _fits(list(values.values()), field.type):
-                found |= {
-                    k: f"{field.name} must hold {field.type}, got {show_value(value)}"
-                    for k, value in values.items()
-                    if not _fits([value], field.type)
-                }
+            if field.name not in self._specs:
+                wrong = {k: row[field.name] for k, row in rows.items() if not fits(row.get(field.name), field.type)}
+                found |= {k: f"{field.name} must hold {field.type}, got {show_value(v)}" for k, v in wrong.items()}
         return found
+
+    def _read_json(self, lines: bytes) -> pa.Table:
+        """Read lines at once; raises pa.ArrowException where they are to be read one by one."""
+        table = pajson.read_json(
+            pa.BufferReader(lines),
+            read_options=pajson.ReadOptions(use_threads=False, block_size=len(lines) + 1),
+            parse_options=pajson.ParseOptions(explicit_schema=self._schema, unexpected_field_behavior="ignore"),
+        ).select(self._schema.names)
+        if not _are_lines(lines, table.num_rows):
+            raise pa.ArrowInvalid("a line is not one object")
+        if any(may_be_cut(table.column(f.name)) for f in self._schema if f.name not in self._specs):
+            raise pa.ArrowInvalid("numbers may have lost digits")
+        return table
 
     def _read_csv(self, lines: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
         return pacsv.read_csv(
@@ -184,6 +204,18 @@ class TextRows:
                 null_values=[""],
             ),
         )
+
+
+def _are_lines(lines: bytes, n_objects: int) -> bool:
+    """Whether objects that were read from JSON lines are one a line; it is counted cheaply where no line is empty."""
+    n_lines = lines.count(b"\n") + (not lines.endswith(b"\n"))
+    if n_objects == n_lines == lines.count(b"\n{") + lines.startswith(b"{"):
+        return True
+    return n_objects == sum(bool(line.strip()) for line in lines.splitlines())
+
+
+def _show(lines: bytes) -> str:
+    return lines.decode(errors="replace").rstrip("\r\n")
 
 
 def _convert_numbers(
@@ -207,61 +239,12 @@ def _add_errors(table: pa.Table, errors: Mapping[int, RowError], contents: Seque
     return pa.Table.from_batches([batch])
 
 
-def _merge(known: pa.Schema, more: pa.Schema) -> pa.Schema:
-    """Return both, the wider type where types differ, and what is known where none is wider: misfits are rejected."""
-    for field in more:
-        with contextlib.suppress(pa.ArrowTypeError):
-            known = pa.unify_schemas([known, pa.schema([field])], promote_options="permissive")
-    return known
-
-
-def _fits(values: Sequence[Any], kind: pa.DataType) -> bool:
-    try:
-        pa.array(values, kind)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError):
-        return False
-    return True
-
-
-def _parse_object(line: bytes | str) -> dict[str, Any] | str:
-    """Return the JSON object of a line, or why it is none."""
-    try:
-        found = orjson.loads(line)
-    except orjson.JSONDecodeError as exc:
-        return f"no JSON: {exc}"
-    return found if isinstance(found, dict) else "no JSON object"
-
-
-def _read_json(lines: bytes, schema: pa.Schema, unexpected: str) -> pa.Table:
-    return pajson.read_json(
-        pa.BufferReader(lines),
-        read_options=pajson.ReadOptions(use_threads=False, block_size=max(len(lines), 1) + 1),
-        parse_options=pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
-    )
-
-
-def _read_blocks(system: pafs.FileSystem, path: str, n_bytes: int) -> Iterator[bytes]:
-    """Yield the file in blocks that end with a line."""
-    rest = b""
-    with system.open_input_stream(path, compression="gzip" if path.endswith(".gz") else None) as stream:
-        is_first = True
-        while data := stream.read(n_bytes):
-            data = rest + (data.removeprefix(_BOM) if is_first else data)
-            is_first = False
-            end = data.rfind(b"\n") + 1
-            rest = data[end:]
-            if end:
-                yield data[:end]
-    if rest:
-        yield rest
-
-
 def _parse_header(block: bytes) -> list[str]:
-    line = block[: _end_of_line(block, 0)].decode("utf-8")
-    return next(csv.reader([line.rstrip("\r\n")]), [])
-
-
-def _end_of_line(data: bytes, at: int) -> int:
-    """Return the place after the first line break from `at` on, or the end."""
-    found = data.find(b"\n", at)
-    return len(data) if found < 0 else found + 1
+    try:
+        line = block[: find_first_end(block)].decode("utf-8")
+        return next(csv.reader([line.rstrip("\r\n")]), [])
+    except (UnicodeDecodeError, csv.Error) as exc:
+        raise InvalidDataError(
+            "cannot be read: its first line must be names of columns in UTF-8, of at most "
+            f"{csv.field_size_limit():,} characters each, and lines must end in LF or CRLF ({exc})"
+        ) from exc

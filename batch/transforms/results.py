@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any, Final
@@ -101,7 +102,7 @@ def build_rejected(
     row_numbers : ndarray of int64
         Index in the file of each row of the batch.
     """
-    rows = batch.take(pa.array([e.row for e in errors], pa.int64())).to_pylist()
+    rows = _to_rows(batch.take(pa.array([e.row for e in errors], pa.int64())))
     contents = [row.pop(CONTENT, None) or _dump(row) for row in rows]
     return pa.RecordBatch.from_arrays(
         [
@@ -113,6 +114,32 @@ def build_rejected(
         ],
         schema=REJECTED_SCHEMA,
     )
+
+
+def _to_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return rows as Python values; those that Python has none for as texts."""
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except (ValueError, OverflowError, KeyError, pa.ArrowException):
+        columns = [[_to_value(scalar) for scalar in column] for column in batch.columns]
+        rows = [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
+    return rows
+
+
+def _to_value(scalar: pa.Scalar) -> Any:
+    """Return a value of Python, or its text: a time after the year 9999, bytes that are no text, names twice."""
+    if isinstance(scalar, pa.DictionaryScalar):
+        scalar = scalar.value
+    with contextlib.suppress(ValueError, OverflowError, KeyError, pa.ArrowException):
+        return scalar.as_py()
+    if pa.types.is_string(scalar.type) or pa.types.is_large_string(scalar.type):
+        return scalar.as_buffer().to_pybytes().decode(errors="replace")
+    if pa.types.is_struct(scalar.type):
+        members = pa.array([scalar]).flatten()
+        return [[field.name, _to_value(member[0])] for field, member in zip(scalar.type, members, strict=True)]
+    with contextlib.suppress(ValueError, OverflowError, pa.ArrowException):
+        return scalar.cast(pa.string()).as_py()
+    return f"a value of {scalar.type} that cannot be shown"
 
 
 def _dump(row: dict[str, Any]) -> str:

@@ -8,8 +8,12 @@ import json
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
+import pyarrow.fs as pafs
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from batch.storage.lines import find_first_end, find_record_ends, read_blocks
 from serve_app.core.errors import InvalidDataError
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, read_output, read_rejected, write_rows
 
@@ -157,3 +161,181 @@ def test_a_member_that_is_carried_along_keeps_its_type_and_booleans_in_numbers_a
     assert "order_id must hold int64, got 'seventy'" in first["reason"]
     assert json.loads(second["content"]) == rows[71]
     assert read_output(tmp_path / "out").num_rows == 98
+
+
+def write_notes(path, notes: list[str], ragged: dict[int, bytes] | None = None) -> None:
+    """Rows whose last column is a text, as CSV; some records replaced."""
+    table = make_rows(len(notes)).append_column("note", pa.array(notes))
+    header = b",".join(name.encode() for name in table.column_names) + b"\n"
+    records = []
+    for k, row in enumerate(table.to_pylist()):
+        fields = ["" if v is None else str(v) for name, v in row.items() if name != "note"]
+        text = row["note"]
+        quoted = text if text.startswith("RAW") else '"' + text.replace('"', '""') + '"'
+        records.append((ragged or {}).get(k, (",".join(fields) + "," + quoted.removeprefix("RAW") + "\n").encode()))
+    path.write_bytes(header + b"".join(records))
+
+
+NOTES = [
+    "two\nlines", 'a "quoted" word\n', "\n1,2,3\n", '""', '",\n"', "plain", 'RAW17" screen', 'RAWa"b"c"', "\r\n", ""
+] * 30  # fmt: skip
+
+
+@pytest.mark.parametrize("n_bytes", [300, 1_000, 4_999])
+def test_a_block_ends_at_a_record_whatever_is_in_quotes(package, tmp_path, monkeypatch, n_bytes):
+    monkeypatch.setattr("batch.storage.text_rows.BLOCK_BYTES", n_bytes)
+    write_notes(tmp_path / "rows.csv", NOTES)
+    summary = LocalJob(package, tmp_path / "rows.csv", tmp_path / "out").run()
+    assert (summary["rows_scored"], summary["rows_rejected"]) == (300, 0)
+    found = read_output(tmp_path / "out")
+    assert found.column("order_id").to_pylist() == [str(k) for k in range(300)]
+    assert found.column("note").to_pylist() == [n.removeprefix("RAW") for n in NOTES]
+
+
+def test_a_ragged_record_does_not_cut_the_values_of_others(package, tmp_path):
+    inside = ",".join(["1"] * len(make_rows(1).column_names)) + ",x"  # a row, if it were not in quotes
+    notes = [f"a\n{inside}\nb"] * 120
+    write_notes(tmp_path / "rows.csv", notes, {31: b"1,2\n", 32: b'1,"2\n3"\n', 90: b"\n"})
+    summary = LocalJob(package, tmp_path / "rows.csv", tmp_path / "out").run()
+    assert (summary["rows_read"], summary["rows_scored"], summary["rows_rejected"]) == (119, 117, 2)
+    assert set(read_output(tmp_path / "out").column("note").to_pylist()) == set(notes)
+    assert [(r["row"], r["content"]) for r in read_rejected(tmp_path / "out")] == [(31, "1,2"), (32, '1,"2\n3"')]
+
+
+def test_a_quote_that_is_open_at_the_end_rejects_what_it_swallowed(package, tmp_path):
+    write_notes(tmp_path / "rows.csv", ["x"] * 20)
+    path = tmp_path / "rows.csv"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[18:] = [line.replace(b'"x"', b'"x' if k == 0 else b"x") for k, line in enumerate(lines[18:])]
+    path.write_bytes(b"".join(lines))
+    summary = LocalJob(package, path, tmp_path / "out").run()
+    assert (summary["rows_scored"], summary["rows_rejected"]) == (17, 1)
+    (rejected,) = read_rejected(tmp_path / "out")
+    assert (rejected["row"], rejected["reason"]) == (17, "a quote is not closed")
+    assert rejected["content"].count("\n") == 2
+
+
+def test_a_quote_that_is_never_closed_does_not_fill_the_memory(package, tmp_path, monkeypatch):
+    monkeypatch.setattr("batch.storage.lines.MAX_RECORD_BYTES", 2_000)
+    monkeypatch.setattr("batch.storage.text_rows.BLOCK_BYTES", 500)
+    write_notes(tmp_path / "rows.csv", ["x"] * 5 + ["RAW" + '"x'] + ["RAWx"] * 100)
+    job = LocalJob(package, tmp_path / "rows.csv", tmp_path / "out")
+    with pytest.raises(InvalidDataError, match=r"cannot be read from byte .* a quote that is not closed within 2,000"):
+        job.score(0)
+
+
+def test_a_name_in_the_header_may_hold_a_line_break(package, tmp_path):
+    path = tmp_path / "rows.csv"
+    write_notes(path, ["x"] * 5)
+    path.write_bytes(path.read_bytes().replace(b"note", b'"no\nte"', 1))
+    LocalJob(package, path, tmp_path / "out").run()
+    assert read_output(tmp_path / "out").column("no\nte").to_pylist() == ["x"] * 5
+
+
+@pytest.mark.parametrize("data", [b"a,b\r1,2\r3,4\r", b"x" * 140_000 + b",b\n1,2\n", b"\xff,b\n1,2\n"])
+def test_a_header_that_cannot_be_read_sets_its_file_aside(package, tmp_path, data):
+    write_rows(tmp_path / "in", 1, 50)
+    (tmp_path / "in" / "z.csv").write_bytes(data)
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out")
+    assert job.score(0)[0].counts.scored == 50
+    with pytest.raises(InvalidDataError, match="cannot be read: its first line must be names of columns"):
+        job.score(1)
+
+
+def find_ends_slowly(data: bytes) -> list[int]:
+    ends, state = [], "start"
+    for at, c in enumerate(data):
+        if state in {"quoted", "closing"}:
+            if c == ord('"'):
+                state = "closing" if state == "quoted" else "quoted"
+                continue
+            if state == "quoted":
+                continue
+        if c == ord('"') and state == "start":
+            state = "quoted"
+        elif c in b",\r\n":
+            state = "start"
+            if c == ord("\n"):
+                ends.append(at + 1)
+        else:
+            state = "field"
+    return ends if ends and ends[-1] == len(data) else [*ends, len(data)]
+
+
+@given(st.text('a",\n\r', min_size=1, max_size=60).map(str.encode), st.integers(1, 20))
+@example(b'a"b,"c""\nd"\n', 3)
+def test_records_end_where_arrow_ends_them(data, n_bytes):
+    expected = find_ends_slowly(data)
+    assert find_record_ends(data).tolist() == expected
+    assert find_first_end(data) == expected[0]
+    system = pafs._MockFileSystem()
+    with system.open_output_stream("x.csv") as stream:
+        stream.write(data)
+    blocks = [block for block, _ in read_blocks(system, "x.csv", n_bytes, is_csv=True)]
+    assert b"".join(blocks) == data
+    assert set(np.cumsum([len(b) for b in blocks])) <= set(expected)
+
+
+def write_members(path, values: list[str]) -> None:
+    """Rows as JSON lines with a member `x`, written as it is given."""
+    lines = to_json_lines(make_rows(len(values))).splitlines()
+    pairs = zip(lines, values, strict=True)
+    path.write_bytes(b"".join(b'%s, "x": %s}\n' % (line[:-1], value.encode()) for line, value in pairs))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "bad"),
+    [
+        (['"2024-01-05"', '"2024-01-05 10:00:00"', '"n/a"'], pa.string(), {}),
+        (["9007199254740993", "0.5", "9007199254740993.5", "1"], pa.float64(), {0: "must hold double, got 9007199254"}),
+        (["9007199254740992", "9007199254740993", "-9007199254740993"], pa.int64(), {}),
+        (["1", "9223372036854775808", "18446744073709551615"], pa.uint64(), {}),
+        (["1", "2.0", "3"], pa.float64(), {}),
+        (["1", "18446744073709551616"], pa.int64(), {1: "must hold int64, got 18446744073709551616"}),
+        (["[1]", '[1, "a"]', "[2.5]"], pa.list_(pa.float64()), {1: "must hold list<item: double>, got a list"}),
+        (['{"a": 1}', '{"a": "x"}', "{}", "null"], pa.struct([("a", pa.int64())]), {1: "got an object"}),
+        (["1", '"x"', "true"], pa.int64(), {1: "got 'x'", 2: "got true"}),
+        (['{"a": {}, "b": 1}'], pa.struct([("b", pa.int64())]), {}),
+    ],
+)
+def test_members_are_carried_along_as_they_are_or_rejected(package, tmp_path, values, kind, bad):
+    write_members(tmp_path / "rows.jsonl", values)
+    LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()
+    found = read_output(tmp_path / "out")
+    assert found.schema.field("x").type == kind
+    plain = [json.loads(v) for k, v in enumerate(values) if k not in bad]
+    assert found.column("x").to_pylist() == pa.array(plain, kind).to_pylist()
+    assert all(
+        type(v) is type(w) for v, w in zip(found.column("x").to_pylist(), plain, strict=True) if kind == pa.int64()
+    )
+    rejected = read_rejected(tmp_path / "out") if bad else []
+    assert [r["row"] for r in rejected] == list(bad)
+    assert all(part in r["reason"] for r, part in zip(rejected, bad.values(), strict=True))
+
+
+def test_whole_numbers_that_come_later_lose_no_digit(package, tmp_path):
+    values = ["0.5"] * 150 + ["9007199254740993"] + ["[0]"] + ["1e300"] * 10
+    write_members(tmp_path / "rows.jsonl", values)
+    LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()
+    assert [r["row"] for r in read_rejected(tmp_path / "out")] == [150, 151]
+    (tmp_path / "more").mkdir()
+    write_members(tmp_path / "more" / "rows.jsonl", ["1"] * 150 + ["1.5", "2"])  # 1.5 would become 1
+    LocalJob(package, tmp_path / "more", tmp_path / "out2").run()
+    assert [r["row"] for r in read_rejected(tmp_path / "out2")] == [150]
+
+
+def test_members_of_empty_objects_are_left_out(package, tmp_path):
+    write_members(tmp_path / "rows.jsonl", ["{}"] * 5)
+    LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()
+    assert "x" not in read_output(tmp_path / "out").column_names
+
+
+@pytest.mark.parametrize("is_beside_a_bad_line", [False, True])
+def test_two_objects_on_a_line_are_no_row(package, tmp_path, is_beside_a_bad_line):
+    lines = to_json_lines(make_rows(50)).splitlines(keepends=True)
+    lines[7] = lines[7].rstrip() + lines[8]
+    lines[8] = b"garbage\n" if is_beside_a_bad_line else b" \n"
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(lines))
+    LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()
+    assert read_output(tmp_path / "out").column("order_id").to_pylist() == [k for k in range(50) if k not in {7, 8}]
+    assert [r["row"] for r in read_rejected(tmp_path / "out")] == ([7, 8] if is_beside_a_bad_line else [7])

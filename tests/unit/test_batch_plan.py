@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from batch.jobs.asked import Asked, RunOptions, read_run, write_run
 from batch.jobs.prepare import MOST_CALLS, begin_again, check_unchanged, share_calls, take_up, with_workers
 from batch.storage.folder import OutputFolder
+from batch.storage.row_files import find_files
 from batch.transforms.columns import ColumnMapping, choose_columns, parse_mapping
 from batch.transforms.pace import Pace
 from batch.transforms.plan import InputFile, plan_units
@@ -263,6 +264,36 @@ def test_an_output_that_is_there_is_not_written_over(package, tmp_path):
         LocalJob(package, tmp_path / "in", tmp_path / "other")
     with pytest.raises(BadRequestError, match="is a file"):
         LocalJob(package, tmp_path / "in", tmp_path / "other" / "x")
+
+
+def find(location, *, is_confined: bool = False) -> list[str]:
+    found = find_files(str(location), PURCHASE_FEATURES, {}, is_confined=is_confined)
+    return [os.path.relpath(f.file.path, location) for f in found]
+
+
+def test_links_lead_to_no_file_twice(tmp_path):
+    home = tmp_path / "in"
+    write_rows(home, 1, 10)
+    write_rows(home / "day=1", 1, 10)
+    write_rows(tmp_path / "beside", 1, 10)
+    (home / "day=1" / "loop").symlink_to(home)
+    (home / "again").symlink_to(home / "day=1")
+    (home / "a-link.parquet").symlink_to(home / "rows-0.parquet")
+    (home / "broken.parquet").symlink_to(home / "nowhere")
+    assert find(home) == find(home, is_confined=True) == ["day=1/rows-0.parquet", "rows-0.parquet"]
+    (home / "more").symlink_to(tmp_path / "beside")
+    assert find(home) == ["day=1/rows-0.parquet", "more/rows-0.parquet", "rows-0.parquet"]
+
+
+@pytest.mark.parametrize("target", ["beside", "beside/rows-0.parquet"])
+def test_jobs_over_http_follow_no_link_out_of_their_folder(package, tmp_path, target):
+    write_rows(tmp_path / "in", 1, 10)
+    write_rows(tmp_path / "beside", 1, 10)
+    name = "x.parquet" if target.endswith("parquet") else "x"
+    (tmp_path / "in" / name).symlink_to(tmp_path / target)
+    with pytest.raises(InvalidDataError, match=rf"{name} is a link to a place outside .*/in, which jobs asked for"):
+        find(tmp_path / "in", is_confined=True)
+    assert len(find(tmp_path / "in")) == 2
 
 
 def test_an_empty_input_is_refused(package, tmp_path):

@@ -37,6 +37,14 @@ def folders(tmp_path) -> JobFolders:
     return JobFolders(tmp_path / "jobs")
 
 
+def test_a_driver_knows_whether_its_job_was_asked_for_over_http(folders):
+    folders.create(JobOrder("job-1", 0.0, "http", "bob", "/in", "/out"))
+    with recorded(folders, JobOrder("job-1", 0.0, "command", "bob", "/in", "/out"), print) as record:
+        assert record.is_from_http
+    with recorded(folders, ORDER, print) as record:
+        assert not record.is_from_http
+
+
 def test_a_driver_says_what_it_does_and_how_it_ended(folders):
     with recorded(folders, ORDER, print) as record:
         record.note_version("purchase", 3, Counts(2, 2, 0))

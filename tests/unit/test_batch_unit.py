@@ -12,9 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch.jobs.worker import _judge
 from batch.storage.folder import OutputFolder
+from batch.transforms.results import build_rejected
 from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import BadRequestError, InvalidDataError, OverloadedError, ReplicaLostError
+from serve_app.core.errors import BadRequestError, InvalidDataError, InvariantError, OverloadedError, ReplicaLostError
+from serve_app.core.row_errors import RowError
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, read_output, read_rejected, spoil, write_rows
 
 pytestmark = pytest.mark.unit
@@ -60,6 +63,33 @@ def test_rejected_rows_go_aside_with_index_reason_and_row(package, tmp_path):
     kept = [k for k in range(300) if k not in {3, 120, 299}]
     assert read_output(tmp_path / "out").column("order_id").to_pylist() == kept
     assert np.array_equal(read_output(tmp_path / "out").column("probability").to_numpy(), expect(package, table))
+
+
+def test_a_row_is_rejected_whatever_python_cannot_hold_of_it(package, tmp_path):
+    table = spoil(make_rows(4), [1, 2])
+    seconds = pa.array([0, 400_000_000_000, None, 0], pa.timestamp("s"))
+    texts = pa.Array.from_buffers(pa.string(), 4, [None, pa.array([0, 1, 3, 4, 5], pa.int32()).buffers()[1],
+                                                   pa.py_buffer(b"a\xffbcd")])  # fmt: skip
+    late = pa.StructArray.from_arrays([seconds], ["t"])
+    table = table.append_column("at", seconds).append_column("text", texts).append_column("late", late)
+    (tmp_path / "in").mkdir()
+    pq.write_table(table, tmp_path / "in" / "a.parquet")
+    assert LocalJob(package, tmp_path / "in", tmp_path / "out").run()["rows_rejected"] == 2
+    first, second = (json.loads(r["content"]) for r in read_rejected(tmp_path / "out"))
+    assert first["at"].startswith("14645")
+    assert (first["text"], first["late"]) == ("\ufffdb", [["t", first["at"]]])
+    assert (second["order_id"], second["at"], second["text"]) == (2, None, "c")
+
+
+def test_a_member_that_is_there_twice_is_shown_twice():
+    twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
+    batch = pa.RecordBatch.from_arrays([twice], ["x"])
+    (row,) = build_rejected("f", batch, [RowError(0, "price", "bad", "type")], np.array([7])).to_pylist()
+    assert (row["row"], json.loads(row["content"])) == (7, {"x": [["a", 1], ["a", 2]]})
+
+
+def test_a_unit_that_is_given_up_shows_the_error_and_no_piece_of_a_traceback():
+    assert _judge(RuntimeError("it broke")) == ("failed", "RuntimeError: it broke")
 
 
 def test_rows_with_equal_keys_are_all_scored(package, tmp_path):
@@ -184,6 +214,39 @@ def test_a_full_disk_is_said_and_leaves_no_part(package, tmp_path, monkeypatch):
     assert job.run()["is_complete"]
 
 
+@pytest.mark.parametrize("step", ["write_table", "close"])
+@pytest.mark.parametrize("wanted", [{}, {"partition_by": ("user_id",)}])
+def test_a_disk_that_fills_while_a_part_is_written_is_said_and_leaves_no_part(
+    package, tmp_path, monkeypatch, step, wanted
+):
+    write_rows(tmp_path / "in", 1, 200)
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out", **wanted)
+
+    def fill(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"pyarrow.parquet.ParquetWriter.{step}", fill)
+    with pytest.raises(BadRequestError, match=r"no space left\. Free some, then continue with --resume"):
+        job.score(0)
+    assert not list((tmp_path / "out" / "_job" / "staging").iterdir())
+    monkeypatch.undo()
+    assert job.run()["is_complete"]
+
+
+@pytest.mark.parametrize("missing", ["_job/commits", "_rejected/part-000000-0000.parquet"])
+def test_an_output_that_cannot_be_used_is_no_input_that_cannot_be_read(package, tmp_path, missing):
+    write_rows(tmp_path / "in", 1, 200)
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out")
+    path = tmp_path / "out" / missing
+    if path.is_dir():
+        path.rmdir()
+        path.write_text("")
+    else:
+        path.mkdir(parents=True)
+    with pytest.raises(BadRequestError, match="out cannot be written or read"):
+        job.score(0)
+
+
 def test_a_file_that_breaks_off_is_an_error_of_reading(package, tmp_path):
     write_rows(tmp_path / "in", 1, 400)
     job = LocalJob(package, tmp_path / "in", tmp_path / "out")
@@ -207,11 +270,82 @@ def test_values_become_folders(package, tmp_path):
 
 
 def test_ids_are_no_partitions(package, tmp_path, monkeypatch):
-    monkeypatch.setattr("batch.jobs.chunk.MAX_PARTITIONS", 100)
+    monkeypatch.setattr("batch.transforms.partitions.MAX_PARTITIONS", 100)
     write_rows(tmp_path / "in", 1, 200)
     job = LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("order_id",))
     with pytest.raises(InvalidDataError, match="would make 200 folders"):
         job.score(0)
+
+
+def write_groups(folder, groups: pa.Array, name: str = "g") -> None:
+    folder.mkdir()
+    pq.write_table(make_rows(len(groups)).append_column(name, groups), folder / "a.parquet")
+
+
+def test_values_that_look_alike_have_folders_of_their_own(package, tmp_path):
+    groups = [None, "__HIVE_DEFAULT_PARTITION__", "", "__EMPTY__", "a/b", "a%2Fb", "..", "ä", "g=1"]
+    write_groups(tmp_path / "in", pa.array(groups * 3, pa.string()))
+    LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("g",), batch_rows=10).run()
+    folders = {p.parent.name: sorted(pq.ParquetFile(p).read().column("order_id").to_pylist())
+               for p in (tmp_path / "out").glob("g=*/part-*")}  # fmt: skip
+    assert sorted(folders.values()) == [[k, k + 9, k + 18] for k in range(9)]
+    assert folders["g=__HIVE_DEFAULT_PARTITION__"][0] == 0
+    assert folders["g=__EMPTY__"][0] == 2
+    assert folders["g=a%2Fb"][0] == 4
+
+
+@pytest.mark.parametrize("name", ["x/../../../../ESCAPED", "..", "_rejected", "x=1", "%2F"])
+def test_the_name_of_a_column_stays_in_the_output(package, tmp_path, name):
+    write_groups(tmp_path / "in", pa.array(["u", "v"] * 10), name)
+    output = tmp_path / "x" / "y" / "z" / "out"
+    LocalJob(package, tmp_path / "in", output, partition_by=(name,)).run()
+    parts = [p for p in tmp_path.rglob("part-*.parquet") if "_rejected" not in p.parts]
+    assert len(parts) == 2
+    assert all(p.parent.parent == output and not p.parent.name.startswith(("_", ".")) for p in parts)
+    assert set(pq.read_table(output).column(name).to_pylist()) == {"u", "v"}
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../x", "/x", "a//x", "", "a/./x"])
+def test_nothing_is_written_beside_the_output(tmp_path, name):
+    output = OutputFolder(str(tmp_path / "out"))
+    output.prepare()
+    with pytest.raises(InvariantError, match="no file below the output"), output.create(name):
+        pass
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32(), pa.list_(pa.int64()), pa.binary()])
+def test_numbers_with_fractions_are_no_partitions(package, tmp_path, kind):
+    write_groups(tmp_path / "in", pa.nulls(4, kind))
+    with pytest.raises(InvalidDataError, match="no names of folders: choose one of texts, whole numbers"):
+        LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("g",))
+    with pytest.raises(InvalidDataError, match="names user_id more than once"):
+        LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("user_id", "user_id"))
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        pa.array([1, None, 2, 1]),
+        pa.array([True, None, False, True]),
+        pa.array([0, None, 86_400, 0], pa.timestamp("s")),
+        pa.array(["a", None, "b", "a"]).dictionary_encode(),
+        pa.nulls(4),
+    ],
+)
+def test_every_row_is_in_one_partition(package, tmp_path, groups):
+    write_groups(tmp_path / "in", groups)
+    LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("g",), batch_rows=2).run()
+    assert sorted(read_output(tmp_path / "out").column("order_id").to_pylist()) == [0, 1, 2, 3]
+    assert len(list((tmp_path / "out").glob("g=*"))) == len(set(groups.to_pylist()))
+
+
+def test_parts_that_miss_rows_are_not_committed(package, tmp_path, monkeypatch):
+    write_groups(tmp_path / "in", pa.array(["a", "b"]))
+    monkeypatch.setattr("batch.jobs.chunk.split_partitions", lambda keys: [("g=a", np.array([0]))])
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("g",))
+    with pytest.raises(InvariantError, match="2 scored, 1 in the parts"):
+        job.score(0)
+    assert job.output.commits() == []
 
 
 def test_reasons_are_the_strongest_shap_values(package, tmp_path):

@@ -1,0 +1,127 @@
+"""Members of JSON lines that are no features: their types, by the first lines, and whether a value is of its type.
+
+They are carried along as they are: no text becomes a time, no whole number loses a digit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+EXACT: Final = 1 << 53
+"""From here on a double does not hold every whole number."""
+_LONG: Final = re.compile(rb"\d{19}")
+_LONG_TEXT: Final = re.compile(r"\d{19}")
+_RANGES: Final = {
+    pa.int64(): (-(1 << 63), (1 << 63) - 1),
+    pa.uint64(): (0, (1 << 64) - 1),
+    pa.float64(): (-EXACT, EXACT),
+}
+"""Whole numbers that a type holds to the last digit."""
+
+
+def parse_object(line: bytes | str) -> dict[str, Any] | str:
+    """Return the JSON object of a line, or why it is none."""
+    try:
+        found = orjson.loads(line)
+    except orjson.JSONDecodeError as exc:
+        return f"no JSON: {exc}"
+    if not isinstance(found, dict):
+        return "no JSON object"
+    is_long = _LONG.search(line) if isinstance(line, bytes) else _LONG_TEXT.search(line)
+    if is_long:  # orjson makes doubles of whole numbers beyond 64 bits
+        found = json.loads(line)
+    return dict(found)
+
+
+def infer_types(rows: Iterable[dict[str, Any]]) -> dict[str, pa.DataType]:
+    """Return the type of each member: the wider where values differ, the first where none is; null is text.
+
+    Members that hold empty objects only are left out: there is nothing to carry along.
+    """
+    found: dict[str, pa.DataType] = {}
+    for row in rows:
+        for name, value in row.items():
+            found[name] = _merge(found.get(name, pa.null()), _infer(value))
+    pruned = {name: _prune(kind) for name, kind in found.items()}
+    return {name: pa.string() if pa.types.is_null(k) else k for name, k in pruned.items() if k is not None}
+
+
+def fits(value: Any, kind: pa.DataType) -> bool:
+    """Whether a value of JSON is of a type, to the last digit; null is of any."""
+    if value is None:
+        return True
+    if pa.types.is_list(kind):
+        return isinstance(value, list) and all(fits(item, kind.value_type) for item in value)
+    if pa.types.is_struct(kind):
+        return isinstance(value, dict) and all(fits(value.get(field.name), field.type) for field in kind)
+    if pa.types.is_string(kind) or pa.types.is_boolean(kind):
+        return isinstance(value, str if pa.types.is_string(kind) else bool)
+    return type(value) in (int, float) and _is_exact(value, kind)
+
+
+def may_be_cut(column: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether a column holds doubles that may have been whole numbers with more digits."""
+    if isinstance(column, pa.ChunkedArray):
+        return any(may_be_cut(chunk) for chunk in column.chunks)
+    if pa.types.is_list(column.type):
+        return may_be_cut(column.flatten())
+    if pa.types.is_struct(column.type):
+        return any(may_be_cut(member) for member in column.flatten())
+    return pa.types.is_floating(column.type) and (pc.max(pc.abs(column)).as_py() or 0.0) >= EXACT
+
+
+def _is_exact(value: float, kind: pa.DataType) -> bool:
+    if isinstance(value, float) and (pa.types.is_float64(kind) or not value.is_integer() or abs(value) >= EXACT):
+        return bool(pa.types.is_float64(kind))
+    low, high = _RANGES.get(kind, (1, 0))
+    return low <= value <= high
+
+
+def _infer(value: Any) -> pa.DataType:
+    if isinstance(value, list):
+        kind = pa.null()
+        for item in value:
+            kind = _merge(kind, _infer(item))
+        return pa.list_(kind)
+    if isinstance(value, dict):
+        return pa.struct([pa.field(name, _infer(member)) for name, member in value.items()])
+    if type(value) is int and (1 << 63) <= value < (1 << 64):
+        return pa.uint64()
+    kinds = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+    return kinds.get(type(value), pa.null())
+
+
+def _merge(known: pa.DataType, more: pa.DataType) -> pa.DataType:
+    """Return the wider type, and what is known where none is: misfits are rejected."""
+    if pa.types.is_null(known):
+        return more
+    if pa.types.is_list(known) and pa.types.is_list(more):
+        return pa.list_(_merge(known.value_type, more.value_type))
+    if pa.types.is_struct(known) and pa.types.is_struct(more):
+        members = {field.name: field.type for field in known}
+        for field in more:
+            members[field.name] = _merge(members.get(field.name, pa.null()), field.type)
+        return pa.struct([pa.field(name, kind) for name, kind in members.items()])
+    numbers = (pa.int64(), pa.uint64(), pa.float64())
+    if known in numbers and more in numbers:
+        return max(known, more, key=numbers.index)
+    return known
+
+
+def _prune(kind: pa.DataType) -> pa.DataType | None:
+    """Return a type without members that are empty objects, which no file can hold."""
+    if pa.types.is_list(kind):
+        item = _prune(kind.value_type)
+        return None if item is None else pa.list_(item)
+    if pa.types.is_struct(kind):
+        members = {field.name: _prune(field.type) for field in kind}
+        kept = [pa.field(name, member) for name, member in members.items() if member is not None]
+        return pa.struct(kept) if kept else None
+    return kind
