@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from serve_app.core.encoding import describe_rule
 from serve_app.core.features import FeatureSpec
+from serve_app.core.numeric_columns import describe_rule
 from serve_app.core.row_errors import RowError
 
 _BOOLEANS: Final = {"True": True, "true": True, "False": False, "false": False}

@@ -9,28 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve_app.core.categories import CategoryEncoder, CategoryValues, find_nulls
-from serve_app.core.errors import InvalidDataError, InvariantError
+from serve_app.core.categories import CategoryEncoder, CategoryValues
+from serve_app.core.errors import InvariantError
 from serve_app.core.features import FeatureSpec
+from serve_app.core.numeric_columns import NumericEncoder, reject_null
 from serve_app.core.row_errors import RowError, list_unreadable
+from serve_app.core.sources import FROM_DEFAULT, UNSEEN
 
-FROM_REQUEST: Final = 0
-"""Source code: the value came with the row."""
-FROM_STATE: Final = 1
-"""Source code: the value was looked up in the state."""
-FROM_DEFAULT: Final = 2
-"""Source code: the declared default was used."""
-UNSEEN: Final = 3
-"""Source code: the value came with the row, and is a category that the vocabulary does not list."""
 MAX_EXACT: Final = 2**24
 """Whole numbers below it are exact in float32."""
-SOURCE_NAMES: Final = ("request", "state", "default", "request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +39,7 @@ class EncodedBatch:
     rows : ndarray of int64, shape (n_ok,)
         For each row of the matrix, its index in the input.
     sources : ndarray of uint8, shape (n_ok, n_features)
-        Where each value came from: index into `SOURCE_NAMES`.
+        Where each value came from: index into `serve_app.core.sources.SOURCE_NAMES`.
     errors : tuple of RowError
         One per rejected row, ordered by row.
     strings : RecordBatch or None
@@ -99,6 +93,7 @@ class FeatureEncoder:
             for spec in self.features
             if spec.kind == "categorical"
         }
+        self._numbers = NumericEncoder(self.features)
         self._string_names = [spec.name for spec in self.features if spec.is_string]
         for spec in self.features:
             self._check_number(spec)
@@ -140,19 +135,22 @@ class FeatureEncoder:
         matrix = np.empty((n_rows, n_features), dtype=np.float32, order="F")
         sources = np.zeros((n_rows, n_features), dtype=np.uint8, order="F")
         present = {name: i for i, name in enumerate(batch.schema.names)}
-        errors = list_unreadable(batch)
+        found = self._numbers.encode(batch, state, matrix, sources)
         labels: dict[str, pa.Array] = {}
         for j, spec in enumerate(self.features):
-            column = batch.column(present[spec.name]) if spec.name in present else None
             if spec.kind == "categorical":
+                column = batch.column(present[spec.name]) if spec.name in present else None
                 values = self._categories[spec.name].encode(column, n_rows)
                 matrix[:, j] = values.codes
                 labels[spec.name] = values.labels
-                _mark_missing(spec, values.missing, sources[:, j], errors)
-                self._mark_unseen(spec, values, sources[:, j], errors)
-            else:
-                known = state.get(spec.name) if state else None
-                self._fill_numeric(spec, column, known, matrix[:, j], sources[:, j], errors)
+                if values.missing is not None:
+                    np.multiply(values.missing.view(np.uint8), FROM_DEFAULT, out=sources[:, j])
+                    if spec.on_null == "reject":
+                        found += [(j, reject_null(spec, row)) for row in np.flatnonzero(values.missing).tolist()]
+                found += [(j, error) for error in self._mark_unseen(spec, values, sources[:, j])]
+        errors = list_unreadable(batch)
+        for _, error in sorted(found, key=itemgetter(0)):  # of several, a row's first feature is named
+            errors.setdefault(error.row, error)
         for j, spec in enumerate(self.features):
             if spec.on_null == "fill_from" and spec.fill_from is not None:
                 missing = sources[:, j] == FROM_DEFAULT
@@ -175,127 +173,12 @@ class FeatureEncoder:
         arrays = [self._categories[name].strings(labels[name], rows) for name in self._string_names]
         return pa.RecordBatch.from_arrays(arrays, self._string_names)
 
-    def _mark_unseen(
-        self, spec: FeatureSpec, values: CategoryValues, sources: NDArray[np.uint8], errors: dict[int, RowError]
-    ) -> None:
+    def _mark_unseen(self, spec: FeatureSpec, values: CategoryValues, sources: NDArray[np.uint8]) -> list[RowError]:
         if values.unseen is None:
-            return
+            return []
         np.putmask(sources, values.unseen, UNSEEN)
-        if spec.on_unseen == "reject":
-            for row in np.flatnonzero(values.unseen).tolist():
-                detail = self._categories[spec.name].describe_unseen(values.labels[row].as_py())
-                errors.setdefault(row, RowError(row, spec.name, detail, "unseen"))
-
-    def _fill_numeric(
-        self,
-        spec: FeatureSpec,
-        column: pa.Array | None,
-        known: NDArray[np.float32] | None,
-        out: NDArray[np.float32],
-        sources: NDArray[np.uint8],
-        errors: dict[int, RowError],
-    ) -> None:
-        if column is None:
-            missing: NDArray[np.bool_] | None = np.ones(len(out), dtype=bool)
-            out[:] = np.nan
-        else:
-            values = _as_floats(spec, column)
-            missing = find_nulls(column)
-            with np.errstate(over="ignore", invalid="ignore"):
-                out[:] = values
-                self._check_values(spec, values, out, missing, errors)
-            if missing is not None and spec.on_null == "nan":
-                out[:] = np.where(missing, np.float32(np.nan), out)
-        is_known = None
-        if missing is not None and known is not None:
-            is_known = missing & ~np.isnan(known)
-            missing = missing & ~is_known
-            np.copyto(out, known, where=is_known)
-        if missing is not None and spec.on_null == "fill" and spec.fill is not None:
-            out[:] = np.where(missing, np.float32(float(spec.fill)), out)
-        _mark_missing(spec, missing, sources, errors)
-        if is_known is not None:
-            np.putmask(sources, is_known, FROM_STATE)
-
-    @staticmethod
-    def _check_values(
-        spec: FeatureSpec,
-        values: NDArray[np.float64],
-        out: NDArray[np.float32],
-        missing: NDArray[np.bool_] | None,
-        errors: dict[int, RowError],
-    ) -> None:
-        # Bounds are checked on float64 and finiteness on float32, which is what the model sees: a
-        # price of 1e300 is finite as float64 and infinite as float32.
-        bad = ~np.isfinite(out)
-        if spec.above is not None:
-            bad |= ~(out > spec.above)
-        if spec.minimum is not None:
-            bad |= values < spec.minimum
-        if spec.maximum is not None:
-            bad |= values > spec.maximum
-        if spec.integer:
-            bad |= np.floor(values) != values
-        if missing is not None:
-            bad &= ~missing
-        if spec.on_null == "nan":
-            bad &= ~np.isnan(values)
-        if not bad.any():
-            return
-        for row in np.flatnonzero(bad).tolist():
-            errors.setdefault(row, RowError(row, spec.name, f"{describe_rule(spec)}, got {values[row]:g}", "range"))
-
-
-def holds_numbers(spec: FeatureSpec, kind: pa.DataType) -> bool:
-    """Return whether a column of this type can be a numeric feature."""
-    if pa.types.is_boolean(kind):
-        return spec.takes_booleans
-    return bool(
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
-    )
-
-
-def describe_rule(spec: FeatureSpec) -> str:
-    """Return the rule for a feature's values in words, for example ``must be a whole number from 0 to 23``."""
-    if spec.kind == "categorical":
-        return "must be a string"
-    if spec.takes_booleans and spec.integer:
-        return "must be 0, 1, true or false"
-    noun = "a whole number" if spec.integer else "a finite number"
-    if spec.above is not None:
-        return f"must be {noun} above {spec.above:g}"
-    if spec.minimum is not None and spec.maximum is not None:
-        return f"must be {noun} from {spec.minimum:g} to {spec.maximum:g}"
-    if spec.minimum is not None:
-        return f"must be {noun} of at least {spec.minimum:g}"
-    return f"must be {noun}"
-
-
-def describe_required(spec: FeatureSpec) -> str:
-    """Return what is said when a value without which no row can be scored is not there."""
-    return f"is required and {describe_rule(spec)}"
-
-
-def _mark_missing(
-    spec: FeatureSpec, missing: NDArray[np.bool_] | None, sources: NDArray[np.uint8], errors: dict[int, RowError]
-) -> None:
-    if missing is None:
-        return
-    if spec.on_null == "reject":
-        for row in np.flatnonzero(missing).tolist():
-            errors.setdefault(row, RowError(row, spec.name, f"{describe_required(spec)}, got null", "null"))
-    np.multiply(missing.view(np.uint8), FROM_DEFAULT, out=sources)  # a masked assignment takes ten times as long
-
-
-def _as_floats(spec: FeatureSpec, column: pa.Array) -> NDArray[np.float64]:
-    kind = column.type
-    if not holds_numbers(spec, kind):
-        raise InvalidDataError(f"column {spec.name} must hold numbers, not {kind}")
-    if pa.types.is_boolean(kind):
-        column = column.cast(pa.uint8())
-    floats = column if kind == pa.float64() else column.cast(pa.float64(), safe=False)
-    data = floats.buffers()[1]
-    if data is None:
-        return np.full(len(floats), np.nan)
-    # What stands where a value is null means nothing; `find_nulls` says where.
-    return np.frombuffer(data, np.float64, count=floats.offset + len(floats))[floats.offset :]
+        if spec.on_unseen != "reject":
+            return []
+        describe = self._categories[spec.name].describe_unseen
+        rows = np.flatnonzero(values.unseen).tolist()
+        return [RowError(row, spec.name, describe(values.labels[row].as_py()), "unseen") for row in rows]

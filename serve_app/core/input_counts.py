@@ -10,8 +10,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.core.encoding import FROM_DEFAULT, UNSEEN, EncodedBatch
+from serve_app.core.encoding import EncodedBatch
 from serve_app.core.row_errors import RULES
+from serve_app.core.sources import FROM_DEFAULT, UNSEEN
 
 DEFAULTED: Final = "defaulted"
 UNSEEN_CLASS: Final = "unseen"

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from serve_app.core.cells import convert_values
-from serve_app.core.encoding import describe_required, holds_numbers
 from serve_app.core.errors import FieldError, InvalidDataError, InvalidRowError, PayloadTooLargeError
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.core.history_keys import TIME_KEY, convert_keys
+from serve_app.core.numeric_columns import describe_required, holds_numbers
 from serve_app.core.row_errors import RowError, add_unreadable
 from serve_app.http.schemas import MAX_ID_LENGTH
 

@@ -12,7 +12,6 @@ from urllib.parse import parse_qs
 import orjson
 from pydantic_core import from_json
 
-from serve_app.core.encoding import FROM_DEFAULT, FROM_STATE, SOURCE_NAMES, UNSEEN
 from serve_app.core.errors import (
     BadRequestError,
     DeadlineExceededError,
@@ -23,6 +22,7 @@ from serve_app.core.errors import (
 )
 from serve_app.core.features import PURCHASE_NAMES
 from serve_app.core.outputs import choose_reasons
+from serve_app.core.sources import FROM_DEFAULT, FROM_STATE, SOURCE_NAMES, UNSEEN
 from serve_app.http.asgi import (
     LONGEST_TIMEOUT_S,
     AccessLog,

@@ -9,10 +9,10 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from serve_app.core.cells import show_value
-from serve_app.core.encoding import describe_required, describe_rule
 from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyError
 from serve_app.core.features import PURCHASE_FEATURES
 from serve_app.core.history_keys import CATEGORY_KEY, KEY_NAMES, NO_CATEGORY, TIME_KEY
+from serve_app.core.numeric_columns import describe_required, describe_rule
 from serve_app.http.schemas import ID_NUMBER_RULE, PurchaseRequest
 
 

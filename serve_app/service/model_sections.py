@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from serve_app.core.encoding import describe_rule
 from serve_app.core.features import FeatureSpec
 from serve_app.core.manifest import Manifest
+from serve_app.core.numeric_columns import describe_rule
 from serve_app.core.profile import SCORE
 from serve_app.service.global_figures import GlobalFigures
 

@@ -68,7 +68,7 @@ class Score:
 
     @property
     def sources(self) -> bytes:
-        """For each feature an index into `serve_app.core.encoding.SOURCE_NAMES`."""
+        """For each feature an index into `serve_app.core.sources.SOURCE_NAMES`."""
         row: NDArray[np.uint8] = self.encoded.sources[self.index]
         return row.tobytes()
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from serve_app.core.encoding import FROM_DEFAULT, FROM_REQUEST, FeatureEncoder
+from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.errors import (
     DeadlineExceededError,
     InvalidRowError,
@@ -14,6 +14,7 @@ from serve_app.core.errors import (
     OverloadedError,
     ReplicaLostError,
 )
+from serve_app.core.sources import FROM_DEFAULT, FROM_REQUEST
 from serve_app.service.microbatch import BatchLimits
 from serve_app.service.scoring import COOL_DOWN_S
 from tests.testing_kit import make_scorer, random_rows, run_virtual
