@@ -22,6 +22,7 @@ from typing import Final, Literal
 from serve_app.core.errors import InvariantError, NotReadyError, UnknownOutcomeError
 
 BUSY_TIMEOUT_S: Final = 5.0
+READ_TIMEOUT_MS: Final = 100
 
 _RETRY_AFTER_S: Final = 1.0
 _POLL_S: Final = 0.01
@@ -142,6 +143,8 @@ class SqliteConnections:
             for pragma in ("synchronous=FULL", "secure_delete=ON", f"journal_size_limit={_WAL_BYTES}"):
                 connection.execute(f"PRAGMA {pragma}")
             self._prepare(connection)
+            if role == "read":  # nothing but a recovery of the file makes readers wait
+                connection.execute(f"PRAGMA busy_timeout={READ_TIMEOUT_MS}")
         except BaseException:
             connection.close()
             raise

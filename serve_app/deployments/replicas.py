@@ -84,7 +84,8 @@ class Encoder:
         self._reader: HistoryReader | None = None
         if parts.manifest.is_purchase:
             open_history = partial(open_live_history, state) if state else None
-            self._reader = HistoryReader(open_history, state.timeout_s if state else 0.0)
+            is_local = state is not None and state.is_local
+            self._reader = HistoryReader(open_history, state.timeout_s if state else 0.0, is_local=is_local)
             self._reader.prepare()
         self._bulk_threads = _create_bulk_threads(1)
 

@@ -25,3 +25,8 @@ class StateConfig:
     secret_path: str
     retention_s: int | None = None
     timeout_s: float = 0.25
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the place is a file of this machine."""
+        return "://" not in self.place
