@@ -58,6 +58,14 @@ async def make(store: Store, *, is_local: bool = True) -> HistoryReader:
     return reader
 
 
+async def recover(reader: HistoryReader) -> None:
+    for _ in range(250):
+        if not reader.is_down:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("the store was not found to be back")
+
+
 @pytest.mark.parametrize(
     ("n", "is_local", "is_inline"), [(1, True, True), (INLINE_ROWS, True, True), (1, False, False)]
 )
