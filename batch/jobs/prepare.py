@@ -125,8 +125,19 @@ class Plan:
 
 
 def begin_plan(plan: Plan, output: OutputFolder) -> None:
-    """Write a new job's plan; raises BadRequestError when the output cannot be written."""
+    """Write a new job's plan.
+
+    Raises
+    ------
+    BadRequestError
+        The output cannot be written.
+    ConflictError
+        Another job has begun there meanwhile.
+    """
     output.prepare()
+    output.claim()
+    if output.read_json(PLAN) is not None:
+        raise ConflictError(f"{output.location} holds a job's output: continue it with --resume")
     output.write_json(PLAN, plan.to_json(datetime.now(UTC).isoformat(timespec="seconds")))
 
 
@@ -255,8 +266,12 @@ def describe(plan: Plan, tally: Tally) -> dict[str, Any]:
 
 
 def begin_again(output: OutputFolder, plan: Plan) -> Tally:
-    """Return what is done of a plan, and clear away what was left half done."""
+    """Return what is done of a plan, and clear away what was left half done.
+
+    Raises ConflictError while another job writes there.
+    """
     output.prepare()
+    output.claim()
     output.clean_staging()
     output.remove(SUMMARY)
     tally = Tally(plan.units)

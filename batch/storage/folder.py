@@ -13,26 +13,32 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from batch.transforms.summary import Commit
-from serve_app.core.errors import BadRequestError, InvariantError
+from serve_app.core.errors import BadRequestError, ConflictError, InvariantError
 
 PLAN: Final = "_job/plan.json"
 SUMMARY: Final = "_SUMMARY.json"
 COMMITS: Final = "_job/commits"
 STAGING: Final = "_job/staging"
+LOCK: Final = "_job/lock"
 REJECTED: Final = "_rejected"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+_CLAIMED: Final[dict[str, IO[str]]] = {}
+"""Open locks by folder; a lock goes with its process, however that ends."""
 
 
 def open_location(location: str) -> tuple[pafs.FileSystem, str]:
@@ -80,6 +86,30 @@ class OutputFolder:
             if info.type == pafs.FileType.File:
                 raise BadRequestError(f"{self.location} is a file; the output is a folder")
             return not self._system.get_file_info(selector)
+
+    def claim(self) -> None:
+        """Keep other processes of this machine from writing here while this one lives; a bucket cannot be claimed.
+
+        Raises
+        ------
+        ConflictError
+            A job writes here now.
+        """
+        if not self._is_local or self.root in _CLAIMED:
+            return
+        with _explained(self.location):
+            path = Path(self.root) / LOCK
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                file.close()
+                raise ConflictError(
+                    f"a job writes into {self.location} now (`scorecat jobs list` shows it): wait for it, or end it "
+                    "with `scorecat jobs cancel`"
+                ) from exc
+        _CLAIMED[self.root] = file
 
     def clean_staging(self) -> None:
         """Remove what workers that were killed left half written."""

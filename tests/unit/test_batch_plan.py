@@ -397,3 +397,22 @@ def test_an_input_that_changed_is_not_mixed_with_what_it_was(package, tmp_path):
 def test_each_entry_can_be_imported_first(module):
     done = subprocess.run([sys.executable, "-c", f"import {module}"], check=False, capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_output_belongs_to_one_process_at_a_time(tmp_path):
+    """Also one that is killed lets go of it."""
+    location = str(tmp_path / "out")
+    hold = (
+        "import sys; from batch.storage.folder import OutputFolder;"
+        f"OutputFolder({location!r}).claim(); print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ConflictError, match=r"a job writes into .*out now"):
+            OutputFolder(location).claim()
+        other.kill()
+    OutputFolder(location).claim()
+    OutputFolder(location).claim()
