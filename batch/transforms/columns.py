@@ -138,6 +138,8 @@ def choose_columns(
     if twice:
         raise InvalidDataError(f"{where} has the column {twice[0]} more than once")
     pairs = [(s, mapping.columns.get(s.name, s.name)) for s in features if s.name not in mapping.defaults]
+    if not pairs:
+        raise InvalidDataError("the mapping gives every feature its default, so that all rows would score alike")
     keys: tuple[tuple[str, str], ...] = ()
     if mapping.has_history:
         pairs = [(s, column) for s, column in pairs if column in schema.names or s.name not in HISTORY_NAMES]

@@ -111,7 +111,7 @@ class JobFolders:
         with contextlib.suppress(ValueError, OSError):  # a name with a null byte, too long a name
             path = (folder / name).resolve()
             inside = path.relative_to(folder).parts
-            if inside and inside[0] != _HIDDEN and path.is_file():
+            if inside and inside[0] != _HIDDEN and not name.endswith("/") and path.is_file():
                 return path
         raise NotFoundError(f"job {job_id} has no result {name!r}; /v1/jobs/{job_id} lists what it has")
 

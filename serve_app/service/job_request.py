@@ -114,7 +114,7 @@ def _read_mapping(value: Any) -> dict[str, Any]:
     for column in columns.values():
         _read_text(column)
     if defaults:
-        _read_columns(defaults)
+        value = {**value, "defaults": _read_columns(defaults)}
     if "history" in value:
         read_flag(value["history"])
     return {name: each for name, each in value.items() if each}

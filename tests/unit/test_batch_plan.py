@@ -99,6 +99,9 @@ def test_a_missing_column_is_named_with_its_nearest():
     assert ("price", "pryce") in choose(schema, mapping).features
     without = parse_mapping({"defaults": ["price"]}, PURCHASE_FEATURES)
     assert choose(schema, without).kept == ("order_id", "pryce")
+    nothing = parse_mapping({"defaults": [spec.name for spec in PURCHASE_FEATURES]}, PURCHASE_FEATURES)
+    with pytest.raises(InvalidDataError, match="gives every feature its default"):
+        choose(schema, nothing)
 
 
 def test_the_mapping_that_the_documentation_shows_is_one():

@@ -162,12 +162,15 @@ def test_records_and_results_go_when_their_time_is_over_and_named_outputs_stay(w
     assert (world.data / "out" / "part-000000-0000.parquet").exists()
 
 
-@pytest.mark.parametrize("name", ["", "..", "../order.json", "/etc/passwd", "_job/plan.json", "a\0b", "x" * 5000, "in"])
+@pytest.mark.parametrize(
+    "name", ["", "..", "../order.json", "/etc/passwd", "_job/plan.json", "a\0b", "x" * 5000, "in", "part.parquet/"]
+)
 def test_only_results_can_be_downloaded(world, name):
     job = world.ask()
     output = world.home / "jobs" / job / "output"
     (output / "_job").mkdir(parents=True)
     (output / "_job" / "plan.json").write_text("{}")
+    (output / "part.parquet").write_bytes(b"x")
     (output / "in").symlink_to(world.home / "jobs" / job / "order.json")
     with pytest.raises(NotFoundError):
         world.control.find_result(job, name)
@@ -259,6 +262,8 @@ def test_every_member_that_cannot_be_used_is_named():
         "/partition_by",
     }  # fmt: skip
     assert parse_job({"input": "x", "max_rejected": 5, "keep": "a"}).options == {"max_rejected": "5", "keep": ["a"]}
+    one_default = parse_job({"input": "x", "mapping": {"defaults": "brand"}})
+    assert one_default.options == {"mapping": {"defaults": ["brand"]}}
 
 
 def test_what_is_resumed_has_a_place(world):
