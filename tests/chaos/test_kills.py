@@ -12,6 +12,8 @@ from tests.service_process import ServiceProcess, wait_for
 
 pytestmark = pytest.mark.chaos
 N_CLIENTS = 16
+HANGS_S = 9.0
+"""Requests have 5 s, and a busy machine adds to that; where nobody refuses them they hang for 10 s and more."""
 
 
 def kill_one(service: ServiceProcess, deployment: str) -> None:
@@ -36,7 +38,7 @@ def test_laptop_loses_at_most_what_was_in_flight_and_refuses_the_rest_until_it_i
     assert set(load.statuses) <= {0, 200, 503}, load.statuses
     assert load.statuses[0] <= N_CLIENTS
     assert load.refusals_without_retry_after == 0
-    assert load.longest_s < 6
+    assert load.longest_s < HANGS_S
     assert laptop.is_answering()
 
 
