@@ -1,6 +1,6 @@
 # Every command a person types at the checkout. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-fast check bench lock env clean
+.PHONY: help up down test test-fast check bench bench-peers lock env clean
 
 VENV    := .venv
 BIN     := $(VENV)/bin
@@ -52,9 +52,12 @@ check: $(STAMP) ## lint, format, types, layers
 bench: $(STAMP) ## the benchmarks, as ratios within one run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+bench-peers: $(STAMP) ## the service against MLServer, LitServe and BentoML, each in its own environment
+	@$(BIN)/python -m benchmarks.peers $(ARGS)
+
 lock: ## resolve pyproject.toml again into requirements.lock (needs uv)
 	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
 	  --custom-compile-command "make lock" --extra dev pyproject.toml -o requirements.lock
 
 clean: ## remove the environment and caches (keeps .scorecat, your models and state)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

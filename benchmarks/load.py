@@ -36,19 +36,27 @@ from benchmarks.connection import Connection, Row
 MAX_REQUESTS = 1_000_000
 TIMEOUT_S = 10.0
 """An answer that takes longer is counted as failed and its connection is closed."""
+BURST = 16
+"""Rows that may be sent in an open loop before answers are read."""
 SWEEP_S = 0.1
 """How often connections are looked at for that."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What happened; `latencies_s` are of all answers, `late_s` is how late the generator itself sent."""
+    """What happened; `latencies_s` are of all answers, `late_s` is how late the generator itself sent.
+
+    `refused` requests were answered 503 with Retry-After, where that is no fault; `refused_s` are their latencies
+    from the moment they were sent.
+    """
 
     sent: int = 0
     ok: int = 0
     wrong: int = 0
     failed: int = 0
+    refused: int = 0
     latencies_s: list[float] = field(default_factory=list)
+    refused_s: list[float] = field(default_factory=list)
     late_s: list[float] = field(default_factory=list)
     first_fault: str = ""
 
@@ -59,7 +67,17 @@ class Load:
     Use as an async context manager; `run` may be called several times (warm-up, then measurement).
     """
 
-    def __init__(self, host: str, port: int, rows: list[Row], n_connections: int, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        rows: list[Row],
+        n_connections: int,
+        timeout_s: float = TIMEOUT_S,
+        *,
+        is_refusable: bool = False,
+    ) -> None:
+        self.is_refusable = is_refusable
         self._address = (host, port)
         self._rows = itertools.cycle(rows)
         self._n_connections = n_connections
@@ -116,6 +134,8 @@ class Load:
             due_s = started_s + k / rate
             while (wait_s := due_s - time.perf_counter()) > 0:
                 await self._wait(wait_s)
+            if k % BURST == 0:  # who is behind reads answers all the same
+                await asyncio.sleep(0)
             self.tally.sent += 1
             self._due.append(due_s)
             if self._free:
@@ -152,6 +172,12 @@ class Load:
             self.tally.first_fault = self.tally.first_fault or fault
         else:
             self.tally.ok += 1
+        if reusable:
+            self._next(connection)
+
+    def take_refusal(self, connection: Connection, *, reusable: bool) -> None:
+        self.tally.refused += 1
+        self.tally.refused_s.append(time.perf_counter() - connection.sent_s)
         if reusable:
             self._next(connection)
 
@@ -193,13 +219,14 @@ def percentile(ordered: list[float], share: float) -> float | None:
 def summarize(tally: Tally, seconds: float) -> dict:
     """Return the result as one JSON object; latencies in milliseconds."""
     counts = {k: v for k, v in dataclasses.asdict(tally).items() if not k.endswith("_s")}
-    ordered, late = sorted(tally.latencies_s), sorted(tally.late_s)
+    ordered, late, refused = sorted(tally.latencies_s), sorted(tally.late_s), sorted(tally.refused_s)
     shown = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
     return {
         **counts,
         "seconds": seconds,
         "per_second": (tally.ok + tally.wrong) / seconds,
         "latency_ms": {name: 1e3 * percentile(ordered, q) if ordered else None for name, q in shown.items()},
+        "refusal_ms": {name: 1e3 * percentile(refused, q) if refused else None for name, q in shown.items()},
         "generator_late_ms": {name: 1e3 * percentile(late, shown[name]) if late else None for name in ("p50", "p99")},
     }
 
@@ -235,7 +262,7 @@ def read_busy_s() -> float:
 async def measure(options: argparse.Namespace) -> dict:
     url = urlsplit(options.url)
     rows = load_rows(options.rows, url.netloc, url.path)
-    async with Load(url.hostname, url.port, rows, options.connections) as load:
+    async with Load(url.hostname, url.port, rows, options.connections, is_refusable=options.refusable) as load:
         if options.warmup:
             await load.run(options.warmup, options.rate)
         gc.collect()
@@ -257,6 +284,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=float, default=1.0, help="seconds of the same load first, not counted")
     parser.add_argument("--rate", type=float, help="open loop: rows due each second")
     parser.add_argument("--max-requests", type=int, default=MAX_REQUESTS)
+    parser.add_argument("--refusable", action="store_true", help="a 503 with Retry-After is an answer, not a fault")
     parser.add_argument(
         "--urgent",
         action="store_true",

@@ -52,8 +52,8 @@ class Bench:
         bodies = add_keys(make_bodies(self._package_dir, N_ROWS, history_share=options.history_share))
         save_rows(self._package_dir, bodies, self._rows)
         self._events = make_events(bodies)
-        self._looked_up_rows = work_dir / "looked-up-rows.json"
-        save_rows(self._package_dir, bodies, self._looked_up_rows, fill_history(bodies, self._events))
+        self.rows_of = {"service": work_dir / "looked-up-rows.json"}
+        save_rows(self._package_dir, bodies, self.rows_of["service"], fill_history(bodies, self._events))
         self.bulk_rounds: list[dict] = []
         self.n_bad = 0
 
@@ -113,7 +113,7 @@ class Bench:
 
     def _load(self, label: str, target: Running, **options) -> dict:
         options = {"connections": self._options.connections, "warmup": self._options.warmup} | options
-        result = measure_load(target, self._looked_up_rows if label == "service" else self._rows, **options)
+        result = measure_load(target, self.rows_of.get(label, self._rows), **options)
         bad = result["wrong"] + result["failed"]
         self.n_bad += bad
         if bad:

@@ -43,10 +43,10 @@ class Running:
         Returns {pid: role} of the processes that live now.
     """
 
-    def __init__(self, port: int, find_roles) -> None:
+    def __init__(self, port: int, find_roles, path: str = "/predict_purchase") -> None:
         self.port = port
         self.find_roles = find_roles
-        self.url = f"http://127.0.0.1:{port}/predict_purchase"
+        self.url = f"http://127.0.0.1:{port}{path}"
 
 
 @contextlib.contextmanager
@@ -100,32 +100,35 @@ def _start_service(environment: dict[str, str], profile: str) -> int:
 def running_app(module: str, package_dir: Path, work_dir: Path) -> Iterator[Running]:
     """Run a FastAPI app under two uvicorn workers (uvloop, httptools, no access log)."""
     port = free_port()
-    log_path = work_dir / f"{module}.log"
     command = [sys.executable, "-m", "uvicorn", f"benchmarks.targets.{module}:app", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "2", "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+    environment = {**os.environ, "BENCH_PACKAGE": str(package_dir)}
+    with running_command(command, environment, port, work_dir / f"{module}.log") as target:
+        yield target
+
+
+@contextlib.contextmanager
+def running_command(
+    command: list[str | Path], environment: dict[str, str], port: int, log_path: Path, path: str = "/predict_purchase"
+) -> Iterator[Running]:
+    """Run a server in the foreground of a process of its own until it answers, and end it and its children after."""
     with log_path.open("wb") as log:
-        parent = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "BENCH_PACKAGE": str(package_dir)},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        parent = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         _await_answer(port, parent, log_path)
         process = psutil.Process(parent.pid)
-        yield Running(port, lambda: {p.pid: "workers" for p in (process, *process.children(recursive=True))})
+        find_roles = lambda: {p.pid: "workers" for p in (process, *process.children(recursive=True))}  # noqa: E731
+        yield Running(port, find_roles, path)
     finally:
         _end_family(parent)
 
 
-def measure_load(target: Running, rows: Path, *, urgent: bool = False, **options) -> dict:
+def measure_load(target: Running, rows: Path, *, urgent: bool = False, refusable: bool = False, **options) -> dict:
     """Run `benchmarks.load` in its own process and return what it printed, with CPU by role."""
     roles = target.find_roles()
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
     command = [sys.executable, "-m", "benchmarks.load", target.url, str(rows), *arguments]
-    command += ["--urgent"] if urgent else []
+    command += [f"--{flag}" for flag, is_set in (("urgent", urgent), ("refusable", refusable)) if is_set]
     command.append(f"--pids={','.join(map(str, roles))}")
     limit_s = 60 + 3 * (options.get("seconds", 8) + options.get("warmup", 1))
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=limit_s)

@@ -83,6 +83,12 @@ def expect_answers(package_dir: Path, bodies: list[dict]) -> list[dict]:
     ]
 
 
+def encode_bodies(package_dir: Path, bodies: list[dict]) -> list[list[float]]:
+    """Return the encoded features of each body, as the model takes them."""
+    package = load_package(package_dir, CatBoostScorer.load)
+    return FeatureEncoder(package.manifest.features, package.vocabularies).encode(make_batch(bodies)).matrix.tolist()
+
+
 def save_rows(package_dir: Path, bodies: list[dict], path: Path, complete: list[dict] | None = None) -> None:
     """Write bodies with their answers, or those of `complete` ones, where `benchmarks.load` reads them."""
     answers = expect_answers(package_dir, complete or bodies)
