@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import grpc  # type: ignore[import-untyped]
@@ -30,6 +31,7 @@ from ray.serve.exceptions import (
 from serve_app.core.encoding import EncodedBatch
 from serve_app.core.errors import InvariantError, OverloadedError, ReplicaLostError, ScorecatError
 from serve_app.core.outputs import Extra
+from serve_app.deployments.direct_calls import Link, Links, socket_path
 from serve_app.deployments.parcels import PackedBatch, pack, remove, reserve
 from serve_app.service.ports import EncodedRows
 
@@ -94,22 +96,58 @@ def translate(exc: BaseException) -> ScorecatError:
     return InvariantError(f"{type(cause).__name__}: {cause}")
 
 
+class _Deployment:
+    """One deployment: a handle, and links to its replicas where they are all on this machine."""
+
+    def __init__(self, app: str, name: str) -> None:
+        self._handle = serve.get_deployment_handle(name, app_name=app)
+        self._links = Links(lambda replica: socket_path(replica.unique_id)) if socket_path("") else None
+
+    def method(self, name: str) -> _Calls:
+        """Return a method of the replicas."""
+        # Standard pickle is enough for arrays and dataclasses, and cheaper than cloudpickle.
+        handle = self._handle.options(method_name=name, request_serialization="pickle", response_serialization="pickle")
+        return _Calls(name, handle.remote, self._choose if self._links else None)
+
+    def _choose(self) -> Chosen | None:
+        """Return a replica to call directly; Ray 2.60 has no public way to a handle's replicas and its counts."""
+        router = self._handle._router._asyncio_router  # noqa: SLF001
+        if self._links is None or router.request_router is None:  # the first call is a handle's
+            return None
+        chosen = self._links.choose(router.request_router.curr_replicas)
+        return (*chosen, router._metrics_manager) if chosen else None  # noqa: SLF001
+
+
+Chosen = tuple[Any, Link, Any]
+"""A replica's id, the link to it, and what counts the handle's calls for Ray's autoscaler."""
+
+
 class _Calls:
     """One method of one deployment, called with a time limit."""
 
-    def __init__(self, app: str, deployment: str, method: str) -> None:
-        # Standard pickle is enough for arrays and dataclasses, and cheaper than cloudpickle.
-        handle = serve.get_deployment_handle(deployment, app_name=app).options(
-            method_name=method, request_serialization="pickle", response_serialization="pickle"
-        )
-        self._remote = handle.remote
+    def __init__(
+        self, method: str, remote: Callable[..., Awaitable[Any]], choose: Callable[[], Chosen | None] | None = None
+    ) -> None:
+        self._method = method
+        self._remote = remote
+        self._choose = choose
 
     async def call(self, timeout_s: float, *arguments: Any) -> Any:
+        chosen = self._choose() if self._choose else None
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._remote(*arguments)
+                if chosen is None:
+                    return await self._remote(*arguments)
+                return await self._call_directly(*chosen, arguments)
         except FAILURES as exc:
             raise translate(exc) from exc
+
+    async def _call_directly(self, replica: Any, link: Link, counts: Any, arguments: tuple[Any, ...]) -> Any:
+        counts.inc_num_running_requests_for_replica(replica)
+        try:
+            return await link.call(self._method, arguments)
+        finally:
+            counts.dec_num_running_requests_for_replica(replica)
 
 
 class EncoderHandle:
@@ -123,8 +161,9 @@ class EncoderHandle:
     """
 
     def __init__(self, app: str, *, is_bulk: bool = False) -> None:
-        self._encode = _Calls(app, "Encoder", "encode")
-        self._encode_rows = _Calls(app, "Encoder", "encode_bulk" if is_bulk else "encode_rows")
+        deployment = _Deployment(app, "Encoder")
+        self._encode = deployment.method("encode")
+        self._encode_rows = deployment.method("encode_bulk" if is_bulk else "encode_rows")
 
     async def encode(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedBatch:
         """Encode a batch on one of the replicas."""
@@ -158,8 +197,9 @@ class ModelHandle:
     """
 
     def __init__(self, app: str, *, is_bulk: bool = False) -> None:
-        self._predict = _Calls(app, "CatBoostModel", "predict_bulk" if is_bulk else "predict")
-        self._compute = _Calls(app, "CatBoostModel", "compute_bulk" if is_bulk else "compute")
+        deployment = _Deployment(app, "CatBoostModel")
+        self._predict = deployment.method("predict_bulk" if is_bulk else "predict")
+        self._compute = deployment.method("compute_bulk" if is_bulk else "compute")
 
     async def predict(self, rows: Any, *, timeout_s: float) -> NDArray[np.float64]:
         """Predict encoded rows, or rows that an Encoder left in shared memory, on one of the replicas."""

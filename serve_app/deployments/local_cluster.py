@@ -29,6 +29,7 @@ import psutil
 
 from serve_app.adapters.json_file import replace_json
 from serve_app.core.errors import BadRequestError, InvariantError
+from serve_app.deployments.direct_calls import FOLDER_VARIABLE as SOCKETS_VARIABLE
 from serve_app.deployments.parcels import FOLDER_VARIABLE
 
 SPEC_FILE: Final = "cluster.json"
@@ -117,6 +118,10 @@ def parcels_dir(spec: ClusterSpec) -> Path:
     return Path("/dev/shm") / spec.run_dir.name  # noqa: S108 - mode 700
 
 
+def _sockets_dir(spec: ClusterSpec) -> Path:
+    return spec.run_dir / "calls"
+
+
 def save_spec(home: Path, spec: ClusterSpec) -> None:
     """Keep the spec under the state folder, for `load_spec`."""
     replace_json(home / SPEC_FILE, {**dataclasses.asdict(spec), "run_dir": str(spec.run_dir)})
@@ -169,6 +174,7 @@ def cluster_environment(spec: ClusterSpec) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(spec.run_dir / "haproxy-front"),
         "SCORECAT_HAPROXY": _haproxy_binary(),
         FOLDER_VARIABLE: str(parcels_dir(spec)),
+        SOCKETS_VARIABLE: str(_sockets_dir(spec)),
         # large arrays come and go: without this every one is mapped afresh, and a fifth of the time
         # of a large request goes into page faults
         "MALLOC_MMAP_THRESHOLD_": str(64 * 1024**2),
@@ -218,6 +224,7 @@ def start_cluster(spec: ClusterSpec, environment: dict[str, str], log_path: Path
     spec.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(OSError):  # without it, calls carry large arrays themselves
         parcels_dir(spec).mkdir(mode=0o700, exist_ok=True)
+    _sockets_dir(spec).mkdir(mode=0o700, exist_ok=True)
     front = spec.run_dir / "haproxy-front"
     script = Path(__file__).with_name("proxy_front.py")
     front.write_text(f"#!/bin/sh\nexec '{sys.executable}' -I -S '{script}' \"$@\"\n")

@@ -22,6 +22,7 @@ from serve_app.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
 from serve_app.core.outputs import Extra
 from serve_app.core.row_errors import RowError
 from serve_app.deployments.bind_node import bind_to_node_address
+from serve_app.deployments.direct_replica import DirectReplica
 from serve_app.deployments.meters import create_input_meter
 from serve_app.deployments.parcels import PackedBatch, Parcel, pack, unpack
 from serve_app.service.history_reader import HistoryReader, encode_rows
@@ -59,7 +60,7 @@ def _create_bulk_threads(n: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n, thread_name_prefix="bulk", initializer=step_back)
 
 
-class Encoder:
+class Encoder(DirectReplica):
     """Rows to matrices, for one package.
 
     Parameters
@@ -73,6 +74,8 @@ class Encoder:
         Where history is looked up, for a model with the purchase inputs; without it what a request
         does not bring takes its default.
     """
+
+    METHODS = ("encode", "encode_rows", "encode_bulk")
 
     def __init__(self, package: str, model: Any = None, state: StateConfig | None = None) -> None:
         bind_to_node_address()
@@ -128,7 +131,7 @@ class Encoder:
         return encoded
 
 
-class CatBoostModel:
+class CatBoostModel(DirectReplica):
     """Matrices to probabilities, for one package.
 
     Parameters
@@ -138,6 +141,8 @@ class CatBoostModel:
     thread_count : int
         Threads of one predict call: the replica's CPUs.
     """
+
+    METHODS = ("predict", "predict_bulk", "compute", "compute_bulk")
 
     def __init__(self, package: str, thread_count: int = 1) -> None:
         bind_to_node_address()

@@ -112,9 +112,7 @@ def test_versions_have_an_application_each():
 
 
 def calls_over(remote) -> _Calls:
-    calls = object.__new__(_Calls)
-    calls._remote = remote
-    return calls
+    return _Calls("method", remote)
 
 
 def test_a_call_that_does_not_come_back_in_time_is_lost_at_that_time():
