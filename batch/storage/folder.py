@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from batch.transforms.summary import Commit
+from serve_app.adapters.gcs_store import open_gcs
 from serve_app.core.errors import BadRequestError, ConflictError, InvariantError
 
 PLAN: Final = "_job/plan.json"
@@ -34,6 +35,8 @@ COMMITS: Final = "_job/commits"
 STAGING: Final = "_job/staging"
 LOCK: Final = "_job/lock"
 REJECTED: Final = "_rejected"
+GCS_PATIENCE_S: Final = 60.0
+"""Longest time for one call to Google Cloud Storage with its retries."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -46,6 +49,8 @@ def open_location(location: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in location:
         return pafs.LocalFileSystem(), str(Path(location).absolute())
     try:
+        if location.startswith("gs://"):
+            return open_gcs(GCS_PATIENCE_S), location.removeprefix("gs://").rstrip("/")
         system, path = pafs.FileSystem.from_uri(location)
     except (pa.ArrowException, OSError) as exc:
         raise BadRequestError(f"{location} cannot be opened: {exc}") from exc

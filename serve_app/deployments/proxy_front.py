@@ -10,7 +10,8 @@ generated, the configuration
    printable, and ``X-Request-Timeout-Seconds``, which it answers with a plain-text 408 of its own.
    (Told that nobody minds a disconnect, it also saves two tasks a request; and making a request id
    costs it 8 us, the proxy nothing.)
-5. lets half a request occupy a connection for an hour, takes a busy Gateway for a dead one, and
+5. keeps requests in a queue for as long as two seconds before it refuses them, however many wait already;
+6. lets half a request occupy a connection for an hour, takes a busy Gateway for a dead one, and
    while it knows no Gateway yet answers 404.
 
 `rewrite_config` mends these; `main` replaces this process by HAProxy, so Ray sees the process it
@@ -69,8 +70,9 @@ _REQUEST_RULES: Final = """\
     http-request del-header serve-multiplexed-model-id
     http-request del-header x-session-id
     http-request set-header x-request-disconnect-disabled ?1
+    http-request set-priority-class int(-1) unless METH_POST
 """
-"""First rules of the frontend; see 4 above."""
+"""First rules of the frontend; see 4 above. Health and status go before what is scored and stored."""
 
 _DEFAULTS: Final = """\
     option http-buffer-request
@@ -83,6 +85,14 @@ taken for a dead one; what no Gateway takes within 2 s is refused."""
 
 MAX_REQUESTS: Final = 512
 """Requests HAProxy hands to one Gateway at once; others wait in HAProxy, where refusing costs nothing."""
+MAX_QUEUED: Final = 512
+"""Requests that may wait in HAProxy; more are refused at once, as they would wait for longer than clients do."""
+_OVERLOADED_FILE: Final = "overloaded.json"
+_OVERLOADED: Final = (
+    '{"type":"urn:scorecat:problem:overloaded","title":"Not ready","status":503,'
+    '"detail":"more requests wait than can be answered in time","request_id":"%[req.fhdr(x-request-id),json(ascii)]"}'
+)
+"""HAProxy's own answer while `MAX_QUEUED` requests wait; a log-format string."""
 
 
 def render_error(cause: int) -> str:
@@ -116,12 +126,21 @@ def rewrite_config(text: str, folder: str) -> str:
     text = re.sub(r"(?m)^(frontend http_frontend\n.*\n)", rf"\1{_REQUEST_RULES}", text)
     text = re.sub(r"(?m)^\s*server \S+ \S+ .*\bbackup\b.*\n", "", text)
     text = re.sub(r"(?m)^(    server \S+ \S+) check", rf"\1 maxconn {MAX_REQUESTS} check", text)
+    text = re.sub(r"(?m)^(backend (?!default_backend).*\n)", rf"\1{_refusal(folder)}", text)
     text = re.sub(
         r"(?m)^(backend default_backend\n)    http-request return status 404 .*$",
         rf"\1    http-request return status 503 errorfile {folder}/503.http",
         text,
     )
     return re.sub(r"(?m)^(\s*)bind (?:\*)?:(\d+)", r"\1bind 127.0.0.1:\2", text)
+
+
+def _refusal(folder: str) -> str:
+    """Return the rule of a backend that refuses at once what would wait too long."""
+    return (
+        "    http-request return status 503 content-type application/problem+json hdr Retry-After 1 "
+        f"hdr Cache-Control no-store lf-file {folder}/{_OVERLOADED_FILE} if METH_POST {{ queue ge {MAX_QUEUED} }}\n"
+    )
 
 
 def main() -> None:
@@ -131,6 +150,7 @@ def main() -> None:
         config = Path(arguments[arguments.index("-f") + 1])
         for cause in _DETAILS:
             (config.parent / f"{cause}.http").write_text(render_error(cause), newline="")
+        (config.parent / _OVERLOADED_FILE).write_text(_OVERLOADED)
         config.write_text(rewrite_config(config.read_text(), str(config.parent)))
     binary = os.environ[BINARY_VARIABLE]
     os.execv(binary, [binary, *arguments])  # noqa: S606 - no shell is wanted
