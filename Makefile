@@ -1,6 +1,6 @@
 # Every command a person types at the checkout. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-fast check bench bench-peers lock env clean
+.PHONY: help up down test test-fast check bench bench-peers bench-gate lock env clean
 
 VENV    := .venv
 BIN     := $(VENV)/bin
@@ -54,6 +54,10 @@ bench: $(STAMP) ## the benchmarks, as ratios within one run
 
 bench-peers: $(STAMP) ## the service against MLServer, LitServe and BentoML, each in its own environment
 	@$(BIN)/python -m benchmarks.peers $(ARGS)
+
+bench-gate: $(STAMP) ## five rounds online, and exit code 1 when a ratio is worse than the stored one
+	@mkdir -p build && $(BIN)/python -m benchmarks.online --rounds 5 --seconds 4 --json build/bench.json $(ARGS)
+	@$(BIN)/python -m benchmarks.gate build/bench.json
 
 lock: ## resolve pyproject.toml again into requirements.lock (needs uv)
 	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \

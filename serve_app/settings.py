@@ -145,6 +145,6 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     return settings.model_copy(update={"home": settings.home.absolute()})
 
 
-INTERNAL = frozenset({"SCORECAT_CLUSTER", "SCORECAT_HAPROXY", "SCORECAT_PARCELS"})
+INTERNAL = frozenset({"SCORECAT_CLUSTER", "SCORECAT_HAPROXY", "SCORECAT_PARCELS", "SCORECAT_SOCKETS"})
 """Names that scorecat sets for its own processes: the mark `down` finds them by, the proxy's binary,
 the folder for arrays in shared memory."""
