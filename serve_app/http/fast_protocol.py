@@ -12,6 +12,8 @@ from serve_app.http.fast_lane import FastLane
 from serve_app.http.predict import HOT_PATH, MAX_ROW_BYTES
 
 _HOT_URL: Final = HOT_PATH.encode()
+MAX_GATHERED_BYTES: Final = 32 * 1024 * 1024
+"""Bodies up to here reach the application in one piece: it would gather them anyway, and be woken for every piece."""
 
 
 def open_fast_lane(lane: FastLane) -> None:
@@ -35,6 +37,7 @@ class FastProtocol(HttpToolsProtocol):
         self._is_pending = False
         self._is_pipelined = False
         self._is_last = False
+        self._parts: list[bytes] | None = None
 
     def on_message_begin(self) -> None:
         """Begin a request; one that does not wait for the answer before it is not read."""
@@ -61,14 +64,23 @@ class FastProtocol(HttpToolsProtocol):
         if self.lane is not None and is_plain and is_idle and not self.expect_100_continue:
             self._hot_body = b""
         else:
+            self._parts = [] if 0 < self._declared_bytes() <= MAX_GATHERED_BYTES else None
             super().on_headers_complete()
+
+    def _declared_bytes(self) -> int:
+        """Return how long the body is said to be, 0 when it is not said."""
+        lengths = [value for name, value in self.headers if name == b"content-length"]
+        return int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() else 0
 
     def on_body(self, body: bytes) -> None:
         """Add a part of the body."""
         if self._is_pipelined:
             return
         if self._hot_body is None:
-            super().on_body(body)
+            if self._parts is None:
+                super().on_body(body)
+            else:
+                self._parts.append(body)
             return
         self._hot_body = self._hot_body + body if self._hot_body else body
         if len(self._hot_body) > MAX_ROW_BYTES:
@@ -86,6 +98,9 @@ class FastProtocol(HttpToolsProtocol):
                 return
             self._is_pending = False
             self._go_usual_way()
+        elif self._parts:
+            super().on_body(b"".join(self._parts))
+        self._parts = None
         super().on_message_complete()
 
     def _go_usual_way(self) -> None:
