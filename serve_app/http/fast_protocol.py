@@ -98,8 +98,8 @@ class FastProtocol(HttpToolsProtocol):
                 return
             self._is_pending = False
             self._go_usual_way()
-        elif self._parts:
-            super().on_body(b"".join(self._parts))
+        elif self._parts and not self.cycle.response_complete:
+            self.cycle.body = b"".join(self._parts)  # type: ignore[assignment] # the cycle makes bytes of it, free now
         self._parts = None
         super().on_message_complete()
 

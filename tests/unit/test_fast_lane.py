@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.config import HTTP_PROTOCOLS
 
 from serve_app.core.errors import InvariantError, ReplicaLostError
+from serve_app.http import bulk
 from serve_app.http.app import create_app
 from serve_app.http.fast_protocol import FastProtocol, open_fast_lane
 from serve_app.http.predict import MAX_ROW_BYTES
@@ -317,5 +318,68 @@ def test_a_server_that_stops_answers_what_it_has(package):
             release.set()
             assert (await answer)[0] == 200
             assert await asyncio.wait_for(client.reader.read(), 5) == b""
+
+    run(main)
+
+
+TABLE = orjson.dumps({"dataframe_records": [EXAMPLE_REQUEST] * 400})
+
+
+def test_the_body_of_a_table_reaches_the_application_in_one_piece(package, monkeypatch):
+    pieces: list[int] = []
+    read_body = bulk.read_body
+
+    async def count(receive, headers, limit_bytes):
+        async def note():
+            message = await receive()
+            pieces.append(len(message.get("body", b"")))
+            return message
+
+        return await read_body(note, headers, limit_bytes)
+
+    monkeypatch.setattr(bulk, "read_body", count)
+
+    async def main():
+        async with Server(package) as server:
+            client = await server.connect()
+            sent = request(TABLE, path="/invocations")
+            for start in range(0, len(sent), 7_000):
+                client.writer.write(sent[start : start + 7_000])
+                await client.writer.drain()
+                await asyncio.sleep(0.001)
+            status, _, body = await asyncio.wait_for(client.read(), 10)
+            assert (status, len(orjson.loads(body)["predictions"])) == (200, 400)
+            assert pieces == [len(TABLE)]
+            assert (await client.ask())[0] == 200
+            assert (await client.ask(TABLE, path="/invocations"))[0] == 200
+
+    run(main)
+
+
+def test_a_body_of_unknown_length_and_one_that_stalls_are_read_as_they_come(package):
+    async def main():
+        async with Server(package, timeout_s=0.3) as server:
+            client = await server.connect()
+            head = request(b"", path="/invocations").replace(b"content-length: 0", b"transfer-encoding: chunked")
+            client.writer.write(head + b"%x\r\n" % len(TABLE) + TABLE + b"\r\n0\r\n\r\n")
+            assert (await asyncio.wait_for(client.read(), 10))[0] == 200
+            stalled = request(TABLE, path="/invocations")[:-1]
+            client.writer.write(stalled)
+            status, _, body = await asyncio.wait_for(client.read(), 10)
+            assert (status, orjson.loads(body)["type"]) == (504, "urn:scorecat:problem:deadline-exceeded")
+
+    run(main)
+
+
+def test_a_body_that_is_refused_before_it_came_is_not_kept(package):
+    async def main():
+        async with Server(package) as server:
+            client = await server.connect()
+            client.writer.write(request(TABLE, path="/invocations", content_type="text/html")[:5_000])
+            assert (await asyncio.wait_for(client.read(), 10))[0] == 415
+            too_large = request(b"", path="/invocations").replace(b"length: 0", b"length: 99000000")
+            client = await server.connect()
+            client.writer.write(too_large)
+            assert (await asyncio.wait_for(client.read(), 10))[0] == 413
 
     run(main)
