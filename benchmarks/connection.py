@@ -75,13 +75,13 @@ class Connection(asyncio.Protocol):
             return
         if answer is None or self.row is None:
             return
-        head = bytes(self._data[: len(self._data) - len(answer[1])])
+        may_wait = self._load.is_refusable and b"\r\nretry-after:" in self._data.lower()
         self._data.clear()
         row, self.row = self.row, None
         status, body, closes = answer
         if closes:
             self.transport.close()
-        if status == 503 and self._load.is_refusable and b"\r\nretry-after:" in head.lower():
+        if status == 503 and may_wait:
             self._load.take_refusal(self, reusable=not closes)
         else:
             self._load.take_answer(self, find_fault(row, status, body), reusable=not closes)

@@ -2,8 +2,8 @@
 
 Run: ``python -m benchmarks.overload [--rounds 5] [--seconds 5] [--factors 1,2,3]``.
 
-Each round finds the saturation rate in a closed loop, then sends multiples of it in an open loop over so many
-connections that none waits for another, alternating with the closed loop. Goodput is right answers within the
+Each round finds the saturation rate in a closed loop of 512 connections, then sends multiples of it in an open loop
+over so many connections that none waits for another. Goodput is right answers within the
 service's deadline, each second; refused are answers 503 with Retry-After. The load process shares the machine's
 cores with the service and takes more of them the more it sends; its CPU is shown beside. Exit code 1 when an answer
 was wrong, late or missing.
@@ -24,6 +24,8 @@ from benchmarks.processes import Running
 from benchmarks.report import describe_machine, middle
 from benchmarks.say import say
 
+SATURATING = 64
+"""Connections of the closed loop: more rows under way make larger micro-batches, up to here more answers a second."""
 DEADLINE_S = 5.0
 """SCORECAT_REQUEST_TIMEOUT_S by default."""
 
@@ -35,7 +37,7 @@ class OverloadBench(Bench):
         options = self._options
         rounds = []
         for number in range(options.rounds):
-            found = {0.0: self._load("service", target, seconds=options.seconds)}
+            found = {0.0: self._load("service", target, seconds=options.seconds, connections=SATURATING)}
             peak = found[0.0]["per_second"]
             say(f"round {number + 1} of {options.rounds}: saturated at {peak:,.0f} requests/s")
             for factor in options.factors:

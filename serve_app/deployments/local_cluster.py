@@ -181,7 +181,8 @@ def cluster_environment(spec: ClusterSpec) -> dict[str, str]:
         "MALLOC_TRIM_THRESHOLD_": str(128 * 1024**2),
         "MALLOC_ARENA_MAX": "2",
         "RAY_SERVE_HAPROXY_MAXCONN": str(_max_connections()),
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        # one thread serves what two cores can score, and threads of HAProxy cost each other time
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(proxy / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(proxy / "a.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
