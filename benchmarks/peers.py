@@ -16,9 +16,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from benchmarks.online import Bench
 from benchmarks.online import parse_options as parse_online
@@ -28,6 +31,7 @@ from benchmarks.report import describe_machine, print_online, summarize_online
 from benchmarks.say import say
 
 PEERS_DIR = ROOT / ".peers"
+START_S = 60.0
 TARGETS_DIR = Path(__file__).with_name("targets")
 
 
@@ -89,6 +93,7 @@ class PeerBench(Bench):
         }
         command = self._command(name, way, port)
         with running_command(command, environment, port, self._work_dir / f"{name}.log", WIRES[name].path) as target:
+            _await_score(target, self.rows_of[name])
             yield target
 
     def choose_ways(self) -> None:
@@ -110,7 +115,7 @@ class PeerBench(Bench):
         if name == "bentoml":
             options = ["--host", "127.0.0.1", "--port", str(port)]
             return [python, "-m", "bentoml", "serve", "benchmarks.targets.bentoml_app:Purchase", *options]
-        return [python, "-m", "mlserver", "start", str(self._write_mlserver(way, port))]
+        return [python.with_name("mlserver"), "start", str(self._write_mlserver(way, port))]
 
     def _write_mlserver(self, way: Way, port: int) -> Path:
         folder = self._work_dir / "mlserver"
@@ -128,6 +133,21 @@ class PeerBench(Bench):
         (folder / "settings.json").write_text(json.dumps(settings))
         (folder / "model-settings.json").write_text(json.dumps(model))
         return folder
+
+
+def _await_score(target: Running, rows: Path) -> None:
+    """Return when a row is scored: servers answer some time before their models do."""
+    body = json.dumps(json.loads(rows.read_bytes())[0]["body"])
+    deadline = time.monotonic() + START_S
+    answer = None
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.HTTPError):
+            answer = httpx.post(target.url, content=body, headers={"content-type": "application/json"}, timeout=10)
+            if answer.status_code == 200:
+                time.sleep(2.0)  # other workers start with the first
+                return
+        time.sleep(0.2)
+    raise RuntimeError(f"no row was scored: {answer and answer.text}")
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:

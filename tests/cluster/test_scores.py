@@ -104,6 +104,25 @@ def test_nothing_listens_beyond_loopback(service):
     assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
 
 
+def count_callers(process: psutil.Process, folder: str) -> int:
+    """Connections that other processes have to a replica's socket; the listening one is not counted."""
+    return sum(c.laddr.startswith(folder) for c in process.net_connections("unix")) - 1
+
+
+def test_replicas_of_one_machine_are_called_over_their_sockets(service):
+    spec = load_spec(service.home)
+    folder = f"{spec.run_dir}/calls/"
+    names = (":purchase-v1:Encoder", ":purchase-v1:CatBoostModel")
+    replicas = [p for p in find_processes(spec) if " ".join(p.cmdline()).strip().endswith(names)]
+    assert len(replicas) == 2
+
+    def are_called() -> bool:
+        service.predict()
+        return all(count_callers(p, folder) >= 1 for p in replicas)
+
+    wait_for(are_called, 10, "connections to the replicas' sockets")
+
+
 @pytest.mark.parametrize("size_bytes", [50 * 1024 * 1024])
 def test_a_50_mb_body_is_refused_and_the_service_goes_on(service, size_bytes):
     answer = httpx.post(
