@@ -67,7 +67,7 @@ class JobControl:
     runner : JobRunner
     pools : PoolApps
     check_place : callable
-        ``check_place(location, is_input=…)`` returns the place, or raises when it may not be used.
+        ``check_place(location, is_input=…, is_new=…)`` returns the place, or raises when it may not be used.
     resolve : callable
         Returns ``name@version`` of a model that is named; raises NotFoundError.
     meter : JobMeter
@@ -109,13 +109,15 @@ class JobControl:
         QueueFullError
             As many wait as may.
         BadRequestError
-            A place may not be used; NotFoundError for an input or a model that is not there.
+            A place may not be used; NotFoundError for an input or a model that is not there, ConflictError for an
+            output that holds something.
         """
         if asked.options.get("resume") and not asked.output:
             raise InvalidDataError("a job is resumed where its output is: name that too")
         source = self._check_place(asked.input, is_input=True)
-        output = self._check_place(asked.output, is_input=False) if asked.output else ""
         options = dict(asked.options)
+        is_new = not options.get("resume")
+        output = self._check_place(asked.output, is_input=False, is_new=is_new) if asked.output else ""
         # what is resumed has a version already
         model = asked.model if options.get("resume") else self._resolve(asked.model)
         now_s = self._clock()

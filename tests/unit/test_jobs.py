@@ -251,6 +251,21 @@ def test_allowed_places_are_understood(world):
         places.check("none.csv", is_input=True)
 
 
+def test_an_output_that_holds_something_is_refused_before_a_job_is_made(world):
+    (world.data / "empty").mkdir()
+    (world.data / "full").mkdir()
+    (world.data / "full" / "part.parquet").write_text("x")
+    places = AllowedPlaces([str(world.data)])
+    for name in ("new", "empty"):
+        assert places.check(name, is_input=False, is_new=True) == str(world.data / name)
+    with pytest.raises(ConflictError, match="holds files already"):
+        places.check("full", is_input=False, is_new=True)
+    assert places.check("full", is_input=False) == str(world.data / "full")  # to be resumed
+    for is_new in (True, False):
+        with pytest.raises(ConflictError, match="is a file"):
+            places.check("rows.csv", is_input=False, is_new=is_new)
+
+
 def test_every_member_that_cannot_be_used_is_named():
     with pytest.raises(InvalidDataError) as caught:
         parse_job(
