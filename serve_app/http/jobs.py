@@ -56,7 +56,7 @@ def _add_commands(router: APIRouter, jobs: Jobs | None) -> None:
         "",
         status_code=202,
         summary="Score a table in the background",
-        responses=describe_answers(JobView, 400, 404, 413, 415, 422, 429, 503, 504, status=202),
+        responses=describe_answers(JobView, 400, 404, 409, 413, 415, 422, 429, 503, 504, status=202),
         openapi_extra=document_body(JobBody, is_required=True),
     )
     async def start_job(request: Request) -> Response:
