@@ -182,3 +182,29 @@ def test_the_command_prints_one_json_object_and_fails_on_wrong_answers(tmp_path:
     assert found["sent"] == found["ok"] + found["wrong"]
     assert abs(found["ok"] - found["wrong"]) <= 2
     assert found["wrong"] > 0
+
+
+@pytest.mark.parametrize(("is_refusable", "extra", "n_refused"), [(True, "Retry-After: 1\r\n", 25), (True, "", 0),
+                                                                 (False, "Retry-After: 1\r\n", 0)])  # fmt: skip
+def test_a_refusal_is_no_fault_only_where_it_may_be_and_says_when_to_come_back(is_refusable, extra, n_refused):
+    async def refuse_every_other(k: int) -> bytes:
+        return reply(b"{}", 503, extra) if k % 2 else reply(GOOD)
+
+    async def measure() -> dict:
+        async with (
+            serving(refuse_every_other) as port,
+            Load("127.0.0.1", port, ROWS, 4, is_refusable=is_refusable) as load,
+        ):
+            seconds = await load.run(seconds=0.5, rate=100)
+            return summarize(load.tally, seconds)
+
+    found = asyncio.run(measure())
+    assert (found["sent"], found["ok"], found["refused"]) == (50, 25, n_refused)
+    assert found["wrong"] == 25 - n_refused
+    assert (found["refusal_ms"]["p50"] is not None) == (n_refused > 0)
+
+
+def test_rows_that_fall_due_close_together_are_all_sent_at_their_rate():
+    found = run(good, n_connections=64, seconds=0.5, rate=3_000)
+    assert found["sent"] == found["ok"] == 1_500
+    assert found["seconds"] >= 0.49
