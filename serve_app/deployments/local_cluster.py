@@ -17,6 +17,7 @@ import random
 import resource
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -220,12 +221,12 @@ def start_cluster(spec: ClusterSpec, environment: dict[str, str], log_path: Path
     Raises
     ------
     InvariantError
-        Ray ended or did not listen in time; the message quotes the end of its log.
+        Ray ended or did not listen in time; the message quotes the end of its log. Or see `make_private`.
     """
-    spec.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(OSError):  # without it, calls carry large arrays themselves
-        parcels_dir(spec).mkdir(mode=0o700, exist_ok=True)
-    _sockets_dir(spec).mkdir(mode=0o700, exist_ok=True)
+    make_private(spec.run_dir)
+    if parcels_dir(spec).parent.is_dir():  # without it, calls carry large arrays themselves
+        make_private(parcels_dir(spec))
+    make_private(_sockets_dir(spec))
     front = spec.run_dir / "haproxy-front"
     script = Path(__file__).with_name("proxy_front.py")
     front.write_text(f"#!/bin/sh\nexec '{sys.executable}' -I -S '{script}' \"$@\"\n")
@@ -259,6 +260,23 @@ def start_cluster(spec: ClusterSpec, environment: dict[str, str], log_path: Path
         time.sleep(0.1)
     tail = log_path.read_text(errors="replace")[-800:]
     raise InvariantError(f"Ray did not start; the end of {log_path} says:\n{tail}")
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that nobody else can use: replicas believe what they find there.
+
+    Raises
+    ------
+    InvariantError
+        It cannot be made, or somebody else has made it.
+    """
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError as exc:
+        raise InvariantError(f"{folder} cannot be made: {exc.strerror}") from exc
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise InvariantError(f"{folder} is no folder of your own that only you can use: remove it, then start again")
 
 
 def find_processes(spec: ClusterSpec) -> list[psutil.Process]:
