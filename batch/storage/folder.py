@@ -19,14 +19,15 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Final
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from batch.transforms.summary import Commit
-from serve_app.adapters.gcs_store import open_gcs
 from serve_app.core.errors import BadRequestError, ConflictError, InvariantError
 
 PLAN: Final = "_job/plan.json"
@@ -50,11 +51,22 @@ def open_location(location: str) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), str(Path(location).absolute())
     try:
         if location.startswith("gs://"):
-            return open_gcs(GCS_PATIENCE_S), location.removeprefix("gs://").rstrip("/")
+            return _open_gcs(), location.removeprefix("gs://").rstrip("/")
         system, path = pafs.FileSystem.from_uri(location)
     except (pa.ArrowException, OSError) as exc:
         raise BadRequestError(f"{location} cannot be opened: {exc}") from exc
     return system, path.rstrip("/")
+
+
+def _open_gcs() -> pafs.FileSystem:
+    """Return Google Cloud Storage, or the emulator that the environment names, as the registry finds it."""
+    emulator = urlsplit(os.environ.get("STORAGE_EMULATOR_HOST", ""))
+    return pafs.GcsFileSystem(
+        anonymous=bool(emulator.netloc),
+        scheme=emulator.scheme or "https",
+        endpoint_override=emulator.netloc or None,
+        retry_time_limit=timedelta(seconds=GCS_PATIENCE_S),
+    )
 
 
 class OutputFolder:

@@ -33,23 +33,6 @@ _UNREACHABLE: Final = (
 )
 
 
-def open_gcs(patience_s: float) -> pafs.FileSystem:
-    """Return the file system of Google Cloud Storage, or of the emulator that the environment names.
-
-    Parameters
-    ----------
-    patience_s : float
-        Longest time for one call with its retries.
-    """
-    emulator = urlsplit(os.environ.get(_EMULATOR, ""))
-    return pafs.GcsFileSystem(
-        anonymous=bool(emulator.netloc),
-        scheme=emulator.scheme or "https",
-        endpoint_override=emulator.netloc or None,
-        retry_time_limit=timedelta(seconds=patience_s),
-    )
-
-
 class GcsStore(ObjectStore):
     """An `ObjectStore` on Google Cloud Storage.
 
@@ -114,7 +97,13 @@ class GcsStore(ObjectStore):
     @cached_property
     def _arrow(self) -> pafs.FileSystem:
         self._prove_bucket()
-        return open_gcs(GIVE_UP_S)
+        emulator = urlsplit(os.environ.get(_EMULATOR, ""))
+        return pafs.GcsFileSystem(
+            anonymous=bool(emulator.netloc),
+            scheme=emulator.scheme or "https",
+            endpoint_override=emulator.netloc or None,
+            retry_time_limit=timedelta(seconds=GIVE_UP_S),
+        )
 
     def _filesystem(self) -> pafs.FileSystem:
         return self._arrow

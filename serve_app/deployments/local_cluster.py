@@ -8,16 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
-import itertools
 import json
 import os
-import random
-import resource
 import shutil
-import socket
-import stat
 import subprocess
 import sys
 import time
@@ -31,16 +25,14 @@ import psutil
 from serve_app.adapters.json_file import replace_json
 from serve_app.core.errors import BadRequestError, InvariantError
 from serve_app.deployments.direct_calls import FOLDER_VARIABLE as SOCKETS_VARIABLE
+from serve_app.deployments.machine import LOOPBACK, free_ports, is_free, make_private, max_connections, name_listener
 from serve_app.deployments.parcels import FOLDER_VARIABLE
 
 SPEC_FILE: Final = "cluster.json"
 MARK: Final = "SCORECAT_CLUSTER"
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 3.0
-LOOPBACK: Final = "127.0.0.1"
 DASHBOARD_PORT: Final = 8265
-PORT_RANGE: Final = range(20_000, 30_000)
-"""Above Ray's worker ports (10002-19999), below its replicas' (30000) and the kernel's (32768)."""
 OBJECT_STORE_BYTES: Final = 2 * 1024**3
 
 
@@ -104,9 +96,9 @@ class ClusterSpec:
 def plan_cluster(home: Path, host: str, http_port: int, num_cpus: int) -> ClusterSpec:
     """Choose free ports and a short folder for the cluster of a state folder."""
     token = hashlib.sha256(f"{os.getuid()} {home}".encode()).hexdigest()[:12]
-    gcs_port, client_port, metrics_port, stats_port, fallback_port, *others = _free_ports(8)
+    gcs_port, client_port, metrics_port, stats_port, fallback_port, *others = free_ports(8)
     node_metrics_port, agent_port, other = others
-    dashboard_port = DASHBOARD_PORT if _is_free(LOOPBACK, DASHBOARD_PORT) else other
+    dashboard_port = DASHBOARD_PORT if is_free(LOOPBACK, DASHBOARD_PORT) else other
     ports = (gcs_port, dashboard_port, client_port, metrics_port, stats_port, fallback_port)
     run_dir = Path("/tmp") / f"scorecat-{token}"  # noqa: S108 - sockets need a short path; mode 700
     return ClusterSpec(
@@ -152,12 +144,12 @@ def load_spec(home: Path) -> ClusterSpec | None:
 def check_port(host: str, port: int) -> None:
     """Raise BadRequestError when the HTTP port cannot be bound."""
     try:
-        if _is_free(host, port):
+        if is_free(host, port):
             return
     except OSError as exc:
         raise BadRequestError(f"cannot listen on host {host!r}: {exc.strerror or exc}; set SCORECAT_HOST") from exc
     raise BadRequestError(
-        f"port {port} on {host} is in use{_name_listener(port)}: stop that, or choose another with --port"
+        f"port {port} on {host} is in use{name_listener(port)}: stop that, or choose another with --port"
     )
 
 
@@ -181,7 +173,7 @@ def cluster_environment(spec: ClusterSpec) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(64 * 1024**2),
         "MALLOC_TRIM_THRESHOLD_": str(128 * 1024**2),
         "MALLOC_ARENA_MAX": "2",
-        "RAY_SERVE_HAPROXY_MAXCONN": str(_max_connections()),
+        "RAY_SERVE_HAPROXY_MAXCONN": str(max_connections()),
         # one thread serves what two cores can score, and threads of HAProxy cost each other time
         "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(proxy / "haproxy.cfg"),
@@ -262,23 +254,6 @@ def start_cluster(spec: ClusterSpec, environment: dict[str, str], log_path: Path
     raise InvariantError(f"Ray did not start; the end of {log_path} says:\n{tail}")
 
 
-def make_private(folder: Path) -> None:
-    """Make a folder that nobody else can use: replicas believe what they find there.
-
-    Raises
-    ------
-    InvariantError
-        It cannot be made, or somebody else has made it.
-    """
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.lstat()
-    except OSError as exc:
-        raise InvariantError(f"{folder} cannot be made: {exc.strerror}") from exc
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise InvariantError(f"{folder} is no folder of your own that only you can use: remove it, then start again")
-
-
 def find_processes(spec: ClusterSpec) -> list[psutil.Process]:
     """Return the living processes of the cluster, this one and its parents excepted.
 
@@ -329,42 +304,6 @@ def _end(processes: Sequence[psutil.Process], timeout_s: float) -> None:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(alive, timeout=5)
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as exc:
-            if exc.errno != errno.EADDRINUSE:
-                raise
-            return False
-    return True
-
-
-def _max_connections() -> int:
-    """Return how many connections HAProxy may hold: each takes two files, and it keeps some thousands aside."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 10_000 if hard == resource.RLIM_INFINITY else max(1_000, min(10_000, (hard - 6_000) // 2))
-
-
-def _free_ports(n: int) -> list[int]:
-    """Return free ports below the range from which the kernel takes the ports of outgoing connections.
-
-    In that range a process that keeps trying to reach a server not yet listening may be given the
-    very port it tries, connect to itself, and keep the server from starting.
-    """
-    candidates = random.SystemRandom().sample(PORT_RANGE, 40 * n)
-    return list(itertools.islice((port for port in candidates if _is_free(LOOPBACK, port)), n))
-
-
-def _name_listener(port: int) -> str:
-    with contextlib.suppress(psutil.Error):
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
-                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
-    return ""
 
 
 def _haproxy_binary() -> str:

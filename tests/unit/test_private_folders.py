@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.core.errors import InvariantError
-from serve_app.deployments.local_cluster import make_private
+from serve_app.deployments.machine import make_private
 
 pytestmark = pytest.mark.unit
 
