@@ -1,77 +1,98 @@
-"""A batch job reads from a bucket and writes into one what it writes into a folder, and goes on where it was cut."""
+"""Batch input and output in an object store: the same parts as in a folder, whole or not there, and resumable."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 
-import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from batch.storage.folder import OutputFolder, open_location
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import load_package
-from serve_app.core.errors import BadRequestError
-from tests.testing_kit.batch_jobs import LocalJob, read_output, spoil, write_rows
+from batch.jobs.asked import Asked
+from batch.jobs.prepare import begin_again, check_unchanged, take_up
+from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
+from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
+from tests.testing_kit.batch_jobs import LocalJob, make_rows, read_output, spoil
 
 pytestmark = pytest.mark.contract
+N_ROWS = 600
 
 
 @pytest.fixture
-def package(package_dir):
-    return load_package(package_dir, CatBoostScorer.load)
+def store(remote_place) -> str:
+    """A prefix of its own in a bucket of each kind, which pyarrow reaches as it would the real store's."""
+    return remote_place.root
 
 
-@pytest.fixture
-def rows(tmp_path) -> Path:
-    """Two files of 500 rows, two of them bad."""
-    folder = tmp_path / "rows"
-    tables = write_rows(folder, 2, 500)
-    pq.write_table(spoil(tables[1], [3, 77]), folder / "rows-1.parquet", row_group_size=100)
-    return folder
-
-
-def upload(folder: Path, location: str) -> str:
+def put(location: str, name: str, data: bytes) -> None:
     system, root = open_location(location)
-    for file in sorted(folder.iterdir()):
-        with system.open_output_stream(f"{root}/{file.name}") as stream:
-            stream.write(file.read_bytes())
-    return location
+    with system.open_output_stream(f"{root}/{name}", compression=None) as sink:
+        sink.write(data)
 
 
-def read_parts(location: str) -> pa.Table:
+def fill(location: str, folder, kind: str = "parquet") -> None:
+    """Put two files of rows at a location of a store, and in a folder."""
+    folder.mkdir()
+    table = spoil(make_rows(N_ROWS), [5])
+    for number in range(2):
+        path, rows = folder / f"{number}.{kind}", table.slice(300 * number, 300)
+        if kind == "parquet":
+            pq.write_table(rows, path, row_group_size=100)
+        else:
+            rows.to_pandas().to_csv(path, index=False)
+        put(location, path.name, path.read_bytes())
+
+
+def read_remote(location: str, folder) -> dict[str, bytes]:
     system, root = open_location(location)
-    files = [f.path for f in system.get_file_info(pafs.FileSelector(root)) if f.base_name.startswith("part-")]
-    return pa.concat_tables([pq.read_table(path, filesystem=system) for path in sorted(files)])
+    found = system.get_file_info(pafs.FileSelector(root, recursive=True))
+    files = {i.path[len(root) + 1 :]: system.open_input_stream(i.path).read() for i in found if i.is_file}
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return files
 
 
-def test_a_job_between_buckets_equals_one_between_folders(remote_place, package, rows, tmp_path):
-    source, output = upload(rows, f"{remote_place.root}/in"), f"{remote_place.root}/out"
-    here, there = LocalJob(package, rows, tmp_path / "out"), LocalJob(package, source, output)
-    assert there.run() == here.run()
-    assert read_parts(output).equals(read_output(tmp_path / "out"))
-    assert read_parts(f"{output}/_rejected").num_rows == 2
+@pytest.mark.parametrize("kind", ["parquet", "csv.gz"])
+def test_a_job_reads_and_writes_a_store_as_it_does_a_folder(store, package, tmp_path, kind):
+    fill(f"{store}/in", tmp_path / "in", kind)
+    remote = LocalJob(package, f"{store}/in", f"{store}/out")
+    summary = remote.run()
+    remote.output.write_json(SUMMARY, summary)
+    assert (summary["rows_read"], summary["rows_scored"], summary["rows_rejected"]) == (N_ROWS, N_ROWS - 1, 1)
+    files = read_remote(f"{store}/out", tmp_path / "got")
+    assert json.loads(files[SUMMARY])["is_complete"]
+    assert not [name for name in files if "staging" in name]
+    LocalJob(package, tmp_path / "in", tmp_path / "out").run()
+    assert read_output(tmp_path / "got").equals(read_output(tmp_path / "out"))
 
 
-def test_a_job_into_a_bucket_goes_on_where_it_was_cut(remote_place, package, rows):
-    source, output = upload(rows, f"{remote_place.root}/in"), f"{remote_place.root}/out"
-    cut = LocalJob(package, source, output)
-    cut.score(0)
-    cut.score(2)
-    assert not OutputFolder(output).is_empty()
-    done = {commit.unit for commit in OutputFolder(output).commits()}
-    assert done == {0, 2}
-    rest = LocalJob(package, source, output, plan=cut.plan)
-    for unit in cut.plan.units:
-        if unit.number not in done:
-            rest.score(unit.number)
-    whole = f"{remote_place.root}/whole"
-    LocalJob(package, source, whole).run()
-    assert read_parts(output).equals(read_parts(whole))
+def test_a_job_in_a_store_goes_on_where_it_was(store, package, tmp_path):
+    fill(f"{store}/in", tmp_path / "in")
+    job = LocalJob(package, f"{store}/in", f"{store}/out")
+    assert len(job.plan.units) >= 2
+    job.score(0)
+    with pytest.raises(ConflictError, match="--resume"):
+        LocalJob(package, f"{store}/in", f"{store}/out")
+    output = OutputFolder(f"{store}/out")
+    assert output.read_json(PLAN)["model"] == "purchase"
+    plan, _ = take_up(Asked(job.wanted.input), output, None, lambda *_: package.manifest)
+    tally = begin_again(output, plan)
+    check_unchanged(plan, tally)
+    assert [unit.number for unit in tally.open_units] == [unit.number for unit in plan.units[1:]]
+    again = LocalJob(package, f"{store}/in", f"{store}/out", plan=plan)
+    again.tally = tally
+    for unit in tally.open_units:
+        again.score(unit.number)
+    assert again.tally.to_summary()["rows_read"] == N_ROWS
 
 
-def test_a_bucket_that_is_not_there_is_named(remote_place, package):
-    missing = remote_place.root.split("://")[0] + "://no-such-bucket-0815/in"
+def test_what_is_not_there_is_said_as_for_a_folder(store, package, tmp_path):
+    with pytest.raises((NotFoundError, InvalidDataError)):
+        LocalJob(package, f"{store}/none", f"{store}/out")
+
+
+def test_a_bucket_that_is_not_there_is_named(store, package):
+    missing = store.partition("://")[0] + "://no-such-bucket-0815/in"
     with pytest.raises(BadRequestError, match="no-such-bucket-0815"):
-        LocalJob(package, missing, f"{remote_place.root}/out")
+        LocalJob(package, missing, f"{store}/out")
