@@ -22,9 +22,10 @@ import struct
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from serve_app.core.errors import InvariantError, ReplicaLostError, ScorecatError
+from serve_app.service.ports import Ongoing
 
 FOLDER_VARIABLE: Final = "SCORECAT_SOCKETS"
 """Environment variable with the folder of the sockets; unset where replicas may be on several machines."""
@@ -35,18 +36,6 @@ _JOIN_BYTES: Final = 65_536
 logger = logging.getLogger("scorecat.direct_calls")
 
 Method = Callable[..., Awaitable[Any]]
-
-
-class Ongoing(Protocol):
-    """Counts the calls under way in this replica, see `serve_app.deployments.replica_load.ReplicaLoad`."""
-
-    def begin(self) -> None:
-        """Count a call that begins."""
-        ...
-
-    def end(self) -> None:
-        """Count a call that ended."""
-        ...
 
 
 def socket_path(replica: str) -> Path | None:
@@ -104,9 +93,10 @@ class _Answering(_Frames):
     def take(self, number: int, payload: bytes) -> None:
         """Begin a call, or give one up."""
         if payload:
-            self._tasks[number] = asyncio.get_running_loop().create_task(self._answer(number, payload))
-        elif (task := self._tasks.get(number)) is not None:
-            task.cancel()
+            task = self._tasks[number] = asyncio.get_running_loop().create_task(self._answer(number, payload))
+            task.add_done_callback(lambda _: self._tasks.pop(number))  # one given up before it began ends too
+        elif number in self._tasks:
+            self._tasks[number].cancel()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Give up what nobody waits for."""
@@ -125,7 +115,6 @@ class _Answering(_Frames):
             answer = _dump(InvariantError(f"{type(exc).__name__}: {exc}"), is_value=False)
         finally:
             self._ongoing.end()
-            del self._tasks[number]
         if not self.transport.is_closing():
             self.send(number, answer)
 
@@ -188,10 +177,10 @@ class Link(_Frames):
 
     def take(self, number: int, payload: bytes) -> None:
         """Hand an answer over, unless its caller went away."""
-        future = self._pending.pop(number, None)
+        future = self._pending.get(number)
         if future is None or future.done():
             return
-        is_value, value = pickle.loads(payload)  # noqa: S301 - as above
+        is_value, value = pickle.loads(payload)  # noqa: S301 - as above; one that is torn ends the connection
         if is_value:
             future.set_result(value)
         else:

@@ -107,7 +107,7 @@ class _Deployment:
         """Return a method of the replicas."""
         # Standard pickle is enough for arrays and dataclasses, and cheaper than cloudpickle.
         handle = self._handle.options(method_name=name, request_serialization="pickle", response_serialization="pickle")
-        return _Calls(name, handle.remote, self._choose if self._links else None)
+        return _Calls(name, handle.remote, self._choose)
 
     def _choose(self) -> Chosen | None:
         """Return a replica to call directly; Ray 2.60 has no public way to a handle's replicas and its counts."""

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import orjson
 
@@ -29,6 +29,7 @@ from serve_app.http.asgi import (
 from serve_app.http.predict import HOT_PATH, describe_score, list_values, logger
 from serve_app.http.problems import CONTENT_TYPE, describe_problem, dump_problem
 from serve_app.http.row_body import parse_row, read_keys
+from serve_app.service.ports import Ongoing
 from serve_app.service.route import Route
 from serve_app.service.scoring import Score
 from serve_app.service.traffic import Traffic
@@ -36,18 +37,6 @@ from serve_app.service.traffic import Traffic
 Write = Callable[[int, bytes, Headers], None]
 """Sends a whole answer: status, body, and all headers but the length."""
 _NOT_PLAIN: Final = frozenset({b"content-encoding", b"x-model-version"})
-
-
-class Ongoing(Protocol):
-    """Knows how many requests are under way; the Gateway is scaled and drained by it."""
-
-    def begin(self) -> None:
-        """Count a request that begins."""
-        ...
-
-    def end(self) -> None:
-        """Count a request that was answered."""
-        ...
 
 
 class FastLane:

@@ -256,6 +256,18 @@ class ModelPort(Protocol):
         ...
 
 
+class Ongoing(Protocol):
+    """Knows how many requests or calls are under way in this replica; it is scaled and drained by that."""
+
+    def begin(self) -> None:
+        """Count one that begins."""
+        ...
+
+    def end(self) -> None:
+        """Count one that ended."""
+        ...
+
+
 class SplitSource(Protocol):
     """Where Gateways read which versions answer."""
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from serve_app.core.errors import InvalidRowError, InvariantError, ReplicaLostError
-from serve_app.deployments.direct_calls import FOLDER_VARIABLE, Link, Links, answer_calls, socket_path
+from serve_app.deployments.direct_calls import (
+    _HEAD,
+    FOLDER_VARIABLE,
+    Link,
+    Links,
+    _Answering,
+    answer_calls,
+    socket_path,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -139,6 +148,35 @@ def test_a_call_that_is_given_up_ends_in_the_replica(tmp_path):
             await until(lambda: replica.cancelled == 1 and replica.ongoing.now == 0)
             assert link.n_pending == 0
             assert await link.call("echo", (1,)) == (1,)
+
+    asyncio.run(main())
+
+
+def test_a_call_given_up_before_it_began_leaves_nothing_behind(tmp_path):
+    async def main():
+        replica = Replica()
+        answering = _Answering({"echo": replica.echo}, replica.ongoing)
+        answering.take(7, pickle.dumps(("echo", (1,))))
+        answering.take(7, b"")  # both in one read
+        await asyncio.sleep(0.01)
+        assert answering._tasks == {}
+        assert replica.ongoing.total == replica.ongoing.now
+
+    asyncio.run(main())
+
+
+def test_an_answer_that_cannot_be_read_fails_its_call_at_once(tmp_path):
+    async def garble(reader, writer):
+        await reader.read(100)
+        writer.write(_HEAD.pack(3, 0) + b"bad")
+
+    async def main():
+        server = await asyncio.start_unix_server(garble, str(tmp_path / "a.sock"))
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        _, link = await asyncio.get_running_loop().create_unix_connection(Link, str(tmp_path / "a.sock"))
+        with pytest.raises(ReplicaLostError):
+            await asyncio.wait_for(link.call("echo", (1,)), 5)
+        server.close()
 
     asyncio.run(main())
 
