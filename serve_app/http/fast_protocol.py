@@ -8,12 +8,11 @@ from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serve_app.http.asgi import Headers
+from serve_app.http.bulk import MAX_BODY_BYTES
 from serve_app.http.fast_lane import FastLane
 from serve_app.http.predict import HOT_PATH, MAX_ROW_BYTES
 
 _HOT_URL: Final = HOT_PATH.encode()
-MAX_GATHERED_BYTES: Final = 32 * 1024 * 1024
-"""Bodies up to here reach the application in one piece: it would gather them anyway, and be woken for every piece."""
 
 
 def open_fast_lane(lane: FastLane) -> None:
@@ -64,7 +63,8 @@ class FastProtocol(HttpToolsProtocol):
         if self.lane is not None and is_plain and is_idle and not self.expect_100_continue:
             self._hot_body = b""
         else:
-            self._parts = [] if 0 < self._declared_bytes() <= MAX_GATHERED_BYTES else None
+            # in one piece: the application gathers it anyway, and would be woken for every piece
+            self._parts = [] if 0 < self._declared_bytes() <= MAX_BODY_BYTES else None
             super().on_headers_complete()
 
     def _declared_bytes(self) -> int:
@@ -79,7 +79,7 @@ class FastProtocol(HttpToolsProtocol):
         if self._hot_body is None:
             if self._parts is None:
                 super().on_body(body)
-            else:
+            elif not self.cycle.response_complete:  # else nobody wants it
                 self._parts.append(body)
             return
         self._hot_body = self._hot_body + body if self._hot_body else body
