@@ -88,24 +88,29 @@ MAX_REQUESTS: Final = 512
 MAX_QUEUED: Final = 512
 """Requests that may wait in HAProxy; more are refused at once, as they would wait for longer than clients do."""
 _OVERLOADED_FILE: Final = "overloaded.json"
-_OVERLOADED: Final = (
-    '{"type":"urn:scorecat:problem:overloaded","title":"Not ready","status":503,'
-    '"detail":"more requests wait than can be answered in time","request_id":"%[req.fhdr(x-request-id),json(ascii)]"}'
-)
-"""HAProxy's own answer while `MAX_QUEUED` requests wait; a log-format string."""
 
 
-def render_error(cause: int) -> str:
-    """Return the raw HTTP answer for HAProxy's own 502, 503 or 504, as problem details."""
-    status, code, title, detail = _DETAILS[cause]
+def _dump_problem(status: int, code: str, title: str, detail: str, request_id: str = "") -> str:
     members = {
         "type": f"urn:scorecat:problem:{code}",
         "title": title,
         "status": status,
         "detail": detail,
-        "request_id": "",
+        "request_id": request_id,
     }
-    body = json.dumps(members)
+    return json.dumps(members)
+
+
+def render_overloaded() -> str:
+    """Return HAProxy's own answer while `MAX_QUEUED` requests wait: a log-format string with the request's id."""
+    detail = "more requests wait than can be answered in time"
+    return _dump_problem(503, "overloaded", "Not ready", detail, "%[req.fhdr(x-request-id),json(ascii)]")
+
+
+def render_error(cause: int) -> str:
+    """Return the raw HTTP answer for HAProxy's own 502, 503 or 504, as problem details."""
+    status, code, title, detail = _DETAILS[cause]
+    body = _dump_problem(status, code, title, detail)
     lines = [
         f"HTTP/1.1 {status} {_REASONS[status]}",
         "Content-Type: application/problem+json",
@@ -150,7 +155,7 @@ def main() -> None:
         config = Path(arguments[arguments.index("-f") + 1])
         for cause in _DETAILS:
             (config.parent / f"{cause}.http").write_text(render_error(cause), newline="")
-        (config.parent / _OVERLOADED_FILE).write_text(_OVERLOADED)
+        (config.parent / _OVERLOADED_FILE).write_text(render_overloaded())
         config.write_text(rewrite_config(config.read_text(), str(config.parent)))
     binary = os.environ[BINARY_VARIABLE]
     os.execv(binary, [binary, *arguments])  # noqa: S606 - no shell is wanted

