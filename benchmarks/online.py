@@ -13,9 +13,7 @@ import argparse
 import contextlib
 import json
 import os
-import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
@@ -23,8 +21,8 @@ from statistics import median
 from benchmarks.bulk import Bulk, has_route
 from benchmarks.history import add_keys, fill_history, make_events, send_events
 from benchmarks.model import train_reference
-from benchmarks.processes import Running, measure_load, running_app, running_service
-from benchmarks.report import describe_machine, print_bulk, print_online, summarize_online
+from benchmarks.processes import Running, measure_load, running_app, running_service, work_folder
+from benchmarks.report import describe_machine, print_bulk, print_machine, print_online, summarize_online
 from benchmarks.rows import HISTORY_SHARE, make_bodies, save_rows
 from benchmarks.say import say
 from serve_app.adapters.registry import DirectoryRegistry
@@ -154,19 +152,15 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     options = parse_options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is stopped
     machine = describe_machine()
-    with tempfile.TemporaryDirectory(prefix="scorecat-bench-") as folder:
-        bench = Bench(options, Path(folder))
+    with work_folder() as folder:
+        bench = Bench(options, folder)
         closed = bench.measure_closed()
         opened = bench.measure_open(closed)
     rounds = [{name: one[name] | two[name] for name in one} for one, two in zip(closed, opened, strict=True)]
     summary = summarize_online(rounds)
-    print(
-        f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}; "
-        f"{options.rounds} rounds of {options.seconds:g} s: median (min-max); "
-        f"load average before: {machine['load_average'][0]}"
-    )
+    rounds_of = f"{options.rounds} rounds of {options.seconds:g} s: median (min-max)"
+    print_machine(machine, rounds_of, f"load average before: {machine['load_average'][0]}")
     print_online(summary)
     if bench.bulk_rounds:
         print_bulk(bench.bulk_rounds, options.bulk_rows)

@@ -2,9 +2,9 @@
 
 Run: ``python -m benchmarks.overload [--rounds 5] [--seconds 5] [--factors 1,2,3]``.
 
-Each round finds the saturation rate in a closed loop of 512 connections, then sends multiples of it in an open loop
-over so many connections that none waits for another. Goodput is right answers within the
-service's deadline, each second; refused are answers 503 with Retry-After. The load process shares the machine's
+Each round finds the saturation rate of ``--connections`` (64) in a closed loop, then sends multiples of it in an open
+loop over so many connections that none waits for another. Goodput is right answers within the service's deadline,
+each second; refused are answers 503 with Retry-After. The load process shares the machine's
 cores with the service and takes more of them the more it sends; its CPU is shown beside. Exit code 1 when an answer
 was wrong, late or missing.
 """
@@ -13,19 +13,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-import tempfile
 from pathlib import Path
 
 from benchmarks.online import Bench
 from benchmarks.online import parse_options as parse_online
-from benchmarks.processes import Running
-from benchmarks.report import describe_machine, middle
+from benchmarks.processes import Running, work_folder
+from benchmarks.report import describe_machine, middle, print_machine
 from benchmarks.say import say
 
-SATURATING = 64
-"""Connections of the closed loop: more rows under way make larger micro-batches, up to here more answers a second."""
 DEADLINE_S = 5.0
 """SCORECAT_REQUEST_TIMEOUT_S by default."""
 
@@ -37,15 +33,15 @@ class OverloadBench(Bench):
         options = self._options
         rounds = []
         for number in range(options.rounds):
-            found = {0.0: self._load("service", target, seconds=options.seconds, connections=SATURATING)}
-            peak = found[0.0]["per_second"]
-            say(f"round {number + 1} of {options.rounds}: saturated at {peak:,.0f} requests/s")
+            found = {0.0: self._load("service", target, seconds=options.seconds)}
+            saturation = found[0.0]["per_second"]
+            say(f"round {number + 1} of {options.rounds}: saturated at {saturation:,.0f} requests/s")
             for factor in options.factors:
                 found[factor] = self._load(
                     "service",
                     target,
                     seconds=options.seconds,
-                    rate=factor * peak,
+                    rate=factor * saturation,
                     connections=options.clients,
                     refusable=True,
                 )
@@ -55,7 +51,7 @@ class OverloadBench(Bench):
 
 def print_overload(rounds: list[dict]) -> None:
     """Print one line a rate, medians of the rounds."""
-    print("\n| sent | goodput, of the peak | p50, ms | p99, ms | refused | refused p50, ms | p99, ms | load, cores |")
+    print("\n| sent | goodput, of saturation | p50, ms | p99, ms | refused | refused p50, ms | p99, ms | load, cores |")
     print("|---|---|---|---|---|---|---|---|")
     for factor in rounds[0]:
         results = [one[factor] for one in rounds]
@@ -82,27 +78,28 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--factors", type=lambda text: [float(part) for part in text.split(",")], default=[1.0, 2.0, 3.0]
     )
+    parser.add_argument("--connections", type=int, default=64, help="of the closed loop")
     parser.add_argument("--clients", type=int, default=2_000, help="connections of the open loop")
     parser.add_argument("--registry", type=Path, help="serve purchase@champion from here instead of training")
     parser.add_argument("--json", type=Path, help="write every figure here")
     own = parser.parse_args(arguments)
-    options = parse_online(["--bulk-rows", "0", "--warmup", "1", "--targets", "service"])
-    options.__dict__.update(vars(own))
-    return options
+    if own.rounds < 1 or not own.factors or min(own.factors) <= 0:
+        parser.error("at least one round and one factor, all above 0")
+    others = parse_online(["--bulk-rows", "0", "--warmup", "1", "--targets", "service"])
+    return argparse.Namespace(**{**vars(others), **vars(own)})
 
 
 def main() -> None:
     options = parse_options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is stopped
     machine = describe_machine()
-    with tempfile.TemporaryDirectory(prefix="scorecat-bench-") as folder:
-        bench = OverloadBench(options, Path(folder))
+    with work_folder() as folder:
+        bench = OverloadBench(options, folder)
         with bench.running("service") as target:
             rounds = bench.measure(target)
     n_late = sum(r["latency_ms"]["max"] > 1e3 * DEADLINE_S for one in rounds for r in one.values() if r["ok"])
-    print(
-        f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}; {options.rounds} rounds of "
-        f"{options.seconds:g} s, {options.clients:,} connections: median (min-max)"
+    print_machine(
+        machine,
+        f"{options.rounds} rounds of {options.seconds:g} s, {options.clients:,} connections: median (min-max)",
     )
     print_overload(rounds)
     print(f"\nanswers that were wrong or missing: {bench.n_bad}; measurements with one after its deadline: {n_late}")

@@ -12,10 +12,8 @@ import argparse
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,8 +24,8 @@ import httpx
 from benchmarks.online import Bench
 from benchmarks.online import parse_options as parse_online
 from benchmarks.peer_wire import WIRES, rewrite_rows
-from benchmarks.processes import ROOT, Running, free_port, running_command
-from benchmarks.report import describe_machine, print_online, summarize_online
+from benchmarks.processes import ROOT, Running, free_port, running_command, work_folder
+from benchmarks.report import describe_machine, print_machine, print_online, summarize_online
 from benchmarks.say import say
 
 PEERS_DIR = ROOT / ".peers"
@@ -160,26 +158,19 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     own = parser.parse_args(arguments)
     if own.rounds < 1 or not set(own.peers) <= set(WAYS):
         parser.error(f"at least one round; peers are {', '.join(WAYS)}")
-    options = parse_online(["--bulk-rows", "0", "--warmup", "1"])
-    options.__dict__.update(
-        rounds=own.rounds, seconds=own.seconds, registry=own.registry, targets=["service", *own.peers], json=own.json
-    )
-    return options
+    others = parse_online(["--bulk-rows", "0", "--warmup", "1"])
+    return argparse.Namespace(**{**vars(others), **vars(own), "targets": ["service", *own.peers]})
 
 
 def main() -> None:
     options = parse_options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is stopped
     machine = describe_machine()
-    with tempfile.TemporaryDirectory(prefix="scorecat-bench-") as folder:
-        bench = PeerBench(options, Path(folder))
+    with work_folder() as folder:
+        bench = PeerBench(options, folder)
         bench.choose_ways()
         rounds = bench.measure_closed()
     summary = summarize_online(rounds)
-    print(
-        f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}; "
-        f"{options.rounds} rounds of {options.seconds:g} s: median (min-max)"
-    )
+    print_machine(machine, f"{options.rounds} rounds of {options.seconds:g} s: median (min-max)")
     for name, way in bench.ways.items():
         print(f"- {name}: {way}")
     print_online(summary)

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,14 @@ class Running:
         self.port = port
         self.find_roles = find_roles
         self.url = f"http://127.0.0.1:{port}{path}"
+
+
+@contextlib.contextmanager
+def work_folder() -> Iterator[Path]:
+    """Give a folder for one run; SIGTERM ends the run as Ctrl-C does, so that everything started is stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with tempfile.TemporaryDirectory(prefix="scorecat-bench-") as folder:
+        yield Path(folder)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,11 @@ def describe_machine() -> dict:
     }
 
 
+def print_machine(machine: dict, *facts: str) -> None:
+    """Print the first line of every report."""
+    print("; ".join([f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}", *facts]))
+
+
 def middle(values: list[float], form: str = ",.0f") -> str:
     """Return ``median (min-max)``."""
     if not values:

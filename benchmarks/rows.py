@@ -12,6 +12,7 @@ from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import load_package
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
+from serve_app.service.ports import Package
 
 HISTORY_SHARE = 1 / 3
 """Share of the rows that bring all 16 history features; the others take the defaults."""
@@ -70,23 +71,27 @@ def make_batch(bodies: list[dict]) -> pa.RecordBatch:
 def expect_answers(package_dir: Path, bodies: list[dict]) -> list[dict]:
     """Return the exact answers to `POST /predict_purchase`."""
     package = load_package(package_dir, CatBoostScorer.load)
-    encoded = FeatureEncoder(package.manifest.features, package.vocabularies).encode(make_batch(bodies))
-    if encoded.errors:
-        raise ValueError(f"a generated row breaks a rule: {encoded.errors[0]}")
+    matrix = _encode(package, bodies)
     return [
         {
             "user_id": body["user_id"],
             "purchase_probability": probability,
             "recommendation": package.manifest.thresholds.recommend(probability),
         }
-        for body, probability in zip(bodies, package.model.predict(encoded.matrix).tolist(), strict=True)
+        for body, probability in zip(bodies, package.model.predict(matrix).tolist(), strict=True)
     ]
 
 
 def encode_bodies(package_dir: Path, bodies: list[dict]) -> list[list[float]]:
     """Return the encoded features of each body, as the model takes them."""
-    package = load_package(package_dir, CatBoostScorer.load)
-    return FeatureEncoder(package.manifest.features, package.vocabularies).encode(make_batch(bodies)).matrix.tolist()
+    return _encode(load_package(package_dir, CatBoostScorer.load), bodies).tolist()
+
+
+def _encode(package: Package, bodies: list[dict]) -> np.ndarray:
+    encoded = FeatureEncoder(package.manifest.features, package.vocabularies).encode(make_batch(bodies))
+    if encoded.errors:
+        raise ValueError(f"a generated row breaks a rule: {encoded.errors[0]}")
+    return encoded.matrix
 
 
 def save_rows(package_dir: Path, bodies: list[dict], path: Path, complete: list[dict] | None = None) -> None:

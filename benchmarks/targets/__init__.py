@@ -1,1 +1,1 @@
-"""What people would use instead: two FastAPI apps that serve the same package without scorecat."""
+"""What people would use instead: FastAPI apps and other frameworks that serve the same package without scorecat."""

@@ -50,8 +50,9 @@ def test_a_run_that_is_worse_or_wrong_is_refused(run, worse):
 
 
 @pytest.mark.parametrize("alike", [{"per_second": 0.68}, {"per_second": 2.0}, {"p99": 0.99}, {"p99": 0.1}])
-def test_noise_and_better_runs_pass(run, alike):
+def test_noise_and_better_runs_pass(run, alike, capsys):
     run(make_bench(**alike))
+    assert "worse" not in capsys.readouterr().out
 
 
 def test_a_ratio_that_was_not_measured_does_not_hold(run):
