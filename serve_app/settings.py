@@ -147,4 +147,4 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
 INTERNAL = frozenset({"SCORECAT_CLUSTER", "SCORECAT_HAPROXY", "SCORECAT_PARCELS", "SCORECAT_SOCKETS"})
 """Names that scorecat sets for its own processes: the mark `down` finds them by, the proxy's binary,
-the folder for arrays in shared memory."""
+the folders for arrays in shared memory and for the sockets of replicas."""

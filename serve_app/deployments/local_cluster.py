@@ -213,7 +213,7 @@ def start_cluster(spec: ClusterSpec, environment: dict[str, str], log_path: Path
     Raises
     ------
     InvariantError
-        Ray ended or did not listen in time; the message quotes the end of its log. Or see `make_private`.
+        Ray ended or did not listen in time; the message quotes the end of its log. Or a folder is not the user's own.
     """
     make_private(spec.run_dir)
     if parcels_dir(spec).parent.is_dir():  # without it, calls carry large arrays themselves
