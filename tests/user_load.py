@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from tests.service_process import ROW
+from tests.service_process import ROW, wait_for
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,14 @@ class UserLoad(threading.Thread):
         self._stopping.set()
         self.join(timeout=40)
         assert not self.is_alive()
+
+    def await_all_users(self, since: float, timeout_s: float = 60) -> None:
+        """Return when every user has had an answer to a request made after `since` (seconds since the epoch)."""
+
+        def are_back() -> bool:
+            return all(answers[-1].asked_at > since for answers in list(self.seen.values()))
+
+        wait_for(are_back, timeout_s, "all users to be back")
 
     @property
     def statuses(self) -> Counter[int]:

@@ -10,7 +10,9 @@ from fastapi import APIRouter, Request, Response
 from serve_app import __version__
 from serve_app.core.errors import FieldError, InvalidRowError, NotAcceptableError
 from serve_app.core.features import PURCHASE_FEATURES
+from serve_app.http import json_records
 from serve_app.http.bulk import Bulk, inline_bytes
+from serve_app.http.columns import ParsedTable
 from serve_app.http.parameters import MANY_ROWS
 from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
@@ -22,6 +24,8 @@ from serve_app.http.table_formats import (
     JSON,
     JSON_KEYS,
     PARQUET,
+    Features,
+    Parser,
     choose_parser,
     describe_row_error,
     parse_arrow,
@@ -90,13 +94,7 @@ def create_router(bulk: Bulk) -> APIRouter:
         parser = choose_parser(request.headers.get("content-type", ""))
         route = bulk.choose(request)
         body = await bulk.read(request, deadline_at)
-        parsed = await bulk.run(
-            partial(parser, body, route.scorer.manifest.inputs),
-            len(body),
-            deadline_at,
-            inline_bytes=inline_bytes(parser is parse_arrow),
-            apart=parser is parse_json and len(body) > MIN_BYTES,
-        )
+        parsed = await _parse(bulk, parser, body, route.scorer.manifest.inputs, deadline_at)
         if parsed.n_ignored:
             bulk.meter.count_ignored_columns("/invocations", parsed.n_ignored)
         scores = await bulk.score(route, parsed, deadline_at, ("raw",) if output == "raw" else ())
@@ -121,6 +119,21 @@ def create_router(bulk: Bulk) -> APIRouter:
         return Response(__version__, media_type="text/plain")
 
     return router
+
+
+async def _parse(bulk: Bulk, parser: Parser, body: bytes, features: Features, deadline_at: float) -> ParsedTable:
+    if parser is parse_json and len(body) > json_records.MIN_BYTES:
+        parse = partial(json_records.parse_records, body, features)
+        plain = await bulk.run(parse, len(body), deadline_at)
+        if plain is not None:
+            return plain
+    return await bulk.run(
+        partial(parser, body, features),
+        len(body),
+        deadline_at,
+        inline_bytes=inline_bytes(parser is parse_arrow),
+        apart=parser is parse_json and len(body) > MIN_BYTES,
+    )
 
 
 def refuse_if_all_rejected(scores: TableScores) -> None:

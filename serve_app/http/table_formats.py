@@ -38,6 +38,7 @@ from serve_app.http.ipc_limits import check_stream
 from serve_app.service.table_scoring import TableScores
 
 Features = Sequence[FeatureSpec]
+Parser = Callable[[bytes, Features], ParsedTable]
 JSON_KEYS: Final = ("dataframe_split", "dataframe_records", "inputs", "instances")
 MAX_TABLE_BYTES: Final = 256 * 1024 * 1024
 """Largest table, decoded."""
@@ -192,7 +193,7 @@ def parse_parquet(body: bytes, features: Features) -> ParsedTable:
     return dataclasses.replace(table_from_arrow(table, features), n_ignored=n_ignored)
 
 
-PARSERS: Final[dict[str, Callable[[bytes, Features], ParsedTable]]] = {
+PARSERS: Final[dict[str, Parser]] = {
     JSON: parse_json,
     CSV: parse_csv,
     "application/csv": parse_csv,
@@ -204,7 +205,7 @@ PARSERS: Final[dict[str, Callable[[bytes, Features], ParsedTable]]] = {
 """Parser by content type."""
 
 
-def choose_parser(content_type: str) -> Callable[[bytes, Features], ParsedTable]:
+def choose_parser(content_type: str) -> Parser:
     """Return the parser for a Content-Type header; raises UnsupportedMediaError."""
     media, _, parameters = content_type.lower().partition(";")
     for part in parameters.split(";"):

@@ -1,0 +1,126 @@
+"""Arrow's reader of JSON records says what the parser that decides says, or nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serve_app.core.errors import ScorecatError
+from serve_app.core.features import PURCHASE_FEATURES
+from serve_app.core.history_keys import KEY_SPECS
+from serve_app.http.columns import ParsedTable
+from serve_app.http.json_records import parse_records
+from serve_app.http.table_formats import parse_json
+
+FEATURES = (*PURCHASE_FEATURES, *KEY_SPECS)
+PLAIN: dict[str, Any] = {"price": 12.5, "hour": 3, "day_of_week": 1, "is_weekend": 0, "brand": "samsung"}
+
+numbers = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-(2**70), 2**70),
+    st.none(),
+)
+odd = st.one_of(st.booleans(), st.text(max_size=5), st.just([1]), st.just({"a": 1}), numbers)
+texts = st.one_of(st.text(max_size=8), st.none(), st.sampled_from(["a},{b", "}, {", '"', "\\", "2020-01-01", "é"]))
+records = st.fixed_dictionaries(
+    {"price": numbers, "hour": numbers, "day_of_week": st.just(1), "is_weekend": st.just(0)},
+    optional={"brand": texts, "user_id": texts, "category_id": st.one_of(texts, st.none()), "total_sessions": numbers},
+)
+odd_records = st.dictionaries(st.sampled_from([f.name for f in FEATURES] + ["what", ""]), odd, max_size=6)
+
+
+def decide(body: bytes) -> ParsedTable | None:
+    try:
+        return parse_json(body, FEATURES)
+    except ScorecatError:
+        return None
+
+
+def columns(table: ParsedTable) -> dict[str, list[Any]]:
+    batch = table.batch
+    return {name: column.to_pylist() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+
+
+def check(body: bytes) -> bool:
+    """Compare both parsers; return whether the fast one had anything to say."""
+    found = parse_records(body, FEATURES)
+    if found is None:
+        return False
+    decided = decide(body)
+    assert decided is not None, body
+    assert columns(found) == columns(decided), body
+    assert (found.batch.num_rows, found.n_ignored) == (decided.batch.num_rows, decided.n_ignored)
+    assert all(found.batch.column(n).type == decided.batch.column(n).type for n in columns(found))
+    return True
+
+
+@given(st.lists(records, min_size=1, max_size=5), st.sampled_from([None, (",", ":")]), st.booleans())
+def test_plain_records_mean_the_same(rows, separators, is_ascii):
+    check(
+        json.dumps({"dataframe_records": rows}, separators=separators, ensure_ascii=is_ascii).encode(errors="replace")
+    )
+
+
+@given(st.lists(st.one_of(records, odd_records, st.none(), st.integers()), max_size=4), st.sampled_from([1, None]))
+def test_odd_records_mean_the_same_or_are_left_to_the_other(rows, indent):
+    check(json.dumps({"instances": rows}, indent=indent).encode())
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(records, min_size=1, max_size=3),
+    st.integers(0, 10_000),
+    st.integers(0, 3),
+    st.sampled_from(
+        [b"", b",", b"}", b"{", b"},{", b"\n", b"null", b'"', b"]", b"\x00", b"\xff", b" ", b"1", b"\\ud800"]
+    ),
+)
+def test_bodies_that_somebody_damaged_are_never_read_as_something_else(rows, at, n_removed, inserted):
+    body = json.dumps({"dataframe_records": rows}).encode()
+    at %= len(body)
+    check(body[:at] + inserted + body[at + n_removed :])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"price": 1, "price": 2, "hour": 1, "day_of_week": 1, "is_weekend": 0}]',
+        '[{"price": 1e999}]',
+        '[{"price": true}]',
+        '[{"brand": 5}]',
+        '[{"brand": "\\ud800"}]',
+        '[{"price": 1}, null]',
+        '[{"price": 1}, {"price": 2},]',
+        '[{"price": 1} {"price": 2}]',
+        '[{"price": 1},, {"price": 2}]',
+        '[{"price": 1}], "instances": [{"price": 1}]',
+        '[{"price": {"a": 1}, "hour": 2}]',
+        '[{"brand": "a},{b", "price": 1}]',
+        '[{"price": 1, "colour": "red"}]',
+        '[{"price": 1, "hour": 1, "day_of_week": 1, "is_weekend": 0, "category\\u005fid": null}]',
+        "[]",
+        '[{"price":' + "[" * 100_000 + "]" * 100_000 + "}]",
+    ],
+)
+def test_what_is_not_plain_is_left_to_the_other(text):
+    assert parse_records(b'{"dataframe_records": %s}' % text.encode(), FEATURES) is None
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_plain_records_are_read(separators):
+    rows = [PLAIN | {"category_id": None, "price": n + 0.1, "brand": None if n % 3 else f"né {n}"} for n in range(1000)]
+    body = json.dumps({"dataframe_records": rows}, separators=separators, ensure_ascii=False).encode()
+    assert check(body)
+    found = parse_records(b"\n" + body + b"\n", FEATURES)
+    assert found is not None
+    assert found.batch.num_rows == 1000
+    assert found.batch.schema.field("price").type == pa.float64()
+
+
+def test_a_string_that_is_no_text_is_left_to_the_other():
+    assert parse_records(b'{"dataframe_records": [{"price": 1, "brand": "\xff"}]}', FEATURES) is None
