@@ -101,8 +101,12 @@ def measure_store(name, store, n_events, events):
     print(f"| {name}: load a log of {n_events:,} events at once | {rate:,.0f} events/s |")
     left = events
     for size in reversed(BATCHES):
-        rate, left = measure_record(history, left, size)
-        print(f"| {name}: record, {size:,} a batch | {rate:,.0f} events/s |")
+        rate, rest = measure_record(history, left, size)
+        if len(rest) < len(left):
+            print(f"| {name}: record, {size:,} a batch | {rate:,.0f} events/s |")
+        else:
+            say(f"no {size:,} events were left for {name}: begin with more")
+        left = rest
     known = events[: len(events) - len(left)]
     for with_category in (True, False):
         ms = measure_lookup(history, known, with_category=with_category)

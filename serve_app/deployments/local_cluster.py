@@ -226,6 +226,7 @@ def start_cluster(spec: ClusterSpec, environment: dict[str, str], log_path: Path
     log_path.parent.mkdir(parents=True, exist_ok=True)
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+        "--no-monitor",  # which adds and removes machines: there is none to add, and it starts where time is short
         *("--node-ip-address", LOOPBACK, "--port", str(spec.gcs_port)),
         *("--dashboard-host", LOOPBACK, "--dashboard-port", str(spec.dashboard_port)),
         *("--ray-client-server-port", str(spec.client_port)),
