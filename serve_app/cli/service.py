@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -46,6 +47,7 @@ from serve_app.service.ports import CHAMPION, Registry
 from serve_app.settings import PREFIX, Settings, load_settings
 
 READY_TIMEOUT_S: Final = 60.0
+CONTROLLER_POLL_S: Final = 0.05
 
 
 def up(
@@ -236,8 +238,12 @@ def _deploy(settings: Settings, spec: ClusterSpec, registry: Registry, split: Sp
     try:
         with err.status(f"starting {split.model} {' and '.join(f'v{v}' for v in split.versions)} and the gateway"):
             ray.init(address=spec.address, log_to_driver=False, logging_level="ERROR")
-            serve.start(http_options={"host": spec.host, "port": spec.http_port})
-            late = start_apps(settings, chosen, registry, split)
+            with ThreadPoolExecutor(1) as beside:  # replicas start while the proxies do, which take as long
+                proxies = beside.submit(serve.start, http_options={"host": spec.host, "port": spec.http_port})
+                while not (proxies.done() or ray.util.list_named_actors(all_namespaces=True)):
+                    time.sleep(CONTROLLER_POLL_S)  # Serve's controller is the first actor of the cluster
+                late = start_apps(settings, chosen, registry, split)
+                proxies.result()
             _await_ready(spec)
     except (ray.exceptions.RayError, RuntimeError, OSError) as exc:
         raise InvariantError(f"the applications did not start: {exc}") from exc

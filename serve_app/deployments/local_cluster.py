@@ -226,7 +226,8 @@ def start_cluster(spec: ClusterSpec, environment: dict[str, str], log_path: Path
     log_path.parent.mkdir(parents=True, exist_ok=True)
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
-        "--no-monitor",  # which adds and removes machines: there is none to add, and it starts where time is short
+        # No machines to add or remove; no driver here shows what workers log. Both would start where time is short.
+        *("--no-monitor", "--include-log-monitor", "false"),
         *("--node-ip-address", LOOPBACK, "--port", str(spec.gcs_port)),
         *("--dashboard-host", LOOPBACK, "--dashboard-port", str(spec.dashboard_port)),
         *("--ray-client-server-port", str(spec.client_port)),
