@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pajson
@@ -19,17 +20,24 @@ import pyarrow.json as pajson
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.http.columns import MAX_ROWS, ParsedTable, table_from_arrow
 
+Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
+
 MIN_BYTES: Final = 64 * 1024
 """Below, it makes no difference."""
 _HEAD: Final = re.compile(rb'\s*\{\s*"(?:dataframe_records|instances|inputs)"\s*:\s*\[\s*(?=\{)', re.ASCII)
 _TAIL: Final = re.compile(rb"\}(\s*\]\s*\}\s*)\Z", re.ASCII)
 _MAX_FRAME: Final = 256
 """Bytes within which the list must begin, and end."""
+BLOCK_BYTES: Final = 1024 * 1024
+"""What one thread reads at a time."""
+MAX_RECORD_BYTES: Final = 64 * 1024
 _CLOSE, _COMMA, _NEWLINE = b"},\n"
 
 
 def parse_records(body: bytes, features: Sequence[FeatureSpec]) -> ParsedTable | None:
-    """Parse ``{"dataframe_records": [{...}, ...]}`` when every member is a feature and every value of its type.
+    """Parse ``{"dataframe_records": [{...}, ...]}`` when it is plain.
+
+    The first record has features only, none has others, and every value is of its feature's type.
 
     Parameters
     ----------
@@ -41,19 +49,24 @@ def parse_records(body: bytes, features: Sequence[FeatureSpec]) -> ParsedTable |
     ParsedTable or None
         None when it takes another parser to tell what the body means, or what is wrong with it.
 
+    Raises
+    ------
+    ScorecatError
+        What the other parser raises for a plain table that cannot be scored.
+
     Notes
     -----
     Memory: one copy of the body, and the columns. The lock is released but for a few hundred microseconds.
     """
     lines = _split_lines(body)
-    if lines is None:
+    schema = lines and _describe_first(lines[1], features)
+    if lines is None or schema is None:
         return None
     n_rows, text = lines
-    schema = arrow_schema(tuple(features))
     try:
         table = pajson.read_json(
             pa.BufferReader(pa.py_buffer(text)),
-            read_options=pajson.ReadOptions(use_threads=False, block_size=max(1024 * 1024, len(text) + 1)),
+            read_options=pajson.ReadOptions(block_size=BLOCK_BYTES),
             parse_options=pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
         )
         table.validate(full=True)  # which finds strings that are no UTF-8
@@ -61,16 +74,10 @@ def parse_records(body: bytes, features: Sequence[FeatureSpec]) -> ParsedTable |
         return None
     if table.num_rows != n_rows or not all(map(_is_finite, table.columns)):
         return None
-    empty = {name for name in table.column_names if table.column(name).null_count == n_rows}
-    if empty and b"\\u" in body:
-        return None  # a name may be written in another way
-    present = [name for name in table.column_names if name not in empty or _is_named(name, body)]
-    if any(spec.on_null == "reject" and spec.name not in present for spec in features):
-        return None
-    return table_from_arrow(table.select(present), features)
+    return table_from_arrow(table, features)
 
 
-def _split_lines(body: bytes) -> tuple[int, np.ndarray[tuple[int], np.dtype[np.uint8]]] | None:
+def _split_lines(body: bytes) -> tuple[int, Bytes] | None:
     """Return how many records there are when each comma after a brace separates two, and the text with a line each.
 
     A comma that is part of a record, or a missing one, breaks a line or changes how many Arrow finds.
@@ -88,9 +95,16 @@ def _split_lines(body: bytes) -> tuple[int, np.ndarray[tuple[int], np.dtype[np.u
     return len(commas) + 1, text
 
 
+def _describe_first(text: Bytes, features: Sequence[FeatureSpec]) -> pa.Schema | None:
+    """Return the columns that the first record has, when all are features: all others must have no more."""
+    line = text[:MAX_RECORD_BYTES].tobytes().partition(b"\n")[0]
+    try:
+        first = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    fields = [field for field in arrow_schema(tuple(features)) if field.name in first]
+    return pa.schema(fields) if first and len(fields) == len(first) else None
+
+
 def _is_finite(column: pa.ChunkedArray) -> bool:
     return not pa.types.is_floating(column.type) or bool(pc.all(pc.is_finite(column)).as_py() is not False)
-
-
-def _is_named(name: str, body: bytes) -> bool:
-    return re.search(rb'"%s"\s*:' % re.escape(name.encode()), body) is not None
