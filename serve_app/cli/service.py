@@ -242,6 +242,8 @@ def _deploy(settings: Settings, spec: ClusterSpec, registry: Registry, split: Sp
                 proxies = beside.submit(serve.start, http_options={"host": spec.host, "port": spec.http_port})
                 while not (proxies.done() or ray.util.list_named_actors(all_namespaces=True)):
                     time.sleep(CONTROLLER_POLL_S)  # Serve's controller is the first actor of the cluster
+                if proxies.done():
+                    proxies.result()  # which says why there is no controller
                 late = start_apps(settings, chosen, registry, split)
                 proxies.result()
             _await_ready(spec)

@@ -16,12 +16,12 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pajson
+from numpy.typing import NDArray
 
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.http.columns import MAX_ROWS, ParsedTable, table_from_arrow
 
-Bytes = np.ndarray[tuple[int], np.dtype[np.uint8]]
-
+Bytes = NDArray[np.uint8]
 MIN_BYTES: Final = 64 * 1024
 """Below, it makes no difference."""
 _HEAD: Final = re.compile(rb'\s*\{\s*"(?:dataframe_records|instances|inputs)"\s*:\s*\[\s*(?=\{)', re.ASCII)
@@ -31,6 +31,7 @@ _MAX_FRAME: Final = 256
 BLOCK_BYTES: Final = 1024 * 1024
 """What one thread reads at a time."""
 MAX_RECORD_BYTES: Final = 64 * 1024
+"""A longer first record is left to the other parser."""
 _CLOSE, _COMMA, _NEWLINE = b"},\n"
 
 
@@ -56,7 +57,7 @@ def parse_records(body: bytes, features: Sequence[FeatureSpec]) -> ParsedTable |
 
     Notes
     -----
-    Memory: one copy of the body, and the columns. The lock is released but for a few hundred microseconds.
+    Memory: one copy of the body, and the columns. Copying, searching and reading all release the lock.
     """
     lines = _split_lines(body)
     schema = lines and _describe_first(lines[1], features)
