@@ -20,4 +20,4 @@ def train_reference(registry: DirectoryRegistry) -> None:
     """Train the model on generated events and publish it as ``purchase@champion``."""
     say("training a model of 1,000 trees on generated events (about a minute)")
     options = TrainingOptions(params={**PARAMS, "early_stopping_rounds": 1000})
-    run_training(GeneratedLog(DEMO_EVENTS, 0), registry, options, report=lambda _: None)
+    run_training(GeneratedLog(DEMO_EVENTS, 0), registry, options, report=say)

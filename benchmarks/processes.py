@@ -55,7 +55,11 @@ def work_folder() -> Iterator[Path]:
     """Give a folder for one run; SIGTERM ends the run as Ctrl-C does, so that everything started is stopped."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="scorecat-bench-") as folder:
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        except KeyboardInterrupt:
+            say("stopped; nothing was measured to the end")
+            sys.exit(130)
 
 
 @contextlib.contextmanager
