@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.say import say
 from serve_app.deployments.local_cluster import find_processes, load_spec
 
 ROOT = Path(__file__).parents[1]
