@@ -245,8 +245,8 @@ def _deploy(settings: Settings, spec: ClusterSpec, registry: Registry, split: Sp
                 if proxies.done():
                     proxies.result()  # which says why there is no controller
                 late = start_apps(settings, chosen, registry, split)
-                proxies.result()
-            _await_ready(spec)
+                problem = proxies.exception()  # Serve starts another proxy in place of one that died
+            _await_ready(spec, problem)
     except (ray.exceptions.RayError, RuntimeError, OSError) as exc:
         raise InvariantError(f"the applications did not start: {exc}") from exc
     finally:
@@ -255,13 +255,14 @@ def _deploy(settings: Settings, spec: ClusterSpec, registry: Registry, split: Sp
         err.print(f"{app} is not up, the control app goes on with it: {why}", markup=False)
 
 
-def _await_ready(spec: ClusterSpec) -> None:
+def _await_ready(spec: ClusterSpec, problem: BaseException | None) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
         if probe(spec) is not None:
             return
         time.sleep(0.1)
-    raise InvariantError(f"the service did not become ready in {READY_TIMEOUT_S:g} s; see the logs folder")
+    why = f": {problem}" if problem else "; see the logs folder"
+    raise InvariantError(f"the service did not become ready in {READY_TIMEOUT_S:g} s{why}")
 
 
 def _train_demo(registry: Registry, name: str) -> None:

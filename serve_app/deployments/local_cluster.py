@@ -192,6 +192,8 @@ def cluster_environment(spec: ClusterSpec) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_RETRIES": "2",
         # a Gateway that hangs gets no new request after two missed checks; the default asks every 5 s
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+        # by default a proxy that is not ready within 5 s is killed, and on a busy machine the next one too
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "45",
         # longer than any deadline a request may ask for; by default neither ever ends
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "65",
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",

@@ -45,11 +45,11 @@ def test_the_slow_deployment_grows_and_shrinks_and_the_other_stays(service, pack
     heavy, light = Load(service.url, n_clients=32), Load(service.url, n_clients=1)
     try:
         heavy.start()
-        wait_for(lambda: len(service.deployments()[app][grows]) >= 2, 40, f"{grows} to grow")
+        wait_for(lambda: len(service.deployments()[app][grows]) >= 2, 120, f"{grows} to grow")
         assert len(service.deployments()[app][stays]) == 1
         light.start()
         heavy.stop()
-        wait_for(lambda: len(service.deployments()[app][grows]) == 1, 60, f"{grows} to shrink again")
+        wait_for(lambda: len(service.deployments()[app][grows]) == 1, 120, f"{grows} to shrink again")
         light.stop()
     finally:
         heavy.stop()
