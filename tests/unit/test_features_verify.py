@@ -263,6 +263,7 @@ def test_work_that_a_signal_ends_leaves_no_traceback(number, monkeypatch):
 
     reported = []
     before = signal.signal(signal.SIGTERM, handler)
+    before_int = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the run is in the background
 
     async def busy():
         asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
@@ -275,6 +276,7 @@ def test_work_that_a_signal_ends_leaves_no_traceback(number, monkeypatch):
         assert signal.getsignal(signal.SIGTERM) is handler
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, before_int)
     assert reported == []
 
 
