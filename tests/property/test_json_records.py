@@ -135,5 +135,17 @@ def test_a_plain_table_without_a_required_column_is_refused_in_the_same_words():
     assert check(b'{"dataframe_records": [{"price": 1}]}')
 
 
+@pytest.mark.parametrize("gap", ["\f", "\v", "\xa0", "\ufeff", "\x00"])
+def test_what_json_calls_no_space_is_none(gap):
+    body = json.dumps({"dataframe_records": [PLAIN]}).encode()
+    assert check(b" \t\r\n" + body + b" \t\r\n")
+    for damaged in (gap.encode() + body, body + gap.encode(), body.replace(b"[", b"[" + gap.encode(), 1)):
+        assert parse_records(damaged, FEATURES) is None
+
+
+def test_too_many_records_are_left_to_the_other_before_they_are_split():
+    assert parse_records(b'{"dataframe_records": [{"price": 1}' + b",{}" * 100_001 + b"]}", FEATURES) is None
+
+
 def test_a_string_that_is_no_text_is_left_to_the_other():
     assert parse_records(b'{"dataframe_records": [{"price": 1, "brand": "\xff"}]}', FEATURES) is None
