@@ -85,6 +85,7 @@ def test_a_control_that_begins_before_the_last_decision_begins_the_phase_anew(wo
     world.restart()
     world.error_shares = {2: 0.5}
     world.run_until(1, "rolled_back", limit_s=30)
+    assert world.control.describe(1)["phase"] == "rolled_back"
 
 
 def test_apps_are_said_to_be_proved_at_the_time_of_the_wall_clock(world):
