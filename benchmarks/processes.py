@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
@@ -65,17 +66,26 @@ def work_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def running_service(
-    package_registry: Path, work_dir: Path, profile: str, state: str | None = None
+    package_registry: Path,
+    work_dir: Path,
+    profile: str,
+    state: str | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    scorecat: Path = SCORECAT,
 ) -> Iterator[Running]:
-    """Run ``scorecat up`` on a state folder of its own, and ``scorecat down`` at the end."""
+    """Run ``scorecat up`` on a state folder of its own, and ``scorecat down`` at the end.
+
+    `settings` are further environment variables of it, and `scorecat` the command, of another checkout perhaps.
+    """
     environment = make_environment(package_registry, work_dir) | ({"SCORECAT_STATE": state} if state else {})
+    environment |= settings
     try:
-        port = _start_service(environment, profile)
+        port = _start_service(environment, profile, scorecat)
         spec = load_spec(work_dir / "home")
         yield Running(port, lambda: {p.pid: _name_role(p) for p in find_processes(spec) if p.is_running()})
     finally:
         subprocess.run(
-            [SCORECAT, "down", "--json"], env=environment, check=True, capture_output=True, start_new_session=True
+            [scorecat, "down", "--json"], env=environment, check=True, capture_output=True, start_new_session=True
         )
 
 
@@ -88,12 +98,12 @@ def make_environment(package_registry: Path, work_dir: Path) -> dict[str, str]:
     }
 
 
-def _start_service(environment: dict[str, str], profile: str) -> int:
+def _start_service(environment: dict[str, str], profile: str, scorecat: Path) -> int:
     """Return the port the service answers on; a start that fails is reported and tried again."""
     for attempt in range(1, START_ATTEMPTS + 1):
         port = free_port()
         up = subprocess.Popen(
-            [SCORECAT, "up", "--port", str(port), "--profile", profile, "--json"],
+            [scorecat, "up", "--port", str(port), "--profile", profile, "--json"],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
