@@ -5,23 +5,32 @@
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
+BEGUN   := $(VENV)/.install-begun
+INSTALL_LOG := $(VENV)/install.log
+PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The first interpreter that is Python 3.11, by the usual names; PYTHON=... overrides.
 PYTHON  ?= $(shell for p in python3.11 python3 python; do \
 	if command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; \
 	then echo $$p; break; fi; done)
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@while IFS= read -r line; do case "$$line" in \
+	  [a-z]*:*' ## '*) printf '%-14s %s\n' "$${line%%:*}" "$${line#* ## }";; esac; done <$(firstword $(MAKEFILE_LIST))
 
+# An installer that was killed leaves packages it will take for whole, so the next try begins with none.
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "scorecat needs Python 3.11 and found none." >&2; \
 	  echo "Install it (Debian/Ubuntu: apt-get install python3.11 python3.11-venv; pyenv: pyenv install 3.11)" >&2; \
 	  echo "or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "environment: $(VENV) from requirements.lock (a few minutes the first time)"
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	@$(PYTHON) -m venv $$(test ! -e $(BEGUN) || echo --clear) $(VENV) || { \
 	  echo "$(PYTHON) cannot make a virtual environment: install its venv package (Debian/Ubuntu: apt-get install python3.11-venv)" >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(BEGUN)
+	@{ $(PIP) --require-hashes -r requirements.lock && $(PIP) --no-deps --no-build-isolation -e .; } >$(INSTALL_LOG) 2>&1 || { \
+	  tail -n 20 $(INSTALL_LOG) >&2; \
+	  echo "The environment is not complete: above are the last words of the installer, all of them in $(INSTALL_LOG)." >&2; \
+	  echo "Is the package index in reach, is there 2 GB of free disk? Then the same command tries again: make $(MAKECMDGOALS)" >&2; exit 1; }
+	@rm $(BEGUN)
 	@touch $(STAMP)
 
 env: $(STAMP) ## create .venv from the hash-locked requirements
