@@ -5,20 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from serve_app.adapters.catboost_model import CatBoostScorer
 from serve_app.adapters.package_dir import load_package
 from serve_app.service.ports import Package
 from tests.testing_kit import make_package
 
+collect_ignore = ["clients"]  # have an environment of their own, see tests.real_clients
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--share", default="1/1", help="Run only the ith of n shares of the test files, as i/n.")
+    parser.addoption(
+        "--times-examples", default=1, type=int, help="Let random tests try so many times as many examples."
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep every nth file: files stay whole, because what a module's tests share is made once."""
     i, n = map(int, config.getoption("--share").split("/"))
+    if (times := config.getoption("--times-examples")) > 1:
+        _multiply_examples(items, times)
     files = sorted({item.path for item in items})
     chosen = set(files[i - 1 :: n])
     config.hook.pytest_deselected(items=[item for item in items if item.path not in chosen])
@@ -37,3 +45,9 @@ def package_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def package(package_dir: Path) -> Package:
     """The same package, loaded."""
     return load_package(package_dir, CatBoostScorer.load)
+
+
+def _multiply_examples(items: list[pytest.Item], times: int) -> None:
+    for test in {item.function for item in items if hasattr(item.function, "hypothesis")}:
+        usual = getattr(test, "_hypothesis_internal_use_settings", settings.default)
+        test._hypothesis_internal_use_settings = settings(usual, max_examples=times * usual.max_examples)

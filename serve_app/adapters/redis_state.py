@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import MasterDownError
 from redis.retry import Retry
 
 from serve_app.adapters.redis_scripts import APPLY, ERASE, Change
@@ -46,6 +47,8 @@ DEFAULT_PREFIX: Final = b"scorecat:state:"
 _RETRY_AFTER_S: Final = 1.0
 _REFUSALS: Final = (redis.BusyLoadingError, redis.AuthenticationError)
 """Errors of the kind of a lost connection that are an answer all the same: the command was not run."""
+_PASSING: Final = ("MISCONF ", "LOADING ", "BUSY ", "TRYAGAIN ", "NOREPLICAS ")
+"""Words that begin a refusal which will not last."""
 _LOG: Final = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -254,7 +257,8 @@ class RedisStateStore:
 
     def _warn_if_careless(self) -> None:
         with contextlib.suppress(redis.ResponseError):  # a hosted Redis may not tell
-            settings = self._client.config_get("appendonly", "appendfsync", "maxmemory-policy")
+            # one pattern a call: Redis before 7 takes no more
+            settings = self._client.config_get("append*") | self._client.config_get("maxmemory-policy")
             if settings.get("appendonly") != "yes" or settings.get("appendfsync") != "always":
                 _LOG.warning("Redis may lose events it has confirmed: set appendonly yes and appendfsync always")
             if settings.get("maxmemory-policy", "noeviction") != "noeviction":
@@ -271,9 +275,18 @@ def _translated() -> Iterator[None]:
         yield
     except (redis.ConnectionError, redis.TimeoutError) as exc:
         raise NotReadyError(f"the state in Redis cannot be reached: {exc}", _RETRY_AFTER_S) from exc
-    except (redis.OutOfMemoryError, redis.ReadOnlyError) as exc:
-        raise NotReadyError(f"the state in Redis cannot be written: {exc}; nothing is stored", _RETRY_AFTER_S) from exc
     except redis.RedisError as exc:
-        if str(exc).startswith(("MISCONF", "LOADING", "BUSY", "TRYAGAIN", "NOREPLICAS", "MASTERDOWN", "OOM")):
-            raise NotReadyError(f"the state in Redis cannot be used now: {exc}", _RETRY_AFTER_S) from exc
-        raise InvariantError(f"the state in Redis refused a command: {exc}") from exc
+        said = _said(exc)
+        if isinstance(exc, (redis.OutOfMemoryError, redis.ReadOnlyError)) or said.startswith(("OOM ", "READONLY ")):
+            raise NotReadyError(
+                f"the state in Redis cannot be written: {said}; nothing is stored", _RETRY_AFTER_S
+            ) from exc
+        if isinstance(exc, MasterDownError) or said.startswith(_PASSING):
+            raise NotReadyError(f"the state in Redis cannot be used now: {said}", _RETRY_AFTER_S) from exc
+        raise InvariantError(f"the state in Redis refused a command: {said}") from exc
+
+
+def _said(exc: redis.RedisError) -> str:
+    """Return a refusal's text; that of a command in a script comes after its place in it from Redis before 7."""
+    text = str(exc)
+    return text.rpartition(": -")[2] if text.startswith("Error running script") else text

@@ -155,7 +155,8 @@ def choose_thresholds(rule: BandRule, target: NDArray[Any], probability: _FLOAT)
 
     Notes
     -----
-    Rows of equal probability stay together, so a band holds fewer rows than its capacity rather than more.
+    Rows of equal probability stay together, so a band holds fewer rows than its capacity rather than more. So do
+    rows of neighbouring floats where both thresholds would have to lie between them, and by cost.
 
     By cost, acting on the best k rows brings the sum of (value x purchase - cost) over them. The medium band
     begins after the k with the largest sum; the high band where the same is true of a cost `HIGH_RETURN`
@@ -169,14 +170,18 @@ def choose_thresholds(rule: BandRule, target: NDArray[Any], probability: _FLOAT)
     """
     order = np.argsort(-probability, kind="stable")
     falling = probability[order]
+    parted = _ends_of_runs(falling, np.nextafter(falling, 1.0))
     if rule.capacity is not None:
-        n_high = _end_of_run(falling, _whole_rows(rule.capacity.high, len(falling)))
-        n_medium = _end_of_run(falling, n_high + _whole_rows(rule.capacity.medium, len(falling)))
+        ends = _ends_of_runs(falling, falling)
+        n_high = _last_end(ends, _whole_rows(rule.capacity.high, len(falling)))
+        n_medium = _last_end(ends, n_high + _whole_rows(rule.capacity.medium, len(falling)))
+        if n_medium == n_high:
+            n_medium = n_high = _last_end(parted, n_high)
     elif rule.is_by_cost and rule.worth is not None:
         y = np.asarray(target, dtype=np.float64)[order]
         value, cost = rule.worth.value_of_purchase, rule.worth.cost_of_action
-        n_medium = _count_that_pays(falling, value * y - cost)
-        n_high = _count_that_pays(falling, value * y - HIGH_RETURN * cost)
+        n_medium = _count_that_pays(parted, value * y - cost)
+        n_high = _count_that_pays(parted, value * y - HIGH_RETURN * cost)
     else:
         return rule.thresholds
     return _thresholds_between(falling, n_high, n_medium)
@@ -186,35 +191,40 @@ def _whole_rows(share: float, n_rows: int) -> int:
     return math.floor(share * n_rows + _WHOLE)
 
 
-def _end_of_run(falling: _FLOAT, n_rows: int) -> int:
-    """Return the largest count up to `n_rows` that does not cut through equal probabilities."""
-    if not 0 < n_rows < len(falling) or falling[n_rows - 1] > falling[n_rows]:
-        return n_rows
-    return int(np.searchsorted(-falling, -falling[n_rows], side="left"))
+def _ends_of_runs(falling: _FLOAT, least: _FLOAT) -> NDArray[np.int64]:
+    """Return the counts of best rows, all last, of which the last one is above the `least` of the row below it."""
+    return np.append(np.flatnonzero(falling[:-1] > least[1:]) + 1, len(falling))
 
 
-def _count_that_pays(falling: _FLOAT, gain: _FLOAT) -> int:
+def _last_end(ends: NDArray[np.int64], n_rows: int) -> int:
+    """Return the largest end that is no more than `n_rows`, or 0."""
+    return int(ends[ends <= n_rows].max(initial=0))
+
+
+def _count_that_pays(ends: NDArray[np.int64], gain: _FLOAT) -> int:
     """Return how many of the best rows bring the most together; 0 when they bring nothing."""
-    ends = np.append(np.flatnonzero(falling[1:] != falling[:-1]), len(falling) - 1)
-    total = np.cumsum(gain)[ends]
+    total = np.cumsum(gain)[ends - 1]
     best = int(np.argmax(total))
-    return int(ends[best]) + 1 if total[best] > 0 else 0
+    return int(ends[best]) if total[best] > 0 else 0
 
 
 def _thresholds_between(falling: _FLOAT, n_high: int, n_medium: int) -> Thresholds:
-    """Put thresholds half-way between the last row of a band and the first one below it."""
-    high = _half_way(falling, n_high)
-    return Thresholds(high if n_medium == n_high else _half_way(falling, n_medium), high)
+    """Put thresholds half-way between the last row of a band and the first one below it.
+
+    Between neighbouring floats a threshold is the one that has the same rows on its side: high keeps what is above
+    it, medium what is not below it.
+    """
+    return Thresholds(_half_way(falling, n_medium, step=-1), _half_way(falling, n_high, step=0))
 
 
-def _half_way(falling: _FLOAT, n_rows: int) -> float:
+def _half_way(falling: _FLOAT, n_rows: int, step: int) -> float:
     if n_rows == 0:
         return 1.0
     if n_rows == len(falling):
         return 0.0
     above, below = float(falling[n_rows - 1]), float(falling[n_rows])
     middle = below + (above - below) / 2
-    return middle if middle > below else above  # between neighbouring floats there is no middle
+    return middle if below < middle < above else float(falling[n_rows + step])
 
 
 def measure_bands(

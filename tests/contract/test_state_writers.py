@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import redis
 
 from serve_app.adapters import redis_state, sqlite_connections
 from serve_app.adapters.state_secret import load_state_secret
@@ -159,6 +160,37 @@ def test_a_full_redis_says_so_keeps_what_it_has_and_goes_on_once_there_is_room(r
         client.close()
     assert [o.status for o in history.record([shop_event(4), shop_event(5)])] == ["duplicate", "recorded"]
     assert total_of(redis_place)["events"] == 7
+
+
+def test_a_redis_that_became_a_replica_is_read_and_says_that_it_cannot_be_written(redis_place):
+    history, client = redis_place.history(), redis_place.server.client()
+    history.record([shop_event()])
+    client.replicaof("127.0.0.1", "1")
+    try:
+        with pytest.raises(NotReadyError, match=r"cannot be written: .*read only replica.*; nothing is stored"):
+            history.record([shop_event(1)])
+        assert total_of(redis_place)["events"] == 2
+    finally:
+        client.replicaof("NO", "ONE")
+        client.close()
+    assert history.record([shop_event(1)])[0].status == "recorded"
+
+
+@pytest.mark.parametrize("place", ["", "Error running script (call to f_9): @user_script:20: @user_script: 20: -"])
+@pytest.mark.parametrize(
+    ("refusal", "kind", "message"),
+    [
+        ("OOM command not allowed", NotReadyError, "cannot be written: OOM command not allowed; nothing is stored"),
+        ("READONLY You can't write", NotReadyError, "cannot be written: READONLY You can't write; nothing is stored"),
+        ("MISCONF Errors writing", NotReadyError, "cannot be used now: MISCONF Errors writing"),
+        ("WRONGTYPE Operation", InvariantError, "refused a command: WRONGTYPE Operation"),
+    ],
+)
+def test_a_refusal_is_understood_in_a_script_too_where_redis_before_7_says_its_place_first(
+    place, refusal, kind, message
+):
+    with pytest.raises(kind, match=rf"^the state in Redis {message}$"), redis_state._translated():
+        raise redis.ResponseError(place + refusal)
 
 
 def test_what_redis_confirmed_survives_its_death_and_clients_find_it_again(redis_place):
