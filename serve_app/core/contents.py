@@ -17,15 +17,17 @@ class Content(NamedTuple):
 
 
 _TEXT: Final = rb"(?:\xef\xbb\xbf)?\s*"
+_BINARY: Final = rb"(?=[\x00-\x08\x0e-\x1f\x7f-\xff]|\Z)"
+"""What follows is no text: the header of a CSV may begin with ``FEA1``, or ``PARENT``."""
 _KINDS: Final = tuple(
     (re.compile(pattern, re.DOTALL), Content(key, name))
     for pattern, key, name in (
         (rb"\Z", "empty", "empty"),
-        (rb"ARROW1", "arrow-file", "an Arrow IPC file (Feather)"),
-        (rb"FEA1", "feather-1", "a Feather file of version 1"),
-        (rb"PAR1", "parquet", "a Parquet file"),
-        (rb"PARE", "parquet-encrypted", "an encrypted Parquet file"),
-        (rb"ORC", "orc", "an ORC file"),
+        (rb"ARROW1" + _BINARY, "arrow-file", "an Arrow IPC file (Feather)"),
+        (rb"FEA1" + _BINARY, "feather-1", "a Feather file of version 1"),
+        (rb"PAR1" + _BINARY, "parquet", "a Parquet file"),
+        (rb"PARE" + _BINARY, "parquet-encrypted", "an encrypted Parquet file"),
+        (rb"ORC.{0,2}[\x00-\x08\x0e-\x1f]", "orc", "an ORC file"),
         (rb"Obj\x01", "avro", "an Avro file"),
         (rb"\x1f\x8b", "gzip", "compressed with gzip"),
         (rb"x[\x01\x9c\xda]", "zlib", "compressed with zlib"),
@@ -37,11 +39,11 @@ _KINDS: Final = tuple(
         (rb"PK(?:\x03\x04|\x05\x06)", "zip", "a zip archive"),
         (rb"\x89HDF\r\n\x1a\n", "hdf5", "an HDF5 file"),
         (rb"SQLite format 3\x00", "sqlite", "an SQLite database"),
-        (rb".{8}DUCK", "duckdb", "a DuckDB database"),
+        (rb".{8}DUCK.\x00{7}", "duckdb", "a DuckDB database"),
         (rb"\x93NUMPY", "npy", "a NumPy array (.npy)"),
         (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "excel", "an old Office file, of Excel perhaps"),
-        (rb"CBM1", "catboost", "a CatBoost model (.cbm)"),
-        (rb".{4}TFL3", "tflite", "a TensorFlow Lite model"),
+        (rb"CBM1.{0,3}\x00", "catboost", "a CatBoost model (.cbm)"),
+        (rb".{3}\x00TFL3", "tflite", "a TensorFlow Lite model"),
         # From protocol 2 on a pickle says its protocol; those before begin with a global, a dict or a list.
         (rb"\x80[\x02-\x05]|c(?:copy_?reg|__builtin__|builtins|catboost[\w.]*)\n|\([dl]p0\n", "pickle", "a pickle"),
         # A ``ModelProto``: field 1, the version of the format, and then another of its fields.
@@ -53,12 +55,13 @@ _KINDS: Final = tuple(
         (_TEXT + rb"(?i:<!doctype html|<html)", "html", "a web page"),
         (_TEXT + rb"<[?!A-Za-z]", "xml", "XML"),
         (_TEXT + rb"[{\[]\s*(?:[\"{}\[\]\d-]|null|true|false)", "json", "JSON"),
+        (rb"[^\x00-\x08\x0e-\x1f\x7f]*\Z", "text", "text, CSV perhaps"),
     )
 )
 
 
 def what_bytes_are(data: bytes) -> Content | None:
-    """Return what the bytes are, None where it cannot be told (CSV, most text, anything else).
+    """Return what the bytes are, None where it cannot be told (most is).
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ PLAIN = b"price,hour\n1,2\n" * 50
         (written(lambda s: np.save(s, np.arange(3))), "npy"),
         *[(pickle.dumps({"a": 1}, protocol), "pickle") for protocol in (0, 2, 3, 4, 5)],
         (b"SQLite format 3\x00" + bytes(80), "sqlite"),
-        (b"\x00" * 8 + b"DUCK" + bytes(80), "duckdb"),
+        (b"\x00" * 8 + b"DUCK\x40" + bytes(80), "duckdb"),
         (b"\x89HDF\r\n\x1a\n" + bytes(80), "hdf5"),
         (b'<?xml version="1.0"?>\n<PMML version="4.3">', "pmml"),
         (b"<!DOCTYPE html><html>", "html"),
@@ -98,8 +98,17 @@ def test_the_forms_a_model_can_be_exported_in_are_told_apart(tmp_path, form, key
     assert found.key == key
 
 
-@pytest.mark.parametrize(
-    "data", [PLAIN, b"category\nbrand\n", b"c\nx\n", b"(x)\n", b"x,y\n", b"a", b"\x00\x01\x02", b"< 5,b\n1,2"]
-)
+TEXTS = ["price,hour", "category\nbrand", "c\nx", "(x)", "x,y", "< 5,b\n1,2", "größe,\t1", "FEA1,FEA2", "PARENT,x",
+         "ORCHARD", "CBM1,CBM2", "12345678DUCK,x", "1234TFL3,x", "BZhang", "PKW,x", "ARROW1,x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_is_text_however_it_begins(text):
+    found = what_bytes_are(text.encode())
+    assert found is not None
+    assert found.key == "text"
+
+
+@pytest.mark.parametrize("data", [b"\x00\x01\x02", b"hello\x00", b"\x07" * 5000])
 def test_what_cannot_be_told_is_not_named(data):
     assert what_bytes_are(data) is None
