@@ -129,6 +129,31 @@ def finish_table(
     return ParsedTable(add_unreadable(batch, errors.values()), n_ignored)
 
 
+def check_arrow(table: pa.Table, features: Sequence[FeatureSpec]) -> None:
+    """Check the columns that are features, before and then by reading all of their values.
+
+    Raises
+    ------
+    InvalidDataError
+        A type cannot mean its feature, or a string is too long: reading a view of it in every row would take minutes.
+    pa.ArrowInvalid
+        The values are damaged.
+    """
+    table.validate()
+    check_types(table.schema, features)
+    names = {spec.name for spec in features}
+    used = table.select([at for at, name in enumerate(table.column_names) if name in names])
+    for name, column in zip(used.column_names, used.columns, strict=True):
+        for chunk in column.chunks:
+            _check_bytes(name, longest_bytes(chunk))
+    used.validate(full=True)
+
+
+def _check_bytes(name: str, n_bytes: int) -> None:
+    if n_bytes > MAX_TEXT_BYTES:
+        raise InvalidDataError(f"column {name} has a string of {n_bytes} bytes; at most {MAX_ID_LENGTH} characters")
+
+
 def check_strings(name: str, column: pa.Array) -> None:
     """Refuse a column with a string that is too long; nothing is decoded, one long one may stand in every row.
 
@@ -139,7 +164,8 @@ def check_strings(name: str, column: pa.Array) -> None:
     n_bytes = longest_bytes(column)
     if n_bytes <= MAX_ID_LENGTH:  # a sixth of the time of counting characters
         return
-    if n_bytes > MAX_TEXT_BYTES or pc.max(pc.utf8_length(as_plain(stored_values(column)))).as_py() > MAX_ID_LENGTH:
+    _check_bytes(name, n_bytes)
+    if pc.max(pc.utf8_length(as_plain(stored_values(column)))).as_py() > MAX_ID_LENGTH:
         raise InvalidDataError(f"column {name} has a string of {n_bytes} bytes; at most {MAX_ID_LENGTH} characters")
 
 

@@ -30,6 +30,7 @@ from serve_app.http.body_contents import check_content, check_text
 from serve_app.http.columns import (
     MAX_ROWS,
     ParsedTable,
+    check_arrow,
     check_shape,
     check_types,
     refuse_doubles,
@@ -162,7 +163,7 @@ def parse_arrow(body: bytes, features: Features) -> ParsedTable:
         check_stream(body, MAX_ROWS)
         with pa.ipc.open_stream(body) as reader:
             table = reader.read_all()
-        table.validate(full=True)
+        check_arrow(table, features)
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, pa.ArrowNotImplementedError, UnicodeDecodeError) as exc:
         raise MalformedBodyError(f"the body is not a whole Arrow IPC stream: {exc}") from exc
     return table_from_arrow(table, features)
