@@ -339,13 +339,11 @@ WRONG_NUMBERS = [
     pa.array(["1", "2"]).dictionary_encode(),
 ]
 WRONG_LABELS = [
-    pa.array([1.0, 2.0]),
     pa.array([True, False]),
     pa.array([b"1", b"2"]),
     pa.array([["a"], ["b"]]),
     pa.array([1, 2], pa.timestamp("s")),
-    pa.array([Decimal(1), Decimal(2)]),
-    pa.array([1.5, 2.5]).dictionary_encode(),
+    pa.array([True, False]).dictionary_encode(),
 ]
 
 
@@ -358,7 +356,7 @@ def test_a_column_that_cannot_be_numbers_is_named(case, column):
 @pytest.mark.parametrize("column", WRONG_LABELS, ids=lambda c: str(c.type))
 def test_a_column_that_cannot_be_labels_is_named(case, column):
     name = {"price": "brand", "size": "colour"}[case.positive]
-    with pytest.raises(InvalidDataError, match=rf"column {name} must hold strings, not "):
+    with pytest.raises(InvalidDataError, match=rf"column {name} must hold text or whole numbers, not "):
         case.encoder.encode(replace(case.rows(2), name, column))
 
 

@@ -47,13 +47,17 @@ PETS = (
     FeatureSpec("city", "categorical", "name", on_null="fill", fill="bonn", on_unseen="reject"),
     FeatureSpec("colour", "categorical", "name"),
     FeatureSpec("breed", "categorical", "name", form="native_string", on_null="fill", fill="none"),
+    FeatureSpec("tag", "categorical", "number", on_null="fill", fill="nan", on_unseen="reject"),
 )
 PET_CLASSES = {
     "city": ["bonn", "trier"],
     "colour": ["black", "white", UNKNOWN_CLASS],
     "breed": ["none", "pug", UNKNOWN_CLASS],
+    "tag": ["1", "5", "nan"],
 }
-GOOD_PET: dict[str, Any] = {"weight": 3.5, "size": 40, "legs": 4, "city": "trier", "colour": "white", "breed": "pug"}
+GOOD_PET: dict[str, Any] = {
+    "weight": 3.5, "size": 40, "legs": 4, "city": "trier", "colour": "white", "breed": "pug", "tag": 1,
+}  # fmt: skip
 GOOD_ROW: dict[str, Any] = {
     **{
         name: EXAMPLE_REQUEST[name] for name in ("brand", "category_code", "price", "hour", "day_of_week", "is_weekend")
@@ -72,6 +76,7 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "a required category": ("colour",),
     "a closed category": ("city",),
     "a category as text": ("breed",),
+    "a category of whole numbers": ("tag",),
 }
 VALUES: dict[str, tuple[Any, ...]] = {
     "not there": (ABSENT,),
@@ -83,7 +88,9 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "infinite": (INF, -INF, 1e300),
     "not in the vocabulary": ("zebra", "null", "NULL"),
     "empty text": ("",),
-    "a whole number": (7, -1),
+    "a whole number": (7, -1, 5.0, -0.0, 9007199254740991.0),
+    "5, 5.0 or their text": (5, 5.0, "5", "5.0"),
+    "a float of 2^53 or more": (9007199254740992.0, 1e300),
     "a fraction, a boolean, a list or an object": (1.5, True, ["pug"], {}),
 }
 BEYOND: dict[str, tuple[float, ...]] = {
@@ -133,7 +140,7 @@ class PetModel:
     """A model that tells apart every matrix and every string."""
 
     def predict(self, matrix: np.ndarray, strings: pa.RecordBatch | None = None) -> np.ndarray:
-        weights = np.array([3.0, 5.0, 7.0, 11.0, 13.0, 0.0])
+        weights = np.array([3.0, 5.0, 7.0, 11.0, 13.0, 0.0, 17.0])
         scores = np.where(np.isnan(matrix), -99.0, matrix).astype(np.float64) @ weights
         scores += [sum(text.encode()) for text in strings.column("breed").to_pylist()]
         return 1 / (1 + np.exp(-scores / 1000))
@@ -346,7 +353,8 @@ def can_say(way: str, line: Line, name: str, value: Any) -> bool:
         return not (is_float and not math.isfinite(value))
     if way in {"/invocations CSV", "a job's CSV"}:
         number_text = "number" in line.what and value in ("5", "")  # CSV has nothing but text
-        category = "categor" in line.what and line.value.startswith("a fraction")
+        category = "categor" in line.what and is_float and line.value != "5, 5.0 or their text"
+        category |= "categor" in line.what and line.value.startswith("a fraction")
         return not (number_text or category or isinstance(value, (list, dict)))
     return not (way == "/invocations Parquet" and value == {})  # Parquet has no struct without members
 
