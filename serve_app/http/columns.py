@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from serve_app.core.cells import convert_values
-from serve_app.core.errors import FieldError, InvalidDataError, InvalidRowError, PayloadTooLargeError
+from serve_app.core.errors import InvalidDataError, PayloadTooLargeError
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.core.history_keys import TIME_KEY, convert_keys
-from serve_app.core.numeric_columns import describe_required, holds_numbers
+from serve_app.core.numeric_columns import holds_numbers
 from serve_app.core.row_errors import RowError, add_unreadable
 from serve_app.http.schemas import MAX_ID_LENGTH
 
@@ -31,12 +31,12 @@ class ParsedTable:
     batch : RecordBatch
         Columns by feature name; columns of no feature are gone. The column `UNREADABLE` tells the
         encoder of values that are of no use; the batch has null there.
-    n_ignored : int
-        Columns of no feature that were there.
+    ignored : tuple of str
+        Names of the columns of no feature that were there.
     """
 
     batch: pa.RecordBatch
-    n_ignored: int = 0
+    ignored: tuple[str, ...] = ()
 
 
 def check_shape(n_rows: int, n_columns: int) -> None:
@@ -56,7 +56,7 @@ def table_from_lists(columns: Mapping[str, Sequence[Any]], features: Sequence[Fe
         if spec.name in columns:
             arrays.append(convert_values(spec, field.type, columns[spec.name], errors))
             fields.append(field)
-    return finish_table(arrays, fields, features, n_rows, errors, len(columns) - len(arrays))
+    return finish_table(arrays, fields, features, n_rows, errors, list_unknown(columns, features))
 
 
 def table_from_arrow(table: pa.Table, features: Sequence[FeatureSpec]) -> ParsedTable:
@@ -66,7 +66,7 @@ def table_from_arrow(table: pa.Table, features: Sequence[FeatureSpec]) -> Parsed
     check_types(table.schema, features)
     columns = [_one_chunk(table.column(name)) for name in names]
     fields = [pa.field(name, column.type) for name, column in zip(names, columns, strict=True)]
-    return finish_table(columns, fields, features, table.num_rows, {}, table.num_columns - len(names))
+    return finish_table(columns, fields, features, table.num_rows, {}, list_unknown(table.column_names, features))
 
 
 def refuse_doubles(given: Sequence[str], features: Sequence[FeatureSpec]) -> list[str]:
@@ -77,6 +77,12 @@ def refuse_doubles(given: Sequence[str], features: Sequence[FeatureSpec]) -> lis
     if double:
         raise InvalidDataError(f"these columns are there twice: {', '.join(double)}")
     return names
+
+
+def list_unknown(given: Iterable[str], features: Sequence[FeatureSpec]) -> tuple[str, ...]:
+    """Return the columns of no feature, in their order."""
+    known = {spec.name for spec in features}
+    return tuple(name for name in given if name not in known)
 
 
 def check_types(schema: pa.Schema, features: Sequence[FeatureSpec]) -> None:
@@ -110,32 +116,22 @@ def finish_table(
     features: Sequence[FeatureSpec],
     n_rows: int,
     errors: dict[int, RowError],
-    n_ignored: int = 0,
+    ignored: Sequence[str] = (),
 ) -> ParsedTable:
-    """Check what all formats have in common: required columns, and strings of a sane length.
+    """Check what all formats have in common: strings of a sane length, and keys.
 
-    Raises
-    ------
-    InvalidRowError
-        A column without which no row can be scored is not there.
+    Which columns have to be there is for `serve_app.http.column_names.check_columns` to say.
     """
-    present = {f.name for f in fields}
-    missing = [s for s in features if s.on_null == "reject" and s.name not in present]
-    if missing and n_rows:
-        raise InvalidRowError(
-            f"the table lacks required columns: {', '.join(s.name for s in missing)}",
-            tuple(FieldError(f"/{s.name}", describe_required(s)) for s in missing),
-        )
     for field, array in zip(fields, arrays, strict=True):
         _check_strings(field.name, array)
     plain = [_decode(array) for array in arrays]
     if not arrays:
-        return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=["_"]), n_ignored=n_ignored)
+        return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=["_"]), tuple(ignored))
     columns = {f.name: array for f, array in zip(fields, plain, strict=True)}
     keys = {s.name: columns[s.name] for s in features if s.group == "key" and s.name in columns}
     columns |= convert_keys(keys, errors)
     batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-    return ParsedTable(add_unreadable(batch, errors.values()), n_ignored)
+    return ParsedTable(add_unreadable(batch, errors.values()), tuple(ignored))
 
 
 def _decode(array: pa.Array) -> pa.Array:

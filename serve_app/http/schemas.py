@@ -52,11 +52,12 @@ class _PurchaseRow(BaseModel):
 
     The six row features are required but for brand and category_code, whose null is a class of its
     own. Any of the 16 history features may be given too; what is absent or null is looked up in
-    the state or takes its declared default. Members that are not listed are ignored.
+    the state or takes its declared default. Members that are not listed are ignored, and named by
+    the header `X-Ignored-Columns`; one that is nearly called like an absent feature is refused.
     """
 
     model_config = ConfigDict(
-        extra="ignore", strict=True, title="PurchaseRequest", json_schema_extra={"examples": [EXAMPLE_REQUEST]}
+        extra="allow", strict=True, title="PurchaseRequest", json_schema_extra={"examples": [EXAMPLE_REQUEST]}
     )
 
     user_id: Id | None = Field(description="Shopper; null when unknown. Decides the model version, stably.")
