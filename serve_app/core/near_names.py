@@ -24,6 +24,9 @@ SIMILAR: Final = 0.8
 LOOSE: Final = 0.6
 """The same where somebody wrote the name for the one that is looked for, and a wrong guess costs a look."""
 
+_KEPT: Final = frozenset("LMN")
+"""Letters, marks (which are the vowels of some scripts) and numbers, by Unicode category."""
+
 
 def find_near(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that `name` is a misspelling of, or None, see `pair_near`."""
@@ -37,6 +40,11 @@ def pair_near(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     and one is the other with a character inserted, left out or replaced, or two neighbours swapped, and it is not by
     digits alone: `feature_1` and `feature_2` are two features. A name of `OF_THE_LOG` is near to none.
     """
+    foreign = [name for name in names if name not in OF_THE_LOG]
+    return _pair(foreign, known) if foreign else {}
+
+
+def _pair(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     plain: dict[str, str] = {}
     by_length: dict[int, list[str]] = {}
     for other in known:
@@ -45,8 +53,6 @@ def pair_near(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     plain.pop("", None)
     found = {}
     for name in names:
-        if name in OF_THE_LOG:
-            continue
         near = chain.from_iterable(by_length.get(len(name) + step, ()) for step in (0, 1, -1))
         meant = plain.get(_strip(name)) or next((other for other in near if is_one_edit(name, other)), None)
         if meant is not None:
@@ -56,7 +62,7 @@ def pair_near(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
 
 def find_similar(name: str, known: Sequence[str], cutoff: float = SIMILAR) -> str | None:
     """Return the known name that is most like `name`, a misspelling or not, or None."""
-    return find_near(name, known) or next(iter(difflib.get_close_matches(name, known, 1, cutoff)), None)
+    return _pair([name], known).get(name) or next(iter(difflib.get_close_matches(name, known, 1, cutoff)), None)
 
 
 def is_one_edit(one: str, other: str) -> bool:
@@ -79,4 +85,7 @@ def is_one_edit(one: str, other: str) -> bool:
 
 def _strip(name: str) -> str:
     """Return what is left of a name without case and punctuation; nothing of one that is all punctuation."""
-    return "".join(filter(str.isalnum, unicodedata.normalize("NFC", name).casefold()))
+    folded = unicodedata.normalize("NFC", name).casefold()
+    if folded.isascii():
+        return "".join(filter(str.isalnum, folded))
+    return "".join(c for c in folded if unicodedata.category(c)[0] in _KEPT)

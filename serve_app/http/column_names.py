@@ -63,10 +63,13 @@ def check_columns(table: ParsedTable, features: Sequence[FeatureSpec], defaults:
 
 def list_near(unknown: Iterable[str], absent: Sequence[str]) -> list[FieldError]:
     """Return what is to be said of each unknown name that was probably meant for an absent one."""
-    return [
-        FieldError(_point(name), f"is not known here; did you mean {meant}? (?defaults={_encode(meant)} ignores it)")
-        for name, meant in pair_near(unknown, absent).items()
-    ]
+    return [describe_near(name, meant) for name, meant in pair_near(unknown, absent).items()]
+
+
+def describe_near(name: str, meant: str) -> FieldError:
+    """Return what is to be said of a name that was probably meant for another."""
+    ignore = f"?defaults={_encode(meant)} ignores it"
+    return FieldError(_point(name), f"is not known here; did you mean {meant}? ({ignore})")
 
 
 def describe_ignored(names: Sequence[str]) -> str:

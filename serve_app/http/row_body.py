@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -14,9 +15,10 @@ from serve_app.core.cells import show_value
 from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyError
 from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
 from serve_app.core.history_keys import CATEGORY_KEY, KEY_NAMES, NO_CATEGORY, TIME_KEY
+from serve_app.core.near_names import find_near
 from serve_app.core.numeric_columns import describe_required, describe_rule
-from serve_app.http.column_names import list_near
-from serve_app.http.schemas import ID_NUMBER_RULE, PurchaseRequest
+from serve_app.http.column_names import describe_near
+from serve_app.http.schemas import ID_NUMBER_RULE, MAX_ID_LENGTH, PurchaseRequest
 
 IGNORED: Final = "ignored"
 """Under it a parsed row has the members that no one reads, where there are some; no member is called so."""
@@ -74,7 +76,19 @@ def read_keys(row: dict[str, Any]) -> list[Any]:
 
 
 def _list_near(unknown: Iterable[str], given: Collection[str], defaults: Collection[str]) -> tuple[FieldError, ...]:
-    return tuple(list_near(unknown, [name for name in INPUTS if name not in given and name not in defaults]))
+    errors = []
+    for name in unknown:
+        meant = _list_meant(name) if len(name) <= MAX_ID_LENGTH else _list_meant.__wrapped__(name)
+        absent = next((other for other in meant if other not in given and other not in defaults), None)
+        if absent is not None:
+            errors.append(describe_near(name, absent))
+    return tuple(errors)
+
+
+@lru_cache(maxsize=1024)
+def _list_meant(name: str) -> tuple[str, ...]:
+    """Return the inputs that a name may be a misspelling of; kept, as a client sends the same names in every row."""
+    return tuple(other for other in INPUTS if find_near(name, [other]))
 
 
 def _explain(exc: ValidationError, body: bytes, defaults: Collection[str]) -> InvalidRowError | MalformedBodyError:

@@ -47,6 +47,11 @@ def _spell_zone(value: Any) -> Any:
     return value.removesuffix(" UTC") + "Z" if value.endswith(" UTC") else value
 
 
+def _show_example(schema: dict[str, Any]) -> None:
+    schema["examples"] = [EXAMPLE_REQUEST]
+    del schema["additionalProperties"]  # a client that is made from the schema is to find misspelt members itself
+
+
 class _PurchaseRow(BaseModel):
     """One shopper looking at one product.
 
@@ -56,9 +61,7 @@ class _PurchaseRow(BaseModel):
     the header `X-Ignored-Columns`; one that is nearly called like an absent feature is refused.
     """
 
-    model_config = ConfigDict(
-        extra="allow", strict=True, title="PurchaseRequest", json_schema_extra={"examples": [EXAMPLE_REQUEST]}
-    )
+    model_config = ConfigDict(extra="allow", strict=True, title="PurchaseRequest", json_schema_extra=_show_example)
 
     user_id: Id | None = Field(description="Shopper; null when unknown. Decides the model version, stably.")
     session_id: Id = Field(description="Visit of the shopper.")

@@ -101,6 +101,7 @@ def test_what_is_taken_for_a_feature_of_the_purchase_model(name, meant):
         ("x1", "x_1", True),
         ("_", "-", False),
         ("größe", "GRÖSSE", True),
+        ("कि", "का", False),
         ("café", "cafe\N{COMBINING ACUTE ACCENT}", True),
     ],
 )
