@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,12 +12,11 @@ from serve_app.core.column_types import check_type
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import HISTORY_NAMES, FeatureSpec
 from serve_app.core.history_keys import KEY_NAMES, KEY_SPECS, REQUIRED_KEYS, convert_keys
+from serve_app.core.near_names import LOOSE, SIMILAR, find_similar, pair_near
 from serve_app.core.row_errors import UNREADABLE, add_unreadable, list_unreadable
 
 CONTENT: Final = "__content__"
 """Column of a batch beside `UNREADABLE`: the row as it was, where a value of it could not be read."""
-CLOSE: Final = 0.8
-"""How alike a column's name must be to be taken for a feature's, misspelled: names of features are much alike."""
 _KEYS: Final = ("columns", "defaults", "history")
 
 
@@ -101,7 +99,9 @@ def parse_mapping(value: Any, features: Sequence[FeatureSpec]) -> ColumnMapping:
     names = [*(spec.name for spec in features), *(KEY_NAMES if has_history else ())]
     for name in [*columns, *defaults]:
         if name not in names:
-            raise InvalidDataError(f"the mapping names {name!r}, which is no feature of the model{_hint(name, names)}")
+            raise InvalidDataError(
+                f"the mapping names {name!r}, which is no feature of the model{_hint(name, names, LOOSE)}"
+            )
     twice = set(columns) & set(defaults)
     if twice:
         raise InvalidDataError(f"the mapping gives {', '.join(sorted(twice))} both a column and the default")
@@ -150,6 +150,8 @@ def choose_columns(
         raise InvalidDataError(f"{where} {_explain_missing(missing, schema.names, features, mapping)}")
     for spec, column in pairs:
         check_type(spec, schema.field(column).type, column, where)
+    read = {column for _, column in (*pairs, *keys)}
+    _refuse_near(where, schema.names, features, mapping, read, keep or ())
     kept = _choose_kept(where, schema.names, {column for _, column in pairs}, keep, added)
     return Columns(tuple((spec.name, column) for spec, column in pairs), kept, keys)
 
@@ -158,10 +160,9 @@ def _explain_missing(
     missing: Sequence[tuple[str, str]], names: Sequence[str], features: Sequence[FeatureSpec], mapping: ColumnMapping
 ) -> str:
     """Return which columns are missing, and what there is to do about it."""
-    taken = {*(spec.name for spec in features), *mapping.columns.values()}
-    free = [name for name in names if name not in taken]  # the column of one feature is no spelling of another
+    free = _list_free(names, features, mapping)
     named = "; ".join(
-        f"{column}{f' (for {name})' if name != column else ''}{_hint(column, free, CLOSE)}" for name, column in missing
+        f"{column}{f' (for {name})' if name != column else ''}{_hint(column, free)}" for name, column in missing
     )
     text = (
         f"has no column {named}. Name the right columns in a mapping (the file of --mapping, over HTTP the member "
@@ -175,6 +176,34 @@ def _explain_missing(
     return text
 
 
+def _refuse_near(
+    where: str,
+    names: Sequence[str],
+    features: Sequence[FeatureSpec],
+    mapping: ColumnMapping,
+    read: Collection[str],
+    keep: Sequence[str],
+) -> None:
+    """Refuse columns that no one reads and that are probably an input which would be looked up without them."""
+    wanted = [*(spec.name for spec in features), *(KEY_NAMES if mapping.has_history else ())]
+    columns = {mapping.columns.get(name, name): name for name in wanted if name not in mapping.defaults}
+    absent = [column for column in columns if column not in read]
+    near = pair_near((name for name in _list_free(names, features, mapping) if name not in keep), absent)
+    if near:
+        named = "; ".join(f"{name} (did you mean {meant}?)" for name, meant in near.items())
+        raise InvalidDataError(
+            f"{where} has no column {', '.join(near.values())}, and columns that are nearly called so: {named}. Name "
+            "the right columns in a mapping (the file of --mapping, over HTTP the member `mapping`), list the features "
+            "under `defaults` there, or name what is no feature in --keep (over HTTP `keep`)"
+        )
+
+
+def _list_free(names: Sequence[str], features: Sequence[FeatureSpec], mapping: ColumnMapping) -> list[str]:
+    """Return the columns that may be misspelt: the column of one feature is no spelling of another."""
+    taken = {*(spec.name for spec in features), *mapping.columns.values()}
+    return [name for name in names if name not in taken]
+
+
 def _choose_kept(
     where: str, names: Sequence[str], used: Collection[str], keep: Sequence[str] | None, added: Sequence[str]
 ) -> tuple[str, ...]:
@@ -185,7 +214,7 @@ def _choose_kept(
     else:
         absent = [name for name in keep if name not in names]
         if absent:
-            raise InvalidDataError(f"{where} has no column {absent[0]} to keep{_hint(absent[0], names)}")
+            raise InvalidDataError(f"{where} has no column {absent[0]} to keep{_hint(absent[0], names, LOOSE)}")
         kept = [name for name in names if name in keep]
     taken = [name for name in kept if name in {*added, UNREADABLE, CONTENT}]
     if taken:
@@ -201,9 +230,10 @@ def _choose_keys(where: str, schema: pa.Schema, mapping: ColumnMapping) -> tuple
     found = tuple((name, column) for name, column in keys if column in schema.names)
     missing = [name for name in REQUIRED_KEYS if name not in dict(found)]
     if missing:
+        free = [name for name in schema.names if name not in dict(keys).values()]
+        named = ", ".join(name + _hint(name, free) for name in missing)
         raise InvalidDataError(
-            f"{where} has no column for {', '.join(missing)}, which history is looked up by: name the columns in the "
-            "mapping"
+            f"{where} has no column for {named}, which history is looked up by: name the columns in the mapping"
         )
     for spec in KEY_SPECS:
         if spec.name in dict(found):
@@ -212,6 +242,6 @@ def _choose_keys(where: str, schema: pa.Schema, mapping: ColumnMapping) -> tuple
     return found
 
 
-def _hint(name: str, known: Sequence[str], cutoff: float = 0.6) -> str:
-    near = difflib.get_close_matches(name, known, 1, cutoff)
-    return f" (did you mean {near[0]}?)" if near else ""
+def _hint(name: str, known: Sequence[str], cutoff: float = SIMILAR) -> str:
+    near = find_similar(name, known, cutoff)
+    return f" (did you mean {near}?)" if near else ""

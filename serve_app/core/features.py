@@ -23,6 +23,9 @@ written as an integer, or as a native category that is the string itself."""
 
 UNKNOWN_CLASS: Final = "__unknown__"
 """The class every unseen category is encoded as (convention of existing `deployed_model.pkl`)."""
+DERIVED_FILLS: Final = ("nan", UNKNOWN_CLASS)
+"""Classes that an import takes for null where nobody says which: what a LabelEncoder that was fitted with missing
+values calls them, or the class of the unseen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class FeatureSpec:
         A class of the vocabulary, for ``on_unseen="class"``.
     description : str
         One sentence for people.
+    is_declared : bool
+        True when a schema says what null becomes, so that it is not what an import derived.
     """
 
     name: str
@@ -81,6 +86,17 @@ class FeatureSpec:
     on_unseen: OnUnseen = "class"
     unseen_class: str = UNKNOWN_CLASS
     description: str = ""
+    is_declared: bool = False
+
+    @property
+    def may_be_absent(self) -> bool:
+        """Whether a table may lack the column: what stands for null was declared for the feature.
+
+        NaN, and a fill that an import derived, answer a value that is not known. A column that is not there is more
+        often a mistake. An import derives no other fills than `DERIVED_FILLS`, so it is known of older packages too.
+        """
+        is_derived = self.kind == "categorical" and self.fill in DERIVED_FILLS and not self.is_declared
+        return self.on_null in {"fill", "fill_from"} and not is_derived
 
     @property
     def is_native(self) -> bool:

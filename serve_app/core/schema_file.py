@@ -19,7 +19,7 @@ _CHOICES: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 _NUMBERS: Final = ("minimum", "maximum", "above")
 _TEXTS: Final = ("name", "unit", "description", "unseen_class", "fill_from")
-_KEYS: Final = frozenset(f.name for f in dataclasses.fields(FeatureSpec)) | {"classes"}
+_KEYS: Final = frozenset(f.name for f in dataclasses.fields(FeatureSpec)) - {"is_declared"} | {"classes"}
 
 
 @dataclass(frozen=True, slots=True)

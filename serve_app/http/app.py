@@ -21,7 +21,7 @@ from serve_app.http.asgi import AccessLog, Exchange, Meter, Receive, Scope, Send
 from serve_app.http.bulk import Bulk
 from serve_app.http.fast_lane import FastLane
 from serve_app.http.job_schemas import JobBody
-from serve_app.http.parameters import PIN, REQUEST_ID, TIMEOUT, describe_parameter
+from serve_app.http.parameters import DEFAULTS, IGNORED_HEADER, PIN, REQUEST_ID, TIMEOUT, describe_parameter
 from serve_app.http.predict import HOT_PATH, PredictPurchase
 from serve_app.http.problems import CONTENT_TYPE, describe_problem, document_problems, dump_problem, problem_members
 from serve_app.http.rollout_schemas import CommandBody, StartBody
@@ -138,7 +138,7 @@ def _document_predict(api: FastAPI) -> None:
     @api.post(
         HOT_PATH,
         response_model=PurchaseResponse | DetailedResponse,
-        responses=document_problems(400, 404, 413, 415, 422, 500, 503, 504),
+        responses={200: {"headers": IGNORED_HEADER}, **document_problems(400, 404, 413, 415, 422, 500, 503, 504)},
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -147,6 +147,7 @@ def _document_predict(api: FastAPI) -> None:
             "parameters": [
                 describe_parameter("detail", "query", {"type": "boolean"}, "Say where every feature came from."),
                 describe_parameter("explain", "query", {"type": "boolean"}, "Say which features moved the score most."),
+                DEFAULTS,
                 PIN,
                 TIMEOUT,
                 REQUEST_ID,

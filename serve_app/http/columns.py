@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,10 +13,9 @@ import pyarrow.compute as pc
 from serve_app.core.arrow_types import as_plain, longest_bytes, stored_values
 from serve_app.core.cells import convert_values
 from serve_app.core.column_types import check_type
-from serve_app.core.errors import FieldError, InvalidDataError, InvalidRowError, PayloadTooLargeError
+from serve_app.core.errors import InvalidDataError, PayloadTooLargeError
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.core.history_keys import convert_keys
-from serve_app.core.numeric_columns import describe_required
 from serve_app.core.row_errors import RowError, add_unreadable
 from serve_app.http.schemas import MAX_ID_LENGTH
 
@@ -35,12 +34,12 @@ class ParsedTable:
     batch : RecordBatch
         Columns by feature name; columns of no feature are gone. The column `UNREADABLE` tells the
         encoder of values that are of no use; the batch has null there.
-    n_ignored : int
-        Columns of no feature that were there.
+    ignored : tuple of str
+        Names of the columns of no feature that were there.
     """
 
     batch: pa.RecordBatch
-    n_ignored: int = 0
+    ignored: tuple[str, ...] = ()
 
 
 def check_shape(n_rows: int, n_columns: int) -> None:
@@ -60,7 +59,7 @@ def table_from_lists(columns: Mapping[str, Sequence[Any]], features: Sequence[Fe
         if spec.name in columns:
             arrays.append(convert_values(spec, field.type, columns[spec.name], errors))
             fields.append(field)
-    return finish_table(arrays, fields, features, n_rows, errors, len(columns) - len(arrays))
+    return finish_table(arrays, fields, features, n_rows, errors, list_unknown(columns, features))
 
 
 def table_from_arrow(table: pa.Table, features: Sequence[FeatureSpec]) -> ParsedTable:
@@ -70,7 +69,7 @@ def table_from_arrow(table: pa.Table, features: Sequence[FeatureSpec]) -> Parsed
     check_types(table.schema, features)
     columns = [table.column(name) for name in names]
     fields = [table.schema.field(name) for name in names]
-    return finish_table(columns, fields, features, table.num_rows, {}, table.num_columns - len(names))
+    return finish_table(columns, fields, features, table.num_rows, {}, list_unknown(table.column_names, features))
 
 
 def refuse_doubles(given: Sequence[str], features: Sequence[FeatureSpec]) -> list[str]:
@@ -81,6 +80,12 @@ def refuse_doubles(given: Sequence[str], features: Sequence[FeatureSpec]) -> lis
     if double:
         raise InvalidDataError(f"these columns are there twice: {', '.join(double)}")
     return names
+
+
+def list_unknown(given: Iterable[str], features: Sequence[FeatureSpec]) -> tuple[str, ...]:
+    """Return the columns of no feature, in their order."""
+    known = {spec.name for spec in features}
+    return tuple(name for name in given if name not in known)
 
 
 def check_types(schema: pa.Schema, features: Sequence[FeatureSpec]) -> None:
@@ -104,29 +109,19 @@ def finish_table(
     features: Sequence[FeatureSpec],
     n_rows: int,
     errors: dict[int, RowError],
-    n_ignored: int = 0,
+    ignored: Sequence[str] = (),
 ) -> ParsedTable:
-    """Check what all formats have in common: required columns, and strings of a sane length.
+    """Check what all formats have in common: strings of a sane length, and keys.
 
-    Raises
-    ------
-    InvalidRowError
-        A column without which no row can be scored is not there.
+    Which columns have to be there is for `serve_app.http.column_names.check_columns` to say.
     """
-    present = {f.name for f in fields}
-    missing = [s for s in features if s.on_null == "reject" and s.name not in present]
-    if missing and n_rows:
-        raise InvalidRowError(
-            f"the table lacks required columns: {', '.join(s.name for s in missing)}",
-            tuple(FieldError(f"/{s.name}", describe_required(s)) for s in missing),
-        )
     columns = {f.name: _flatten(f.name, array) for f, array in zip(fields, arrays, strict=True)}
     if not arrays:
-        return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=["_"]), n_ignored=n_ignored)
+        return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=["_"]), tuple(ignored))
     keys = {s.name: columns[s.name] for s in features if s.group == "key" and s.name in columns}
     columns |= convert_keys(keys, errors)
     batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-    return ParsedTable(add_unreadable(batch, errors.values()), n_ignored)
+    return ParsedTable(add_unreadable(batch, errors.values()), tuple(ignored))
 
 
 def check_arrow(table: pa.Table, features: Sequence[FeatureSpec]) -> None:

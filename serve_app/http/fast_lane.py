@@ -26,9 +26,10 @@ from serve_app.http.asgi import (
     read_request_id,
     read_timeout_s,
 )
+from serve_app.http.column_names import ignored_header
 from serve_app.http.predict import HOT_PATH, describe_score, list_values, logger
 from serve_app.http.problems import CONTENT_TYPE, describe_problem, dump_problem
-from serve_app.http.row_body import parse_row, read_keys
+from serve_app.http.row_body import IGNORED, parse_row, read_keys
 from serve_app.service.ports import Ongoing
 from serve_app.service.route import Route
 from serve_app.service.scoring import Score
@@ -81,7 +82,7 @@ class FastLane:
             return False
         if row["observe"] or not route.scorer.is_purchase:
             return False
-        answer = _Answer(self, route, user, read_request_id(given), time.perf_counter(), write)
+        answer = _Answer(self, route, user, row.get(IGNORED), read_request_id(given), time.perf_counter(), write)
         if self.ongoing is not None:
             self.ongoing.begin()
         try:
@@ -99,6 +100,7 @@ class _Answer:
     lane: FastLane
     route: Route
     user: str | int | None
+    ignored: list[str] | None
     request_id: str
     started_s: float
     write: Write
@@ -116,6 +118,8 @@ class _Answer:
                 (b"x-model-version", b"%d" % version),
                 (b"x-route-reason", self.route.reason.encode()),
             ]
+            if self.ignored:
+                headers.append(ignored_header(self.ignored))
         else:
             status, body, headers = self._describe_error(outcome)
             version = self.route.scorer.version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -12,10 +13,12 @@ from serve_app.core.errors import FieldError, InvalidRowError, NotAcceptableErro
 from serve_app.core.features import PURCHASE_FEATURES
 from serve_app.http import json_records
 from serve_app.http.bulk import Bulk, inline_bytes
+from serve_app.http.column_names import describe_ignored, parse_named
 from serve_app.http.columns import ParsedTable
-from serve_app.http.parameters import MANY_ROWS
+from serve_app.http.parameters import IGNORED_COLUMNS, IGNORED_HEADER, MANY_ROWS
 from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
+from serve_app.http.query import parse_query, read_defaults
 from serve_app.http.schemas import EXAMPLE_REQUEST, Health, Predictions
 from serve_app.http.table_formats import (
     ARROW,
@@ -77,7 +80,7 @@ def create_router(bulk: Bulk) -> APIRouter:
         summary="Score many rows",
         response_model=Predictions,
         responses={
-            200: {"content": {ARROW: _BINARY, CSV: {"schema": {"type": "string"}}}},
+            200: {"headers": IGNORED_HEADER, "content": {ARROW: _BINARY, CSV: {"schema": {"type": "string"}}}},
             **document_problems(400, 404, 406, 413, 415, 422, 500, 503, 504),
         },
         openapi_extra={"requestBody": _BODY, "parameters": MANY_ROWS},
@@ -86,23 +89,29 @@ def create_router(bulk: Bulk) -> APIRouter:
         """Score the rows of a table, in order.
 
         A row that breaks a rule gets null and an entry in `errors`; the others are scored. Columns
-        that are no feature are ignored; a required one that is missing refuses the table. `output`
+        that are no feature are ignored, and named by the header `X-Ignored-Columns`. A feature without
+        a column refuses the table unless its default was declared or `defaults` names it. `output`
         chooses probabilities (values of a regression), the most probable class, or raw scores.
         """
+        given = parse_query(request.scope["query_string"], "output", "defaults")
         deadline_at = bulk.deadline_at(request)
         media = choose_answer(request.headers.get("accept", "*/*"))
         parser = choose_parser(request.headers.get("content-type", ""))
         route = bulk.choose(request)
         body = await bulk.read(request, deadline_at)
-        parsed = await _parse(bulk, parser, body, route.scorer.manifest.inputs, deadline_at)
-        if parsed.n_ignored:
-            bulk.meter.count_ignored_columns("/invocations", parsed.n_ignored)
+        inputs = route.scorer.manifest.inputs
+        defaults = read_defaults(given, [spec.name for spec in inputs])
+        parsed = await _parse(bulk, parser, body, inputs, defaults, deadline_at)
+        if parsed.ignored:
+            bulk.meter.count_ignored_columns("/invocations", len(parsed.ignored))
         scores = await bulk.score(route, parsed, deadline_at, ("raw",) if output == "raw" else ())
         refuse_if_all_rejected(scores)
         n_bytes = scores.predictions.nbytes
         dump = partial(DUMPERS[media], scores, output)
         answer = await bulk.run(dump, n_bytes, deadline_at, inline_bytes=inline_bytes(media == ARROW))
         headers = {"X-Model-Version": str(scores.version), "X-Route-Reason": route.reason}
+        if parsed.ignored:
+            headers[IGNORED_COLUMNS] = describe_ignored(parsed.ignored)
         return Response(answer, 200, headers, media_type=media)
 
     for path in ("/ping", "/health"):
@@ -121,14 +130,16 @@ def create_router(bulk: Bulk) -> APIRouter:
     return router
 
 
-async def _parse(bulk: Bulk, parser: Parser, body: bytes, features: Features, deadline_at: float) -> ParsedTable:
+async def _parse(
+    bulk: Bulk, parser: Parser, body: bytes, features: Features, defaults: Collection[str], deadline_at: float
+) -> ParsedTable:
     if parser is parse_json and len(body) > json_records.MIN_BYTES:
-        parse = partial(json_records.parse_records, body, features)
+        parse = partial(parse_named, json_records.parse_records, body, features, defaults)
         plain = await bulk.run(parse, len(body), deadline_at)
         if plain is not None:
             return plain
     return await bulk.run(
-        partial(parser, body, features),
+        partial(parse_named, parser, body, features, defaults),
         len(body),
         deadline_at,
         inline_bytes=inline_bytes(parser is parse_arrow),

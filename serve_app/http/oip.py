@@ -20,6 +20,7 @@ from serve_app.http.mlflow import refuse_if_all_rejected
 from serve_app.http.parameters import MANY_ROWS
 from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
+from serve_app.http.query import parse_query, read_defaults
 from serve_app.http.schemas import InferResponse, Live, ModelMetadata, Ready, ServerMetadata, TensorMetadata
 from serve_app.http.tensors import InferRequest, dump_tensor, parse_infer
 from serve_app.service.route import Route
@@ -28,6 +29,8 @@ from serve_app.service.table_scoring import TableScores
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 ERROR_OUTPUT: Final = "error"
 """Output with a message a rejected row; it comes unasked as soon as a row was rejected."""
+BIAS: Final = "bias"
+"""What the last of a row's SHAP values is called: it is of no feature."""
 
 _BODY: Final[dict[str, Any]] = {
     "required": True,
@@ -100,8 +103,11 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
 
         Outputs are `probability`, `recommendation` (binary), `label`, `raw`, `shap` and `version`, or
         `prediction` of a regression; the model's metadata lists them. Values of rejected rows are null
-        (NaN in binary), and the output `error` says why.
+        (NaN in binary), and the output `error` says why. The parameter `features` of `shap` names what
+        its values are of. A feature without a tensor refuses the request unless its default was
+        declared or `defaults` names it.
         """
+        given = parse_query(request.scope["query_string"], "defaults")
         deadline_at = bulk.deadline_at(request)
         length = parse_content_length(request.headers.get(HEADER_LENGTH))
         routing = read_routing(dict(request.scope["headers"]))
@@ -109,7 +115,8 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
         manifest = route.scorer.manifest
         body = await bulk.read(request, deadline_at)
         is_large_json = (len(body) if length is None else length) > MIN_BYTES
-        parse = partial(parse_infer, body, length, manifest.inputs)
+        defaults = read_defaults(given, [spec.name for spec in manifest.inputs])
+        parse = partial(parse_infer, body, length, manifest.inputs, defaults)
         asked = await bulk.run(parse, len(body), deadline_at, apart=is_large_json)
         wanted = _choose_outputs(asked, manifest)
         extras = [extra for extra in EXTRAS if extra in dict(wanted)]
@@ -147,6 +154,10 @@ def _answer(
     if scores.errors and ERROR_OUTPUT not in dict(wanted):
         wanted = [*wanted, (ERROR_OUTPUT, asked.binary_default)]
     tensors = [dump_tensor(name, columns[name](), binary=binary) for name, binary in wanted]
+    for tensor, _ in tensors:
+        if tensor["name"] == "shap":
+            names = [*scores.manifest.feature_names, BIAS]
+            tensor["parameters"] = {**tensor.get("parameters", {}), "features": names}
     value: dict[str, Any] = {"model_name": model, "model_version": str(scores.version)}
     if asked.request_id is not None:
         value["id"] = asked.request_id

@@ -32,4 +32,19 @@ USER: Final = describe_parameter(
     "The user by whom the version is chosen for the whole request; without it chance chooses.",
 )
 """For many rows; a single row names its user in the body."""
-MANY_ROWS: Final = [USER, PIN, TIMEOUT, REQUEST_ID]
+DEFAULTS: Final = describe_parameter(
+    "defaults",
+    "query",
+    {"type": "string", "examples": ["max_price,brand"]},
+    "Inputs, with commas between them, that are not there on purpose: what stands for null is taken for each, and "
+    "nothing that is nearly called so is refused.",
+)
+MANY_ROWS: Final = [DEFAULTS, USER, PIN, TIMEOUT, REQUEST_ID]
+IGNORED_COLUMNS: Final = "X-Ignored-Columns"
+IGNORED_HEADER: Final[dict[str, Any]] = {
+    IGNORED_COLUMNS: {
+        "schema": {"type": "string"},
+        "description": "What the request had and no one reads: percent-encoded names with commas between them, at "
+        "most 20 and 1 KiB, then `;more=` and how many others there are.",
+    }
+}

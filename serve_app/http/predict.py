@@ -7,10 +7,8 @@ import logging
 import os
 from operator import itemgetter
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 import orjson
-from pydantic_core import from_json
 
 from serve_app.core.errors import (
     BadRequestError,
@@ -37,8 +35,9 @@ from serve_app.http.asgi import (
     read_pin,
     read_timeout_s,
 )
-from serve_app.http.row_body import EVENT_ID, parse_row, read_keys
-from serve_app.http.schemas import PurchaseRequest
+from serve_app.http.column_names import ignored_header
+from serve_app.http.query import parse_query, read_defaults, read_flag
+from serve_app.http.row_body import EVENT_ID, IGNORED, INPUTS, parse_row, read_keys
 from serve_app.service.event_intake import EventSink
 from serve_app.service.observing import Observer
 from serve_app.service.route import Route
@@ -92,11 +91,13 @@ class PredictPurchase:
     async def _answer(self, exchange: Exchange) -> None:
         timeout_s = read_timeout_s(exchange.headers, self._timeout_s, LONGEST_TIMEOUT_S)
         deadline_at = asyncio.get_running_loop().time() + timeout_s
-        explain = _read_flag(exchange.scope["query_string"], "explain")
-        detail = explain or _read_flag(exchange.scope["query_string"], "detail")
+        query = parse_query(exchange.scope["query_string"], "explain", "detail", "defaults")
+        explain = read_flag(query, "explain")
+        detail = explain or read_flag(query, "detail")
+        defaults = read_defaults(query, INPUTS)
         check_json(exchange.headers)
         body = await read_body(exchange.receive, exchange.headers, MAX_ROW_BYTES)
-        row = parse_row(body)
+        row = parse_row(body, defaults)
         user = row["user_id"]
         # a whole number stands for its text, so that 7 and "7" are one user
         route = self._traffic.choose(None if user is None else str(user), read_pin(exchange.headers))
@@ -111,7 +112,7 @@ class PredictPurchase:
         prediction_id = os.urandom(16).hex()
         answer = describe_score(user, score)
         if detail:
-            answer |= _describe(route, score, row, body) | {"prediction_id": prediction_id}
+            answer |= _describe(route, score, row) | {"prediction_id": prediction_id}
             if observed:
                 answer["observed"] = observed
         if explain:
@@ -122,6 +123,8 @@ class PredictPurchase:
             (b"x-model-version", str(score.version).encode()),
             (b"x-route-reason", route.reason.encode()),
         ]
+        if IGNORED in row:
+            headers.append(ignored_header(row[IGNORED]))
         if observed:
             headers.append((b"x-observed", observed["status"].encode()))
         await exchange.answer(200, orjson.dumps(answer), headers)
@@ -146,7 +149,7 @@ def describe_score(user_id: str | int | None, score: Score) -> dict[str, Any]:
     }
 
 
-def _describe(route: Route, score: Score, row: dict[str, Any], body: bytes) -> dict[str, Any]:
+def _describe(route: Route, score: Score, row: dict[str, Any]) -> dict[str, Any]:
     manifest = route.scorer.manifest
     features: dict[str, dict[str, Any]] = {}
     for spec, source, value in zip(manifest.features, score.sources, score.values, strict=True):
@@ -163,7 +166,7 @@ def _describe(route: Route, score: Score, row: dict[str, Any], body: bytes) -> d
         "n_defaulted": score.sources.count(FROM_DEFAULT),
         "history": {"status": score.history or "off"},
         "features": features,
-        "ignored": sorted(set(from_json(body)) - set(PurchaseRequest.model_fields)),
+        "ignored": row.get(IGNORED, []),
     }
 
 
@@ -193,15 +196,3 @@ async def _explain(
             for r in reasons
         ],
     }
-
-
-_FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
-
-
-def _read_flag(query: bytes, name: str) -> bool:
-    if not query:
-        return False
-    value = parse_qs(query.decode("latin-1"), keep_blank_values=True).get(name, ["false"])[-1].lower()
-    if value not in _FLAGS:
-        raise BadRequestError(f"the query parameter {name} must be true or false, not {value[:40]!r}")
-    return _FLAGS[value]

@@ -4,33 +4,56 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from serve_app.core.cells import show_value
 from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyError
-from serve_app.core.features import PURCHASE_FEATURES
+from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
 from serve_app.core.history_keys import CATEGORY_KEY, KEY_NAMES, NO_CATEGORY, TIME_KEY
+from serve_app.core.near_names import find_near
 from serve_app.core.numeric_columns import describe_required, describe_rule
-from serve_app.http.schemas import ID_NUMBER_RULE, PurchaseRequest
+from serve_app.http.column_names import describe_near
+from serve_app.http.schemas import ID_NUMBER_RULE, MAX_ID_LENGTH, PurchaseRequest
+
+IGNORED: Final = "ignored"
+"""Under it a parsed row has the members that no one reads, where there are some; no member is called so."""
+_MEMBERS: Final = tuple(PurchaseRequest.model_fields)
+INPUTS: Final = (*PURCHASE_NAMES, *KEY_NAMES)
+"""What a row may say of the shopper and the product: features and keys of the history."""
 
 
-def parse_row(body: bytes) -> dict[str, Any]:
+def parse_row(body: bytes, defaults: Collection[str] = ()) -> dict[str, Any]:
     """Parse and validate the body of ``POST /predict_purchase``.
+
+    Parameters
+    ----------
+    body : bytes
+    defaults : collection of str
+        Members that may be absent, whatever the rest is called.
 
     Raises
     ------
     MalformedBodyError
         Not JSON, or not an object.
     InvalidRowError
-        A member is missing, has another type or breaks a bound; each is named.
+        A member is missing, has another type, breaks a bound or is misspelt; each is named.
     """
     try:
         parsed = PurchaseRequest.__pydantic_validator__.validate_json(body)
     except ValidationError as exc:
-        raise _explain(exc) from exc
+        raise _explain(exc, body, defaults) from exc
     row: dict[str, Any] = parsed.__dict__
+    if parsed.__pydantic_extra__:
+        unknown = sorted(parsed.__pydantic_extra__)
+        near = _list_near(unknown, parsed.__pydantic_fields_set__, defaults)
+        if near:
+            raise InvalidRowError("members that no one reads are nearly called like inputs that are not there", near)
+        row[IGNORED] = unknown
     if row[CATEGORY_KEY] is None and CATEGORY_KEY in parsed.__pydantic_fields_set__:
         row[CATEGORY_KEY] = NO_CATEGORY
     return row
@@ -52,7 +75,23 @@ def read_keys(row: dict[str, Any]) -> list[Any]:
     return [*keys, None if time is None else math.floor(time.timestamp())]
 
 
-def _explain(exc: ValidationError) -> InvalidRowError | MalformedBodyError:
+def _list_near(unknown: Iterable[str], given: Collection[str], defaults: Collection[str]) -> tuple[FieldError, ...]:
+    errors = []
+    for name in unknown:
+        meant = _list_meant(name) if len(name) <= MAX_ID_LENGTH else _list_meant.__wrapped__(name)
+        absent = next((other for other in meant if other not in given and other not in defaults), None)
+        if absent is not None:
+            errors.append(describe_near(name, absent))
+    return tuple(errors)
+
+
+@lru_cache(maxsize=1024)
+def _list_meant(name: str) -> tuple[str, ...]:
+    """Return the inputs that a name may be a misspelling of; kept, as a client sends the same names in every row."""
+    return tuple(other for other in INPUTS if find_near(name, [other]))
+
+
+def _explain(exc: ValidationError, body: bytes, defaults: Collection[str]) -> InvalidRowError | MalformedBodyError:
     found: dict[str, str] = {}
     for error in exc.errors(include_url=False, include_context=True):
         if error["type"] == "json_invalid":
@@ -70,7 +109,9 @@ def _explain(exc: ValidationError) -> InvalidRowError | MalformedBodyError:
         shown = "" if error["type"] == "missing" else f", got {show_value(error['input'])}"
         found.setdefault(f"/{name}", f"{rule}{shown}")
     errors = tuple(FieldError(pointer, detail) for pointer, detail in found.items())
-    return InvalidRowError("the row cannot be scored", errors)
+    given = from_json(body)
+    near = _list_near(given.keys() - _MEMBERS, given, defaults)
+    return InvalidRowError("the row cannot be scored", (*errors, *near))
 
 
 _ID: Final = f"must be a string of 1 to 512 characters or {ID_NUMBER_RULE}"

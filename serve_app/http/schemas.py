@@ -57,17 +57,21 @@ def _spell_zone(value: Any) -> Any:
     return value.removesuffix(" UTC") + "Z" if value.endswith(" UTC") else value
 
 
+def _show_example(schema: dict[str, Any]) -> None:
+    schema["examples"] = [EXAMPLE_REQUEST]
+    del schema["additionalProperties"]  # a client that is made from the schema is to find misspelt members itself
+
+
 class _PurchaseRow(BaseModel):
     """One shopper looking at one product.
 
     The six row features are required but for brand and category_code, whose null is a class of its
     own. Any of the 16 history features may be given too; what is absent or null is looked up in
-    the state or takes its declared default. Members that are not listed are ignored.
+    the state or takes its declared default. Members that are not listed are ignored, and named by
+    the header `X-Ignored-Columns`; one that is nearly called like an absent feature is refused.
     """
 
-    model_config = ConfigDict(
-        extra="ignore", strict=True, title="PurchaseRequest", json_schema_extra={"examples": [EXAMPLE_REQUEST]}
-    )
+    model_config = ConfigDict(extra="allow", strict=True, title="PurchaseRequest", json_schema_extra=_show_example)
 
     user_id: Id | None = Field(description="Shopper; null when unknown. Decides the model version, stably.")
     session_id: Id = Field(description="Visit of the shopper.")

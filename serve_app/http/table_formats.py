@@ -33,6 +33,7 @@ from serve_app.http.columns import (
     check_arrow,
     check_shape,
     check_types,
+    list_unknown,
     refuse_doubles,
     table_from_arrow,
     table_from_lists,
@@ -95,8 +96,9 @@ def _parse_records(data: Any, features: Features, key: str) -> ParsedTable:
         raise MalformedBodyError(f"{key}/{row} must be an object like the rows before it")
     present: set[str] = set().union(*data)
     columns = {s.name: _pick(data, s.name) for s in features if s.name in present}
+    check_shape(len(data), len(present))
     table = table_from_lists(columns, features, len(data))
-    return dataclasses.replace(table, n_ignored=len(present) - len(columns))
+    return dataclasses.replace(table, ignored=tuple(sorted(present - columns.keys())))
 
 
 def _pick(records: list[dict[str, Any]], name: str) -> list[Any]:
@@ -140,7 +142,7 @@ def parse_csv(body: bytes, features: Features) -> ParsedTable:
     numeric = {s.name for s in features if s.kind == "numeric"}
     lists = {name: [read_cell(v) for v in values] if name in numeric else values for name, values in columns.items()}
     parsed = table_from_lists(lists, features, table.num_rows)
-    return dataclasses.replace(parsed, n_ignored=table.num_columns - len(columns))
+    return dataclasses.replace(parsed, ignored=list_unknown(table.column_names, features))
 
 
 def _read_csv(body: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
@@ -182,11 +184,10 @@ def parse_parquet(body: bytes, features: Features) -> ParsedTable:
         schema = meta.schema.to_arrow_schema()
         check_types(schema, features)
         names = [name for name in schema.names if name in wanted]
-        n_ignored = len(schema.names) - len(names)
         table = _read_parquet(body, meta, names, [name for name in names if wanted[name] == "categorical"])
     except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
         raise MalformedBodyError(f"the body is not a whole Parquet file: {exc}") from exc
-    return dataclasses.replace(table_from_arrow(table, features), n_ignored=n_ignored)
+    return dataclasses.replace(table_from_arrow(table, features), ignored=list_unknown(schema.names, features))
 
 
 def _read_parquet(body: bytes, meta: pq.FileMetaData, names: list[str], labels: list[str]) -> pa.Table:

@@ -12,7 +12,7 @@ a BYTES element is a uint32 length and that many bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +24,8 @@ from serve_app.core.cells import convert_values
 from serve_app.core.column_types import can_hold
 from serve_app.core.errors import FieldError, InvalidDataError, MalformedBodyError
 from serve_app.core.features import FeatureSpec, arrow_schema
+from serve_app.core.near_names import find_similar
+from serve_app.http.column_names import MAX_NAMED, check_columns
 from serve_app.http.columns import ParsedTable, check_shape, finish_table
 
 NUMBERS: Final[dict[str, str]] = {
@@ -56,7 +58,9 @@ class InferRequest:
     binary_default: bool
 
 
-def parse_infer(body: bytes, header_length: int | None, features: Sequence[FeatureSpec]) -> InferRequest:
+def parse_infer(
+    body: bytes, header_length: int | None, features: Sequence[FeatureSpec], defaults: Collection[str] = ()
+) -> InferRequest:
     """Parse the body of ``POST .../infer``.
 
     Raises
@@ -65,6 +69,8 @@ def parse_infer(body: bytes, header_length: int | None, features: Sequence[Featu
         Not the protocol's form: JSON, sizes, shapes.
     InvalidDataError
         An input of no feature, or of a datatype that cannot mean it.
+    InvalidRowError
+        A feature without an input, that nothing was declared for and that is not among `defaults`.
     """
     if header_length is not None and not 0 <= header_length <= len(body):
         raise MalformedBodyError(f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes")
@@ -79,8 +85,10 @@ def parse_infer(body: bytes, header_length: int | None, features: Sequence[Featu
     parameters = value.get("parameters")
     default = bool(parameters.get("binary_data_output")) if isinstance(parameters, dict) else False
     request_id = value.get("id")
+    table = _parse_inputs(inputs, binary, features)
+    check_columns(table, features, defaults)
     return InferRequest(
-        _parse_inputs(inputs, binary, features),
+        table,
         request_id if isinstance(request_id, str) else None,
         _parse_outputs(value.get("outputs"), default),
         default,
@@ -106,6 +114,8 @@ def _parse_outputs(outputs: Any, default: bool) -> list[tuple[str, bool]]:  # no
 
 def _parse_inputs(inputs: list[dict[str, Any]], binary: bytes, features: Sequence[FeatureSpec]) -> ParsedTable:
     specs = {spec.name: spec for spec in features}
+    check_shape(0, len(inputs))
+    _refuse_unknown([tensor.get("name") for tensor in inputs], specs)
     kinds = {f.name: f.type for f in arrow_schema(tuple(features))}
     columns: dict[str, pa.Array] = {}
     errors: dict[int, Any] = {}
@@ -136,10 +146,22 @@ def _parse_inputs(inputs: list[dict[str, Any]], binary: bytes, features: Sequenc
     return finish_table([array for _, array in named], fields, features, n_rows, errors)
 
 
+def _refuse_unknown(given: list[Any], known: Collection[str]) -> None:
+    unknown = [(at, name) for at, name in enumerate(given) if not isinstance(name, str) or name not in known]
+    if not unknown:
+        return
+    there = {name for name in given if isinstance(name, str)}
+    absent = [name for name in known if name not in there]
+    errors = []
+    for at, name in unknown[:MAX_NAMED]:
+        meant = find_similar(str(name), absent)
+        hint = f" (did you mean {meant}?)" if meant else ""
+        errors.append(FieldError(f"/inputs/{at}/name", f"there is no input {str(name)[:80]!r}{hint}"))
+    raise InvalidDataError(f"{errors[0].detail}; the model's metadata lists them", tuple(errors))
+
+
 def _check_tensor(tensor: dict[str, Any], specs: dict[str, FeatureSpec]) -> tuple[str, str, int]:
-    name, datatype, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
-    if not isinstance(name, str) or name not in specs:
-        raise InvalidDataError(f"there is no input {str(name)[:80]!r}; the model's metadata lists them")
+    name, datatype, shape = str(tensor["name"]), tensor.get("datatype"), tensor.get("shape")
     if not isinstance(datatype, str) or (datatype not in NUMBERS and datatype != "BYTES"):
         raise InvalidDataError(f"input {name} has the unknown datatype {str(datatype)[:40]!r}")
     kind = pa.string() if datatype == "BYTES" else pa.from_numpy_dtype(np.dtype(NUMBERS[datatype]))

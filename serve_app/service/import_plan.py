@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +11,11 @@ from typing import Any, Final
 
 from serve_app.core.encoding import MAX_EXACT
 from serve_app.core.errors import InvalidDataError
-from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, FeatureSpec
+from serve_app.core.features import DERIVED_FILLS, PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, FeatureSpec
 from serve_app.core.model_facts import ModelFacts, check_features, check_size
+from serve_app.core.near_names import LOOSE, find_similar
 from serve_app.core.schema_file import FeatureEntry, Schema
 
-NAN_LABEL: Final = "nan"
-"""What a missing value is called among the classes of a LabelEncoder that was fitted with some."""
 MAX_LISTED: Final = 30
 """Inputs that a message names."""
 _PURCHASE: Final = {spec.name: spec for spec in PURCHASE_FEATURES}
@@ -119,7 +117,7 @@ def _choose_names(facts: ModelFacts, document: Mapping[str, Any], schema: Schema
 
 
 def _explain_foreign(foreign: Sequence[str], names: Sequence[str]) -> str:
-    near = [match for name in foreign for match in difflib.get_close_matches(name, names, 1)]
+    near = [meant for name in foreign if (meant := find_similar(name, names, LOOSE))]
     hint = f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else "."
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     return f"the model has no such input{hint} Its inputs: {', '.join(names[:MAX_LISTED])}{more}"
@@ -181,7 +179,7 @@ def _choose_null(spec: FeatureSpec, classes: Sequence[str]) -> FeatureSpec:
     """Keep the null rule when its class is known; else the class for missing values, or for unseen ones."""
     fill = str(spec.fill) if spec.on_null == "fill" else None
     if fill not in classes:
-        fill = next((label for label in (NAN_LABEL, UNKNOWN_CLASS) if label in classes), None)
+        fill = next((label for label in DERIVED_FILLS if label in classes), None)
     if fill is None:
         return dataclasses.replace(spec, on_null="reject", fill=None)
     return dataclasses.replace(spec, on_null="fill", fill=fill)
@@ -198,11 +196,14 @@ def _override(spec: FeatureSpec, entry: FeatureEntry, classes: list[str] | None)
         spec = FeatureSpec(spec.name, "categorical", spec.unit, form=spec.form)
     if "fill" in rules:
         rules.setdefault("on_null", "fill")
+    if "fill_from" in rules:
+        rules.setdefault("on_null", "fill_from")
     if "unseen_class" in rules:
         rules.setdefault("on_unseen", "class")
+    is_declared = rules.get("on_null") in {"fill", "fill_from"}
     if rules.get("on_null", "fill") not in {"fill", "fill_from"}:
         rules.setdefault("fill", None)
-    return dataclasses.replace(spec, **rules)
+    return dataclasses.replace(spec, **rules, is_declared=is_declared)
 
 
 def _complete(spec: FeatureSpec, classes: list[str] | None) -> list[str]:

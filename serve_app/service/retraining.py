@@ -96,7 +96,8 @@ def _obstacles(manifest: Manifest) -> list[str]:
 
 def _differing_rules(spec: FeatureSpec, ours: FeatureSpec) -> list[str]:
     """Return the members that decide what the model sees and differ; words for people do not count."""
-    members = {field.name for field in dataclasses.fields(FeatureSpec)} - {"description", "unit", "group"}
+    words = {"description", "unit", "group", "is_declared"}
+    members = {field.name for field in dataclasses.fields(FeatureSpec)} - words
     return sorted(name for name in members if getattr(spec, name) != getattr(ours, name))
 
 

@@ -116,7 +116,7 @@ def test_a_problem_has_the_documented_members(document):
 def test_the_prediction_documents_its_parameters(document):
     operation = document["paths"]["/predict_purchase"]["post"]
     assert {(p["in"], p["name"]) for p in operation["parameters"]} == {
-        ("query", "detail"), ("query", "explain"),
+        ("query", "detail"), ("query", "explain"), ("query", "defaults"),
         ("header", "X-Request-Timeout-Seconds"), ("header", "X-Request-Id"), ("header", "X-Model-Version"),
     }  # fmt: skip
     assert operation["requestBody"]["required"] is True

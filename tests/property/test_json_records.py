@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from serve_app.core.errors import ScorecatError
 from serve_app.core.features import PURCHASE_FEATURES
 from serve_app.core.history_keys import KEY_SPECS
+from serve_app.http.column_names import parse_named
 from serve_app.http.columns import ParsedTable
 from serve_app.http.json_records import parse_records
 from serve_app.http.table_formats import parse_json
@@ -38,10 +39,10 @@ odd_records = st.dictionaries(st.sampled_from([f.name for f in FEATURES] + ["wha
 def describe(parse: Callable[..., ParsedTable | None], body: bytes) -> object:
     """Return what a parser says, or which error it raises, in a form that tells -0.0 from 0.0; None for nothing."""
     try:
-        table = parse(body, FEATURES)
+        table = parse_named(parse, body, FEATURES, ())
     except ScorecatError as exc:
         return f"{type(exc).__name__} {exc}"
-    return table and (str(table.batch.schema), repr(table.batch.to_pydict()), table.batch.num_rows, table.n_ignored)
+    return table and (str(table.batch.schema), repr(table.batch.to_pydict()), table.batch.num_rows, table.ignored)
 
 
 def is_silent_or_agrees(body: bytes) -> bool:

@@ -25,6 +25,7 @@ from batch.transforms.plan import InputFile, plan_units
 from batch.transforms.progress import Meter, format_duration
 from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally
 from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, InvariantError, NotFoundError
+from serve_app.core.event_rows import PUBLISHED_COLUMNS
 from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
 from serve_app.core.row_errors import list_unreadable
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, write_rows
@@ -144,6 +145,43 @@ def test_columns_that_cannot_be_told_apart_are_refused():
         choose(SCHEMA.append(pa.field("probability", pa.float64())))
     with pytest.raises(InvalidDataError, match=r"no column order to keep \(did you mean order_id\?\)"):
         choose(keep=["order"])
+
+
+KEYS = [pa.field(name, pa.string()) for name in ("user_id", "session_id", "product_id")]
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"), [("MaxPrice", "max_price"), ("max_prcie", "max_price"), ("event_tme", "event_time")]
+)
+def test_a_misspelt_column_whose_input_would_be_looked_up_is_named_unless_it_is_spoken_for(misspelt, meant):
+    fields = [f for f in SCHEMA if f.name != "max_price"]
+    schema = pa.schema([*fields, *KEYS, pa.field(misspelt, pa.float64())])
+    history = parse_mapping({"history": True}, PURCHASE_FEATURES)
+    with pytest.raises(InvalidDataError, match=rf"no column {meant}, .*{misspelt} \(did you mean {meant}\?\).*--keep"):
+        choose(schema, history)
+    with pytest.raises(InvalidDataError, match="did you mean"):
+        choose(schema, history, ["*"])
+    assert choose(schema, history, [misspelt]).kept == (misspelt,)
+    lifted = parse_mapping({"history": True, "defaults": [meant]}, PURCHASE_FEATURES)
+    assert misspelt in choose(schema, lifted).kept
+    if meant == "max_price":
+        renamed = parse_mapping({"history": True, "columns": {meant: misspelt}}, PURCHASE_FEATURES)
+        assert (meant, misspelt) in choose(schema, renamed).features
+        without = parse_mapping({"defaults": [meant]}, PURCHASE_FEATURES)
+        assert misspelt in choose(schema, without).kept
+
+
+def test_columns_of_the_log_and_those_like_a_feature_that_is_there_are_carried_along():
+    others = [*PUBLISHED_COLUMNS, "prise", "MAX_PRICE", "event_id"]
+    schema = pa.schema([*SCHEMA, *(pa.field(n, pa.string()) for n in others if n not in SCHEMA.names)])
+    kept = choose(schema).kept
+    assert {"user_session", "event_type", "prise", "MAX_PRICE"} <= set(kept)
+
+
+def test_a_missing_key_is_named_with_the_column_that_was_meant():
+    schema = pa.schema([*SCHEMA, *KEYS[1:], pa.field("UserId", pa.string())])
+    with pytest.raises(InvalidDataError, match=r"no column for user_id \(did you mean UserId\?\), which history"):
+        choose(schema, parse_mapping({"history": True}, PURCHASE_FEATURES))
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,7 @@ PLAIN = [
     row(brand=None, category_code="never.seen"),
     row(event_time="2019-10-01T12:00:00Z", event_id="e-1", category_id=None),
     row(total_events_x=3, avg_price=12.5, more="ignored"),
+    row(user_session="s", event_type="view", **{"é, ": 1}),
 ]
 OTHERS = [
     row(price=0),
@@ -127,6 +128,7 @@ OTHERS = [
     b"[]",
     b'{"user_id": "\xff"}',
     row(brand="x" * 600),
+    row(max_prcie=3),
     row(more="x" * MAX_ROW_BYTES),
 ]
 OTHER_HEADERS = [

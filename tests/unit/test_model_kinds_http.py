@@ -152,8 +152,23 @@ def test_binary_tensors_carry_several_values_a_row(served):
     asked["outputs"][0]["parameters"] = {"binary_data": True}
     answer = call(package, "/v2/models/kind/infer", asked)
     length = int(answer.headers["Inference-Header-Content-Length"])
-    shape = json.loads(answer.content[:length])["outputs"][0]["shape"]
-    np.testing.assert_array_equal(np.frombuffer(answer.content[length:], "<f8").reshape(shape), plain)
+    (output,) = json.loads(answer.content[:length])["outputs"]
+    np.testing.assert_array_equal(np.frombuffer(answer.content[length:], "<f8").reshape(output["shape"]), plain)
+    assert output["parameters"]["binary_data_size"] == plain.nbytes
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_explanations_carry_the_names_of_what_they_are_of(served, binary):
+    original, package, rows, _ = served
+    asked = infer(rows, "raw", "shap")
+    for output in asked["outputs"]:
+        output["parameters"] = {"binary_data": binary}
+    answer = call(package, "/v2/models/kind/infer", asked)
+    head = answer.content[: int(answer.headers["Inference-Header-Content-Length"])] if binary else answer.content
+    raw, shap = json.loads(head)["outputs"]
+    assert shap["parameters"]["features"] == [*(spec.name for spec in original.features), "bias"]
+    assert len(shap["parameters"]["features"]) == shap["shape"][-1]
+    assert "features" not in raw.get("parameters", {})
 
 
 def test_only_so_many_rows_are_explained(served):
