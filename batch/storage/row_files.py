@@ -22,7 +22,6 @@ from batch.transforms.plan import InputFile, Unit
 from serve_app.core.errors import InvalidDataError, NotFoundError
 from serve_app.core.features import FeatureSpec
 from serve_app.core.history_keys import KEY_SPECS
-from serve_app.core.parquet_texts import split_texts
 
 PARQUET: Final = (".parquet", ".pq")
 CSV: Final = (".csv", ".csv.gz")
@@ -31,6 +30,8 @@ SUFFIXES: Final = (*PARQUET, *CSV, *JSON_LINES)
 BATCH_ROWS: Final = 65_536
 """Rows of one call: the cost of calls is then a few hundredths of that of scoring."""
 _CODED: Final = pa.dictionary(pa.int32(), pa.string())
+_CODABLE: Final = frozenset({"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"})
+"""Encodings of pages, those of levels among them, that Arrow reads as codes; valid files have others too."""
 N_LOOKERS: Final = 16
 """Footers read at once; an object store answers one in tens of milliseconds."""
 
@@ -185,15 +186,14 @@ class RowFiles:
     def _read_parquet(self, unit: Unit) -> Iterator[RowBatch]:
         is_remote = not isinstance(self._system, pafs.LocalFileSystem)
         at = unit.first_row
-        meta = pq.read_metadata(unit.path, filesystem=self._system) if self._coded else None
-        coded = split_texts(meta, self._coded)[0] if meta else []
+        meta = pq.read_metadata(unit.path, filesystem=self._system)
+        first, n_groups = unit.first_group or 0, unit.n_groups or meta.num_row_groups
+        groups = list(range(first, first + n_groups))
         with pq.ParquetFile(
-            unit.path, metadata=meta, filesystem=self._system, pre_buffer=is_remote, read_dictionary=coded
-        ) as parquet:
-            first, n_groups = unit.first_group or 0, unit.n_groups or parquet.num_row_groups
-            for batch in parquet.iter_batches(
-                self._batch_rows, list(range(first, first + n_groups)), self._columns.read, use_threads=False
-            ):
+            unit.path, filesystem=self._system, metadata=meta, pre_buffer=is_remote,
+            read_dictionary=_find_codable(meta, groups, self._coded),
+        ) as parquet:  # fmt: skip
+            for batch in parquet.iter_batches(self._batch_rows, groups, self._columns.read, use_threads=False):
                 ordered = batch.select(self._schema.names)
                 if any(
                     f.type not in {kind, _CODED} for f, kind in zip(ordered.schema, self._schema.types, strict=True)
@@ -218,6 +218,13 @@ class RowFiles:
         for start in range(0, max(batch.num_rows, 1), self._batch_rows):
             stop = start + self._batch_rows
             yield RowBatch(batch.slice(start, self._batch_rows), numbers[start:stop], unread if not start else [])
+
+
+def _find_codable(meta: pq.FileMetaData, groups: Sequence[int], names: Sequence[str]) -> list[str]:
+    """Return those columns whose pages can all be read as codes."""
+    chunks = (meta.row_group(group).column(at) for group in groups for at in range(meta.num_columns))
+    others = {chunk.path_in_schema for chunk in chunks if not _CODABLE.issuperset(chunk.encodings)}
+    return [name for name in names if name not in others]
 
 
 def _skip(rows: RowBatch, n: int) -> RowBatch:

@@ -23,7 +23,6 @@ from serve_app.core.cells import read_cell
 from serve_app.core.errors import BadRequestError, MalformedBodyError, PayloadTooLargeError, UnsupportedMediaError
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.core.outputs import name_prediction
-from serve_app.core.parquet_texts import split_texts
 from serve_app.core.recommendation import BANDS
 from serve_app.core.row_errors import RowError
 from serve_app.http.body_contents import check_content, check_text
@@ -184,26 +183,30 @@ def parse_parquet(body: bytes, features: Features) -> ParsedTable:
         schema = meta.schema.to_arrow_schema()
         check_types(schema, features)
         names = [name for name in schema.names if name in wanted]
-        table = _read_parquet(body, meta, names, [name for name in names if wanted[name] == "categorical"])
+        table = _read_parquet(body, names, [name for name in names if wanted[name] == "categorical"])
     except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
         raise MalformedBodyError(f"the body is not a whole Parquet file: {exc}") from exc
     return dataclasses.replace(table_from_arrow(table, features), ignored=list_unknown(schema.names, features))
 
 
-def _read_parquet(body: bytes, meta: pq.FileMetaData, names: list[str], labels: list[str]) -> pa.Table:
+def _read_parquet(body: bytes, names: list[str], labels: list[str]) -> pa.Table:
     # Strings stay dictionaries until their length is known: one long one may stand in every row.
-    coded, texts = split_texts(meta, labels)
-    with pq.ParquetFile(
+    try:
+        return _open_parquet(body, labels).read(names, use_threads=False)
+    except (OSError, pa.ArrowNotImplementedError):  # of pages with other encodings Arrow makes no dictionaries
+        file = _open_parquet(body, [])
+        texts = read_texts(body, file, labels)
+        table = file.read([name for name in names if name not in texts], use_threads=False)
+        return pa.table({**dict(zip(table.column_names, table.columns, strict=True)), **texts})
+
+
+def _open_parquet(body: bytes, coded: list[str]) -> pq.ParquetFile:
+    return pq.ParquetFile(
         io.BytesIO(body),
         read_dictionary=coded,
         thrift_string_size_limit=16 * 1024 * 1024,
         thrift_container_size_limit=1_000_000,
-    ) as file:
-        found = read_texts(body, file, texts)
-        table = file.read([name for name in names if name not in found], use_threads=False)
-    for name, column in found.items():
-        table = table.append_column(name, column)
-    return table
+    )
 
 
 PARSERS: Final[dict[str, Parser]] = {
