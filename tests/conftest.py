@@ -13,6 +13,8 @@ from serve_app.service.ports import Package
 from tests.testing_kit import make_package
 
 collect_ignore = ["clients"]  # have an environment of their own, see tests.real_clients
+settings.register_profile("any machine", settings.default, deadline=None)  # a busy one is slow, which is no fault
+settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,6 +6,7 @@ agree with the service's.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ FOLDER: Final = ROOT / "tests" / "clients"
 
 def main() -> int:
     """Start a service with a small real model, run the tests against it, stop it; return pytest's exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # stops the service too
     with tempfile.TemporaryDirectory(prefix="scorecat-clients-") as folder:
         service = ServiceProcess(Path(folder) / "home")
         registry = DirectoryRegistry(service.home / "registry")

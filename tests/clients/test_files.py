@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import duckdb
 import polars as pl
 import pytest
+from test_duckdb import COMPRESSIONS as DUCKDB
+from test_duckdb import PAGES, copy
 
-DUCKDB = ("uncompressed", "snappy", "gzip", "zstd", "brotli", "lz4", "lz4_raw")
 POLARS = ("uncompressed", "snappy", "gzip", "brotli", "lz4", "zstd")
 
 
@@ -14,12 +14,6 @@ POLARS = ("uncompressed", "snappy", "gzip", "brotli", "lz4", "zstd")
 def numbered(rows):
     """The rows with their numbers, which are carried along."""
     return pl.DataFrame(rows).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
-
-
-def copy(frame, path, options):
-    with duckdb.connect() as connection:
-        connection.register("rows", frame.to_arrow())
-        connection.execute(f"COPY (SELECT * FROM rows ORDER BY row) TO '{path}' ({options})")
 
 
 def check(scores, expected, n_files):
@@ -35,16 +29,16 @@ def test_parquet_of_every_version_and_compression_in_one_folder(score, numbered,
     for compression in POLARS:
         numbered.write_parquet(folder / f"polars-{compression}.parquet", compression=compression)
     for compression in DUCKDB:
-        for version in ("v1", "v2"):
-            options = f"FORMAT parquet, PARQUET_VERSION {version}, COMPRESSION {compression}"
-            copy(numbered, folder / f"duckdb-{version}-{compression}.parquet", options)
-    check(score(folder), expected, len(POLARS) + 2 * len(DUCKDB))
+        for name, pages in PAGES.items():
+            options = f"FORMAT parquet, {pages}, COMPRESSION {compression}"
+            copy(numbered.to_arrow(), folder / f"duckdb-{name}-{compression}.parquet", options)
+    check(score(folder), expected, len(POLARS) + len(PAGES) * len(DUCKDB))
 
 
 def test_json_lines(score, numbered, expected, tmp_path):
     folder = tmp_path / "rows"
     folder.mkdir()
     numbered.write_ndjson(folder / "polars.jsonl")
-    copy(numbered, folder / "duckdb.jsonl", "FORMAT json")
-    copy(numbered, folder / "duckdb.jsonl.gz", "FORMAT json, COMPRESSION gzip")
+    copy(numbered.to_arrow(), folder / "duckdb.jsonl", "FORMAT json")
+    copy(numbered.to_arrow(), folder / "duckdb.jsonl.gz", "FORMAT json, COMPRESSION gzip")
     check(score(folder), expected, 3)
