@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import struct
+from functools import partial
 
 import httpx
 import numpy as np
@@ -524,11 +525,7 @@ SMALL = small_table(brand=["apple"])
 CSV_BODY = b"price,hour,day_of_week,is_weekend\n5,3,5,1\n"
 CONTENTS = {
     "an Arrow file": (arrow_file(SMALL), "an Arrow IPC file (Feather)", "write_ipc_stream"),
-    "Feather 1": (
-        written(lambda t, s: feather.write_feather(t, s, version=1), SMALL),
-        "Feather file",
-        "write_ipc_stream",
-    ),
+    "Feather 1": (written(partial(feather.write_feather, version=1), SMALL), "a Feather file", "write_ipc_stream"),
     "a stream": (arrow_stream(SMALL), "an Arrow IPC stream", f"as {ARROW}"),
     "Parquet": (parquet_file(SMALL), "a Parquet file", f"as {PARQUET}"),
     "JSON": (b'{"dataframe_records": [{"price": 5}]}', "JSON", f"as {JSON}"),
