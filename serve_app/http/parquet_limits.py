@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from serve_app.core.errors import MalformedBodyError, PayloadTooLargeError
-from serve_app.http.columns import MAX_TEXT_BYTES, check_strings
+from serve_app.http.columns import MAX_ROWS, MAX_TEXT_BYTES, check_strings
 
 MAX_TABLE_BYTES: Final = 256 * 1024 * 1024
 """Largest table, decoded."""
@@ -79,11 +79,10 @@ def _count_rows(body: bytes, chunk: pq.ColumnChunkMetaData) -> int:
     n_bytes = sum(page.n_bytes for page in pages)
     if n_bytes > MAX_TABLE_BYTES:
         raise PayloadTooLargeError(f"the table may have {MAX_TABLE_BYTES} bytes decoded, not {n_bytes}")
-    is_flat = all(page.is_flat for page in pages)
-    if is_flat:
-        return max(1, chunk.num_values)
+    if all(page.is_flat for page in pages):
+        return MAX_ROWS
     longest = max(page.n_bytes for page in pages) + MAX_TEXT_BYTES  # all texts before have been found short
-    return max(1, READ_BYTES // longest)
+    return max(1, READ_BYTES // int(longest))
 
 
 def _read_pages(body: bytes, chunk: pq.ColumnChunkMetaData) -> Iterator[_Page]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from serve_app.core.arrow_types import as_plain, as_text
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import UNKNOWN_CLASS, FeatureSpec, arrow_schema
@@ -58,7 +59,7 @@ def add_sample_classes(plan: ImportPlan, sample: Sample | None) -> ImportPlan:
     vocabularies = dict(plan.vocabularies)
     for spec in plan.features:
         if spec.is_string and vocabularies[spec.name] == [spec.unseen_class] and spec.name in sample.rows.schema.names:
-            labels = pc.drop_null(sample.rows.column(spec.name).cast(pa.string()))
+            labels = pc.drop_null(as_plain(as_text(sample.rows.column(spec.name))[0]))
             counts = sorted(labels.value_counts().to_pylist(), key=lambda c: (-c["counts"], c["values"]))
             common = [c["values"] for c in counts[:MAX_SAMPLE_CLASSES] if c["values"] != spec.unseen_class]
             vocabularies[spec.name] = [*sorted(common), spec.unseen_class]

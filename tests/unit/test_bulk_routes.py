@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import struct
+from functools import partial
 
 import httpx
 import numpy as np
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
@@ -503,3 +506,56 @@ def test_a_million_csv_columns_are_refused_by_their_header(package):
     answer = call(package, "POST", "/invocations", b"c," * 1_000_000 + b"c\n", content_type="text/csv")
     assert answer.status_code == 413
     assert "columns" in answer.json()["detail"]
+
+
+def written(write, *arguments) -> bytes:
+    sink = io.BytesIO()
+    write(*arguments, sink)
+    return sink.getvalue()
+
+
+def arrow_file(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+SMALL = small_table(brand=["apple"])
+CSV_BODY = b"price,hour,day_of_week,is_weekend\n5,3,5,1\n"
+CONTENTS = {
+    "an Arrow file": (arrow_file(SMALL), "an Arrow IPC file (Feather)", "write_ipc_stream"),
+    "Feather 1": (written(partial(feather.write_feather, version=1), SMALL), "a Feather file", "write_ipc_stream"),
+    "a stream": (arrow_stream(SMALL), "an Arrow IPC stream", f"as {ARROW}"),
+    "Parquet": (parquet_file(SMALL), "a Parquet file", f"as {PARQUET}"),
+    "JSON": (b'{"dataframe_records": [{"price": 5}]}', "JSON", f"as {JSON}"),
+    "CSV": (CSV_BODY, "text, CSV perhaps", "as text/csv"),
+    "gzip": (gzip.compress(CSV_BODY), "compressed with gzip", "uncompressed"),
+    "zstd": (pa.compress(CSV_BODY, "zstd", asbytes=True), "compressed with zstd", "uncompressed"),
+    "UTF-16": (CSV_BODY.decode().encode("utf-16"), "text in UTF-16", "UTF-8"),
+    "a web page": (b"<!DOCTYPE html><html></html>", "a web page", "JSON, CSV, an Arrow IPC stream or Parquet"),
+    "nothing": (b"", "empty", "send rows"),
+}
+
+
+@pytest.mark.parametrize("media", [ARROW, PARQUET, "text/csv"])
+@pytest.mark.parametrize("name", CONTENTS)
+def test_a_body_of_another_kind_is_named_with_what_to_send(package, name, media):
+    body, found, advice = CONTENTS[name]
+    is_right = (name, media) in {("a stream", ARROW), ("Parquet", PARQUET), ("CSV", "text/csv")}
+    answer = call(package, "POST", "/invocations", body, content_type=media)
+    if is_right:
+        assert answer.status_code == 200
+        return
+    assert answer.status_code == 400
+    if (name, media) == ("nothing", "text/csv"):
+        assert "the body is not CSV" in answer.json()["detail"]
+        return
+    assert f"the body is {found}" in answer.json()["detail"]
+    assert advice in answer.json()["detail"]
+
+
+def test_a_csv_whose_header_begins_like_another_format_is_csv(package):
+    for name in ("ORC", "PARENT", "FEA1", "CBM1", "ARROW1"):
+        body = name.encode() + b"," + CSV_BODY.replace(b"\n5", b"\n1,5")
+        assert call(package, "POST", "/invocations", body, content_type="text/csv").status_code == 200

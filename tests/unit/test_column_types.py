@@ -6,6 +6,7 @@ import math
 import uuid
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,8 @@ FEATURES = (
     FeatureSpec("text", "categorical", "", on_null="fill", fill="none", form="native_string"),
 )
 CLASSES = {"label": ["0", "1", "none", "__unknown__"], "text": ["0", "1", "none", "__unknown__"]}
+PAGE = Path(__file__).parents[2] / "docs" / "inputs.md"
 ENCODER = FeatureEncoder(FEATURES, CLASSES)
-IDS, TIMES = KEY_SPECS[:-1], KEY_SPECS[-1:]
 USER, TIME = KEY_SPECS[0], KEY_SPECS[-1]
 SPECS = (*FEATURES, USER, TIME)
 
@@ -300,3 +301,26 @@ def test_columns_of_polars_are_those_of_pyarrow():
         found.append(encoded.matrix.tobytes())
     assert len(set(found)) == 1
     assert PURCHASE_NAMES[-2] == "brand"
+
+
+def test_the_page_has_the_table():
+    """docs/inputs.md, "Types of columns", line by line."""
+    section = PAGE.read_text("utf-8").partition("## Types of columns")[2].partition("\nIn code")[0]
+    lines = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in section.splitlines() if "|" in line]
+    rows = {cells[0]: cells[1:] for cells in lines[2:]}
+    shown = {
+        "`null`": [pa.null()],
+        "`string`, `large_string`, `string_view`": TEXTS,
+        "`int8` … `int64`, `uint8` … `uint64`": WHOLE,
+        "`half_float`, `float`, `double`": FLOATS,
+        "`decimal32` … `decimal256`": DECIMALS,
+        "`bool`": [pa.bool_()],
+        "`uuid`": [pa.uuid()],
+        "`timestamp`, `date32`, `date64`": MOMENTS,
+        "`binary`, lists, structs, the others": NOTHING,
+    }
+    assert rows.keys() == shown.keys()
+    asked = (FeatureSpec("free", "numeric", "", on_null="nan"), FEATURES[1], FEATURES[2], TIME)
+    for name, kinds in shown.items():
+        for kind in kinds:
+            assert [can_hold(spec, kind) for spec in asked] == [cell != "refused" for cell in rows[name]], str(kind)
