@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, TypeVar
 from urllib.parse import quote
 
@@ -56,20 +56,23 @@ def check_columns(table: ParsedTable, features: Sequence[FeatureSpec], defaults:
         return
     lacking = [spec for spec in absent if spec.on_null == "reject" or not (spec.may_be_absent or spec.name in defaults)]
     errors = [FieldError(_point(spec.name), _describe_lacking(spec)) for spec in lacking]
-    near = list_near(table.ignored, [spec.name for spec in absent if spec.name not in defaults])
-    if errors or near:
-        raise InvalidRowError(_describe(lacking, near), (*errors[:MAX_ERRORS], *near[:MAX_ERRORS]))
+    near = pair_near(table.ignored, [spec.name for spec in absent if spec.name not in defaults])
+    said = [f"the table lacks required columns: {_list([spec.name for spec in lacking])}"] if lacking else []
+    said += [describe_near(near)] if near else []
+    if said:
+        raise InvalidRowError("; ".join(said), (*errors[:MAX_ERRORS], *point_near(near)[:MAX_ERRORS]))
 
 
-def list_near(unknown: Iterable[str], absent: Sequence[str]) -> list[FieldError]:
-    """Return what is to be said of each unknown name that was probably meant for an absent one."""
-    return [describe_near(name, meant) for name, meant in pair_near(unknown, absent).items()]
+def point_near(near: Mapping[str, str]) -> tuple[FieldError, ...]:
+    """Return an error for each name that was probably meant for another, `near` gives for which."""
+    return tuple(FieldError(_point(name), f"is not known here; did you mean {meant}?") for name, meant in near.items())
 
 
-def describe_near(name: str, meant: str) -> FieldError:
-    """Return what is to be said of a name that was probably meant for another."""
-    ignore = f"?defaults={_encode(meant)} ignores it"
-    return FieldError(_point(name), f"is not known here; did you mean {meant}? ({ignore})")
+def describe_near(near: Mapping[str, str]) -> str:
+    """Return what is wrong with names that were probably meant for others, and what there is to do."""
+    named = _list([f"{name[:80]} (did you mean {meant}?)" for name, meant in near.items()])
+    lifted = ",".join(dict.fromkeys(_encode(meant) for meant in near.values()))
+    return f"no one reads {named}: rename what is misspelt, ?defaults={lifted[:MAX_HEADER_BYTES]} ignores the rest"
 
 
 def describe_ignored(names: Sequence[str]) -> str:
@@ -109,10 +112,6 @@ def _describe_lacking(spec: FeatureSpec) -> str:
     return f"is required, null where it is not known (?defaults={_encode(spec.name)} takes null for every row)"
 
 
-def _describe(lacking: Sequence[FeatureSpec], near: Sequence[FieldError]) -> str:
-    if not lacking:
-        return "columns that no one reads are nearly called like inputs that are not there"
-    names = [spec.name for spec in lacking]
+def _list(names: Sequence[str]) -> str:
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    said = f"the table lacks required columns: {', '.join(names[:MAX_NAMED])}{more}"
-    return f"{said}; columns that no one reads are nearly called so" if near else said
+    return ", ".join(names[:MAX_NAMED]) + more

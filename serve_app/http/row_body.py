@@ -17,7 +17,7 @@ from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
 from serve_app.core.history_keys import CATEGORY_KEY, KEY_NAMES, NO_CATEGORY, TIME_KEY
 from serve_app.core.near_names import find_near
 from serve_app.core.numeric_columns import describe_required, describe_rule
-from serve_app.http.column_names import describe_near
+from serve_app.http.column_names import describe_near, point_near
 from serve_app.http.schemas import ID_NUMBER_RULE, MAX_ID_LENGTH, PurchaseRequest
 
 IGNORED: Final = "ignored"
@@ -50,9 +50,9 @@ def parse_row(body: bytes, defaults: Collection[str] = ()) -> dict[str, Any]:
     row: dict[str, Any] = parsed.__dict__
     if parsed.__pydantic_extra__:
         unknown = sorted(parsed.__pydantic_extra__)
-        near = _list_near(unknown, parsed.__pydantic_fields_set__, defaults)
+        near = _pair_near(unknown, parsed.__pydantic_fields_set__, defaults)
         if near:
-            raise InvalidRowError("members that no one reads are nearly called like inputs that are not there", near)
+            raise InvalidRowError(describe_near(near), point_near(near))
         row[IGNORED] = unknown
     if row[CATEGORY_KEY] is None and CATEGORY_KEY in parsed.__pydantic_fields_set__:
         row[CATEGORY_KEY] = NO_CATEGORY
@@ -75,14 +75,14 @@ def read_keys(row: dict[str, Any]) -> list[Any]:
     return [*keys, None if time is None else math.floor(time.timestamp())]
 
 
-def _list_near(unknown: Iterable[str], given: Collection[str], defaults: Collection[str]) -> tuple[FieldError, ...]:
-    errors = []
+def _pair_near(unknown: Iterable[str], given: Collection[str], defaults: Collection[str]) -> dict[str, str]:
+    near = {}
     for name in unknown:
         meant = _list_meant(name) if len(name) <= MAX_ID_LENGTH else _list_meant.__wrapped__(name)
         absent = next((other for other in meant if other not in given and other not in defaults), None)
         if absent is not None:
-            errors.append(describe_near(name, absent))
-    return tuple(errors)
+            near[name] = absent
+    return near
 
 
 @lru_cache(maxsize=1024)
@@ -110,8 +110,8 @@ def _explain(exc: ValidationError, body: bytes, defaults: Collection[str]) -> In
         found.setdefault(f"/{name}", f"{rule}{shown}")
     errors = tuple(FieldError(pointer, detail) for pointer, detail in found.items())
     given = from_json(body)
-    near = _list_near(given.keys() - _MEMBERS, given, defaults)
-    return InvalidRowError("the row cannot be scored", (*errors, *near))
+    near = _pair_near(sorted(given.keys() - _MEMBERS), given, defaults)
+    return InvalidRowError("the row cannot be scored", (*errors, *point_near(near)))
 
 
 _ID: Final = f"must be a string of 1 to 512 characters or {ID_NUMBER_RULE}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_app.core.features import PURCHASE_NAMES
@@ -39,12 +39,14 @@ def slips(name: str) -> set[str]:
     }
 
 
+@settings(deadline=None)
 @given(NAMES, NAMES)
 def test_two_names_are_one_edit_apart_as_trying_every_edit_says(one, other):
     assert is_one_edit(one, other) == (other in slips(one))
     assert is_one_edit(one, other) == is_one_edit(other, one)
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_every_name_that_one_edit_makes_is_near(name):
     for other in slips(name):
@@ -52,12 +54,14 @@ def test_every_name_that_one_edit_makes_is_near(name):
         assert find_near(other, [name]) == name
 
 
+@settings(deadline=None)
 @given(st.text(string.ascii_letters + string.digits, min_size=1, max_size=8), st.data())
 def test_case_and_punctuation_make_no_other_name(name, data):
     spelled = "".join(data.draw(PUNCTUATION) + data.draw(st.sampled_from([c.upper(), c.lower()])) for c in name)
     assert find_near(spelled, ["other_name_altogether", name]) == name
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12), st.lists(st.text(max_size=12), max_size=5))
 def test_nearness_is_total_and_finds_only_what_is_known(name, known):
     found = find_near(name, known)

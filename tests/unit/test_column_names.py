@@ -26,6 +26,7 @@ from serve_app.core.model_facts import ModelFacts
 from serve_app.core.schema_file import Schema, parse_schema
 from serve_app.http.app import create_app
 from serve_app.http.column_names import MAX_HEADER_BYTES, describe_ignored
+from serve_app.http.columns import MAX_COLUMNS
 from serve_app.http.json_records import MIN_BYTES
 from serve_app.http.schemas import EXAMPLE_REQUEST
 from serve_app.service.import_plan import plan_import
@@ -247,7 +248,9 @@ def test_a_misspelt_column_is_refused_with_the_name_that_was_meant(shop, form):
     row = {**ROW_FEATURES, "MaxPrice": 3.0, "shoe_size": 42.0}
     answer = shop.send(form, columns_of(row))
     assert pointers(answer) == ["/MaxPrice"]
-    assert "did you mean max_price?" in answer.json()["errors"][0]["detail"]
+    assert answer.json()["errors"][0]["detail"] == "is not known here; did you mean max_price?"
+    assert "MaxPrice (did you mean max_price?)" in answer.json()["detail"]
+    assert "?defaults=max_price ignores" in answer.json()["detail"]
     lifted = shop.send(form, columns_of(row), "?defaults=max_price")
     assert lifted.status_code == 200, lifted.text
     assert lifted.headers["x-ignored-columns"].split(",") in (["MaxPrice", "shoe_size"], ["shoe_size", "MaxPrice"])
@@ -307,6 +310,19 @@ def test_a_table_without_rows_lacks_nothing(shop, form):
     }
     assert shop.post(path, empty[form], media).json() == {"predictions": []}
     assert shop.post(path, body, media).status_code == 422
+
+
+@pytest.mark.parametrize("route", ["/invocations", "/v2/models/purchase/infer"])
+def test_there_is_a_limit_to_how_many_names_a_table_may_have(shop, route):
+    names = [*ROW_FEATURES, *(f"c{i}" for i in range(MAX_COLUMNS))]
+    body = (
+        {"inputs": [{"name": name, "datatype": "FP64", "shape": [1], "data": [1]} for name in names]}
+        if route.startswith("/v2")
+        else {"dataframe_records": [{**ROW_FEATURES, name: 1} for name in names]}
+    )
+    answer = shop.post(route, orjson.dumps(body))
+    assert answer.status_code == 413
+    assert "columns" in answer.json()["detail"]
 
 
 def test_a_member_that_some_records_have_is_there(bank):
