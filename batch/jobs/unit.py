@@ -17,6 +17,7 @@ from batch.storage.folder import OutputFolder
 from batch.storage.row_files import RowBatch, RowFiles
 from batch.transforms.columns import Columns
 from batch.transforms.pace import Pace
+from batch.transforms.partitions import find_long_names
 from batch.transforms.plan import UNIT_ROWS, Unit
 from batch.transforms.results import ResultColumns, build_rejected, build_unread
 from batch.transforms.summary import Commit, Counts
@@ -132,7 +133,9 @@ class UnitScorer:
     async def _score_batch(self, rows: RowBatch) -> Scored:
         if not rows.batch.num_rows:
             return Scored(rows, np.empty(0, np.int64), np.empty(0), None, ())
-        features = self.columns.select_features(rows.batch)
+        folders = [name for name in self.partition_by if name in rows.batch.schema.names]
+        unnamed = find_long_names(pa.Table.from_batches([rows.batch.select(folders)])) if folders else {}
+        features = self.columns.select_features(rows.batch, unnamed)
         now_s = asyncio.get_running_loop().time
         give_up_at = now_s() + self.patience_s
         while True:

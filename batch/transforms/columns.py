@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from serve_app.core.arrow_types import NUMBERS, meaning_of
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import HISTORY_NAMES, FeatureSpec
 from serve_app.core.history_keys import KEY_NAMES, REQUIRED_KEYS, TIME_KEY, convert_keys
-from serve_app.core.row_errors import UNREADABLE, add_unreadable, list_unreadable
+from serve_app.core.row_errors import UNREADABLE, RowError, add_unreadable, list_unreadable
 
 CONTENT: Final = "__content__"
 """Column of a batch beside `UNREADABLE`: the row as it was, where a value of it could not be read."""
@@ -64,10 +65,13 @@ class Columns:
         """Every column that is read, each once."""
         return list(dict.fromkeys([*self.kept, *(column for _, column in (*self.features, *self.keys))]))
 
-    def select_features(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the feature columns under the features' names, and the keys of the history under theirs."""
+    def select_features(self, batch: pa.RecordBatch, known: Mapping[int, RowError] | None = None) -> pa.RecordBatch:
+        """Return the feature columns under the features' names, and the keys of the history under theirs.
+
+        `known` are rows that are not to be scored, and why.
+        """
         columns = {feature: batch.column(column) for feature, column in self.features}
-        errors = list_unreadable(batch)
+        errors = {**list_unreadable(batch), **(known or {})}
         columns |= convert_keys({key: batch.column(column) for key, column in self.keys}, errors)
         found = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
         return add_unreadable(found, errors.values())
@@ -148,7 +152,7 @@ def choose_columns(
     if missing:
         raise InvalidDataError(f"{where} {_explain_missing(missing, schema.names, features, mapping)}")
     for spec, column in pairs:
-        _check_type(where, spec, column, schema.field(column).type)
+        check_type(where, spec, column, schema.field(column).type)
     kept = _choose_kept(where, schema.names, {column for _, column in pairs}, keep, added)
     return Columns(tuple((spec.name, column) for spec, column in pairs), kept, keys)
 
@@ -215,15 +219,10 @@ def _choose_keys(where: str, schema: pa.Schema, mapping: ColumnMapping) -> tuple
     return found
 
 
-def _check_type(where: str, spec: FeatureSpec, column: str, kind: pa.DataType) -> None:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    is_whole = pa.types.is_integer(kind) or pa.types.is_null(kind)
-    if spec.kind == "categorical":
-        fits = is_whole or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    else:
-        fits = is_whole or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_boolean(kind)
-    if not fits:
+def check_type(where: str, spec: FeatureSpec, column: str, kind: pa.DataType) -> None:
+    """Raise InvalidDataError when the type of a column cannot mean its feature."""
+    fits = {"null", "integer", "text"} if spec.kind == "categorical" else {*NUMBERS, "boolean"}
+    if meaning_of(kind) not in fits:
         needed = "strings" if spec.kind == "categorical" else "numbers"
         raise InvalidDataError(f"{where}: column {column} must hold {needed} for {spec.name}, not {kind}")
 

@@ -270,7 +270,7 @@ def test_an_output_that_is_there_is_not_written_over(package, tmp_path):
 
 
 def find(location, *, is_confined: bool = False) -> list[str]:
-    found = find_files(str(location), PURCHASE_FEATURES, {}, is_confined=is_confined)
+    found, _ = find_files(str(location), PURCHASE_FEATURES, {}, is_confined=is_confined)
     return [os.path.relpath(f.file.path, location) for f in found]
 
 
