@@ -11,13 +11,14 @@ import pyarrow as pa
 
 from batch.jobs.asked import Asked
 from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
-from batch.storage.row_files import find_files, is_json_lines, pack_schema, text_type, unpack_schema
+from batch.storage.row_files import SUFFIXES, is_json_lines, look_at_files, pack_schema, text_type, unpack_schema
 from batch.transforms.columns import Columns, choose_columns, parse_mapping
 from batch.transforms.kept_columns import unify_kept
 from batch.transforms.partitions import check_partitions
 from batch.transforms.plan import UNIT_ROWS, Unit, plan_units
 from batch.transforms.results import ResultColumns
 from batch.transforms.summary import Tally
+from serve_app.adapters.file_listing import list_files
 from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
 from serve_app.core.history_keys import KEY_SPECS
 from serve_app.core.manifest import Manifest
@@ -167,23 +168,23 @@ def draft_plan(
         raise ConflictError(f"{output.location} holds {what}, or choose another folder")
     mapping = parse_mapping(wanted.mapping or None, manifest.features)
     specs = (*manifest.features, *KEY_SPECS) if mapping.has_history else manifest.features
-    files, left_out = find_files(wanted.input, specs, dict(mapping.columns), is_confined=is_confined)
-    readable = [found for found in files if found.schema is not None]
+    listing = list_files(*open_location(wanted.input), SUFFIXES, shown=wanted.input, is_confined=is_confined)
+    files = look_at_files(wanted.input, listing.files, specs, dict(mapping.columns))
+    readable = [(found.file.path, found.schema) for found in files if found.schema is not None]
     if not readable:
         raise InvalidDataError(f"no file of {wanted.input} can be read; {files[0].file.path} {files[0].problem}")
     results = ResultColumns(manifest, version, wanted.explain)
     chosen = [
-        choose_columns(f.file.path, f.schema, manifest.features, mapping, wanted.keep, results.schema.names)
-        for f in readable
+        choose_columns(path, schema, manifest.features, mapping, wanted.keep, results.schema.names)
+        for path, schema in readable
     ]
-    places = [(found.file.path, found.schema) for found in readable]
-    columns, kept = chosen[0], unify_kept(places, chosen, is_json=any(is_json_lines(path) for path, _ in places))
-    check_partitions(wanted.partition_by, kept, readable[0].schema.names, results.schema.names, manifest.class_labels)
+    columns, kept = chosen[0], unify_kept(readable, chosen, is_json=any(is_json_lines(path) for path, _ in readable))
+    check_partitions(wanted.partition_by, kept, readable[0][1].names, results.schema.names, manifest.class_labels)
     by_name = {spec.name: text_type(spec) for spec in specs}
     others = [pa.field(column, by_name[name]) for name, column in (*columns.features, *columns.keys)]
     schema = pa.schema([*kept, *(field for field in others if field.name not in kept.names)])
     units = plan_units([f.file for f in files], unit_rows)
-    return Plan(wanted, model, version, manifest.digest, columns, schema, units, tuple(left_out))
+    return Plan(wanted, model, version, manifest.digest, columns, schema, units, tuple(listing.left_out))
 
 
 def take_up(

@@ -19,12 +19,11 @@ from batch.storage.folder import open_location
 from batch.storage.text_rows import TextRows, read_csv_header, read_json_schema
 from batch.transforms.columns import Columns, check_type
 from batch.transforms.plan import InputFile, Unit
-from serve_app.adapters.file_listing import has_suffix, list_files
 from serve_app.core.cells import convert_values, read_cell
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import FeatureSpec
+from serve_app.core.file_names import has_suffix, read_partitions
 from serve_app.core.history_keys import KEY_SPECS
-from serve_app.core.partition_names import read_partitions
 from serve_app.core.row_errors import RowError
 
 PARQUET: Final = (".parquet", ".pq")
@@ -72,36 +71,29 @@ class FoundFile:
     problem: str = ""
 
 
-def find_files(
-    location: str, features: Sequence[FeatureSpec], columns: dict[str, str], *, is_confined: bool = False
-) -> tuple[list[FoundFile], list[str]]:
-    """Return the input's files by name, each with its schema, and what else lies there, in words.
+def look_at_files(
+    location: str, infos: Sequence[pafs.FileInfo], features: Sequence[FeatureSpec], columns: dict[str, str]
+) -> list[FoundFile]:
+    """Return files of the input, each with its schema.
 
     Parameters
     ----------
     location : str
-        A file or folder, local or ``s3://…``, ``gs://…``; see `serve_app.adapters.file_listing`. A folder
-        ``column=value`` gives the files below it that column, unless they have it.
+        The input, local or ``s3://…``, ``gs://…``. A folder ``column=value`` in it gives the files below that
+        column, unless they have it.
+    infos : sequence of FileInfo
     features : sequence of FeatureSpec
         They give the types of text columns.
     columns : dict of str to str
         Input column by feature, where the names differ.
-    is_confined : bool
-        Whether links may not lead out of a local folder.
-
-    Raises
-    ------
-    NotFoundError, InvalidDataError
-        Nothing is there, or nothing of a known suffix, or a link leads out.
     """
     system, root = open_location(location)
-    listing = list_files(system, root, SUFFIXES, shown=location, is_confined=is_confined)
     types = {columns.get(s.name, s.name): text_type(s) for s in features}
-    given = [read_partitions(root, info.path) for info in listing.files]
+    given = [read_partitions(root, info.path) for info in infos]
     absent = dict.fromkeys(name for names in given for name in names)
     with ThreadPoolExecutor(N_LOOKERS) as threads:
-        found = threads.map(lambda i, own: _look(system, i, {**absent, **own}, types), listing.files, given)
-        return list(found), listing.left_out
+        found = threads.map(lambda i, own: _look(system, i, {**absent, **own}, types), infos, given)
+        return list(found)
 
 
 def _look(

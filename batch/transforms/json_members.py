@@ -65,7 +65,7 @@ def carry_any(name: str) -> pa.Field:
 
 def carries_any(field: pa.Field) -> bool:
     """Whether it is a column of `carry_any`."""
-    return field.metadata == _ANY
+    return bool(field.metadata == _ANY)
 
 
 def write_text(value: Any) -> str | None:

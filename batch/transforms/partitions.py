@@ -1,4 +1,4 @@
-"""Folders of the output by the values of columns, see `serve_app.core.partition_names`."""
+"""Folders of the output by the values of columns, see `serve_app.core.file_names`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from serve_app.core.arrow_types import meaning_of
 from serve_app.core.errors import InvalidDataError
-from serve_app.core.partition_names import name_partition
+from serve_app.core.file_names import name_partition
 from serve_app.core.row_errors import RowError
 
 MAX_NAME_BYTES: Final = 255

@@ -16,10 +16,10 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from serve_app.adapters.event_times import format_times, parse_times
-from serve_app.adapters.file_listing import has_suffix, list_files
+from serve_app.adapters.file_listing import list_files
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.event_rows import PUBLISHED_COLUMNS
-from serve_app.core.partition_names import read_partitions
+from serve_app.core.file_names import has_suffix, read_partitions
 
 BLOCK_BYTES: Final = 8 << 20
 BATCH_ROWS: Final = 1 << 17

@@ -16,6 +16,7 @@ from typing import Final
 import pyarrow.fs as pafs
 
 from serve_app.core.errors import InvalidDataError, NotFoundError
+from serve_app.core.file_names import has_suffix
 
 JOB_MARKS: Final = ("_job", "_SUMMARY.json")
 """A folder that holds one of them is the output of a job, which is no input of the next."""
@@ -91,11 +92,6 @@ def list_files(
         there = f"; it holds {_name_some(found.left_out)}" if found.left_out else ""
         raise InvalidDataError(f"{shown} holds no file that ends in one of {', '.join(suffixes)}{there}")
     return FileListing(sorted(found.files, key=lambda info: info.path), sorted(found.left_out))
-
-
-def has_suffix(name: str, suffixes: str | tuple[str, ...]) -> bool:
-    """Whether a name ends like that, in upper or lower case."""
-    return name.lower().endswith(suffixes)
 
 
 def describe_left_out(left_out: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Names of folders that are values of a column, ``column=value``, as Hive and Spark write and read them."""
+"""What names of files and folders say: formats, and values of columns, ``column=value``, as Hive and Spark do it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from urllib.parse import quote, unquote
 NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
 EMPTY_PARTITION: Final = "__EMPTY__"
 """An empty text; Hive, and what reads as it does, takes a folder without a value for null."""
+
+
+def has_suffix(name: str, suffixes: str | tuple[str, ...]) -> bool:
+    """Whether a name ends like that, in upper or lower case."""
+    return name.lower().endswith(suffixes)
 
 
 def name_partition(column: str, value: Any) -> str:
