@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import threading
 import time
 import traceback
@@ -90,7 +91,7 @@ class ScoreWorker:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="calls", daemon=True).start()
         self._scorer: UnitScorer | None = None
-        board.greet.remote()
+        board.greet.remote(socket.gethostname(), os.getpid())
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Score the units of a batch of Ray Data, which is one."""

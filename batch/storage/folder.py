@@ -18,7 +18,7 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Final
@@ -190,14 +190,15 @@ class OutputFolder:
         """Record that a chunk is in the output; its files must be there already."""
         self.write_json(f"{COMMITS}/{commit.unit:06d}-{commit.chunk:04d}.json", commit.to_json())
 
-    def commits(self, unit: int | None = None) -> list[Commit]:
-        """Return the commits of a unit or of all, by unit and chunk."""
+    def commits(self, units: Collection[int] | None = None) -> list[Commit]:
+        """Return the commits of some units or of all, by unit and chunk."""
         selector = pafs.FileSelector(f"{self.root}/{COMMITS}", allow_not_found=True)
-        start = "" if unit is None else f"{unit:06d}-"
         with _explained(self.location):
             there = self._system.get_file_info(selector)
-        names = sorted(i.base_name for i in there if i.base_name.startswith(start))
-        found = [self.read_json(f"{COMMITS}/{name}") for name in names if name.endswith(".json")]
+        names = sorted(i.base_name for i in there if i.base_name.endswith(".json"))
+        wanted = None if units is None else {f"{unit:06d}" for unit in units}
+        names = [name for name in names if wanted is None or name.partition("-")[0] in wanted]
+        found = [self.read_json(f"{COMMITS}/{name}") for name in names]
         return [Commit.from_json(value) for value in found if value is not None]
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from serve_app.core.arrow_types import NUMBERS, meaning_of
 from serve_app.core.errors import InvalidDataError
+from serve_app.core.event_rows import PUBLISHED_COLUMNS
 from serve_app.core.features import HISTORY_NAMES, FeatureSpec
 from serve_app.core.history_keys import KEY_NAMES, REQUIRED_KEYS, TIME_KEY, convert_keys
 from serve_app.core.row_errors import UNREADABLE, RowError, add_unreadable, list_unreadable
@@ -170,10 +171,16 @@ def _explain_missing(
         f"has no column {named}. Name the right columns in a mapping (the file of --mapping, over HTTP the member "
         "`mapping`), or list the features under `defaults` there"
     )
-    if any(name in HISTORY_NAMES for name, _ in missing):
+    is_history = any(name in HISTORY_NAMES for name, _ in missing)
+    if is_history and set(PUBLISHED_COLUMNS) <= set(names):
+        return (
+            "is an event log: it has events, and not the features of the model. `scorecat backtest EVENTS OUTPUT` "
+            "computes them as of every view and cart, and scores those"
+        )
+    if is_history:
         text += (
             "; `history: true` there looks up the history of shoppers that the service knows, and an event log is "
-            "scored with its history by `python -m batch.backfill`"
+            "scored with its history by `scorecat backtest`"
         )
     return text
 

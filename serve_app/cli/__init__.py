@@ -15,6 +15,7 @@ import typer
 
 from serve_app.cli import (
     aliases,
+    backtest,
     data,
     events,
     features,
@@ -48,6 +49,8 @@ app.command("status")(status.status)
 app.command("predict")(predict.predict)
 app.command("replay")(replay.replay_log)
 app.command("score")(score.score)
+app.command("backtest")(backtest.backtest)
+app.command("evaluate")(backtest.evaluate)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 app.add_typer(events.app, name="events")

@@ -115,7 +115,7 @@ def test_the_mapping_that_the_documentation_shows_is_one():
 
 def test_missing_history_says_where_it_comes_from_and_suggests_no_other_feature():
     schema = pa.schema([f for f in SCHEMA if f.name not in ("avg_price", "max_price", "brand")])
-    with pytest.raises(InvalidDataError, match=r"`history: true`.*python -m batch\.backfill") as caught:
+    with pytest.raises(InvalidDataError, match=r"`history: true`.*`scorecat backtest`") as caught:
         choose(schema)
     assert "over HTTP the member `mapping`" in str(caught.value)
     assert "did you mean" not in str(caught.value)
