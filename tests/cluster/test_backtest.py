@@ -9,6 +9,7 @@ import pytest
 
 from serve_app.adapters.event_log import EventWriter
 from serve_app.service.synthetic import generate_events
+from tests.service_process import SCORECAT
 
 pytestmark = pytest.mark.cluster
 
@@ -29,6 +30,7 @@ def test_a_log_is_scored_as_of_every_row_and_the_scores_are_judged_by_what_follo
     assert done.returncode == 0, done.stderr[-2000:]
     summary = json.loads(done.stdout)
     assert summary["is_complete"]
+    assert all(line.startswith(("features: ", "purchase v1: ")) for line in done.stderr.splitlines()), done.stderr
     assert not list((output / "features").glob("part-*"))  # they were scored
     done = run(service, "backtest", str(events), str(output))
     assert done.returncode == 1

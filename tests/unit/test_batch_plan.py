@@ -26,6 +26,7 @@ from batch.transforms.progress import Meter, format_duration
 from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally
 from serve_app.adapters.file_listing import list_files
 from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, InvariantError, NotFoundError
+from serve_app.core.event_rows import PUBLISHED_COLUMNS
 from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
 from serve_app.core.row_errors import list_unreadable
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, write_rows
@@ -111,6 +112,15 @@ def test_the_mapping_that_the_documentation_shows_is_one():
     assert parse_mapping(shown, PURCHASE_FEATURES) == ColumnMapping(
         {"price": "unit_price", "user_id": "customer"}, ("brand",), has_history=True
     )
+
+
+def test_an_event_log_is_told_from_a_table_of_features():
+    log = pa.schema([pa.field(name, pa.string()) for name in (*PUBLISHED_COLUMNS, "event_date")])
+    with pytest.raises(InvalidDataError, match=r"^f is an event log: .*`scorecat backtest EVENTS OUTPUT`"):
+        choose(log)
+    mapping = parse_mapping({"history": True, "columns": {"session_id": "user_session"}}, PURCHASE_FEATURES)
+    with pytest.raises(InvalidDataError, match="no column hour"):  # its shoppers are looked up
+        choose(log, mapping)
 
 
 def test_missing_history_says_where_it_comes_from_and_suggests_no_other_feature():
