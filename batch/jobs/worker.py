@@ -25,6 +25,7 @@ from batch.transforms.results import ResultColumns
 from batch.transforms.summary import Counts
 from serve_app.core.errors import BadRequestError, InvalidDataError, ScorecatError
 from serve_app.core.manifest import Manifest, parse_manifest
+from serve_app.core.wordings import say_os_error
 from serve_app.deployments.handles import EncoderHandle, ModelHandle
 from serve_app.deployments.parcels import FOLDER_VARIABLE
 
@@ -129,7 +130,7 @@ def _judge(exc: Exception) -> tuple[str, str]:
     if isinstance(exc, ScorecatError):
         return "failed", str(exc)
     if isinstance(exc, pa.ArrowException | OSError | EOFError):
-        return "set_aside", f"cannot be read: {exc}"[:1000]
+        return "set_aside", f"cannot be read: {say_os_error(exc) if isinstance(exc, OSError) else exc}"[:1000]
     logger.error("a unit was given up", exc_info=exc)
     return "failed", "".join(traceback.format_exception_only(exc)).strip()[:1000]
 

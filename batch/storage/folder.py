@@ -29,6 +29,7 @@ import pyarrow.fs as pafs
 
 from batch.transforms.summary import Commit
 from serve_app.core.errors import BadRequestError, ConflictError, InvariantError
+from serve_app.core.wordings import say_os_error
 
 PLAN: Final = "_job/plan.json"
 SUMMARY: Final = "_SUMMARY.json"
@@ -216,7 +217,7 @@ def _explained(location: str) -> Iterator[None]:
     except OSError as exc:
         if is_full(exc):
             raise BadRequestError(f"{location}: no space left. Free some, then continue with --resume") from exc
-        raise BadRequestError(f"{location} cannot be written or read: {exc}") from exc
+        raise BadRequestError(f"{location} cannot be written or read: {say_os_error(exc)}") from exc
 
 
 def _sync(path: str) -> None:

@@ -25,6 +25,7 @@ from serve_app.core.features import FeatureSpec
 from serve_app.core.file_names import has_suffix, read_partitions
 from serve_app.core.history_keys import KEY_SPECS
 from serve_app.core.row_errors import RowError
+from serve_app.core.wordings import say_os_error
 
 PARQUET: Final = (".parquet", ".pq")
 CSV: Final = (".csv", ".csv.gz")
@@ -115,7 +116,8 @@ def _look(
     except InvalidDataError as exc:
         return FoundFile(file, None, str(exc)[:500])
     except (pa.ArrowException, OSError, EOFError, ValueError) as exc:
-        return FoundFile(file, None, f"cannot be read: {exc}"[:500])
+        why = say_os_error(exc) if isinstance(exc, OSError) else exc
+        return FoundFile(file, None, f"cannot be read: {why}"[:500])
 
 
 def _read_text_schema(system: pafs.FileSystem, path: str, types: dict[str, pa.DataType]) -> pa.Schema:

@@ -17,6 +17,7 @@ import pyarrow.fs as pafs
 
 from serve_app.core.errors import InvalidDataError, NotFoundError
 from serve_app.core.file_names import has_suffix
+from serve_app.core.wordings import say_os_error
 
 JOB_MARKS: Final = ("_job", "_SUMMARY.json")
 """A folder that holds one of them is the output of a job, which is no input of the next."""
@@ -101,11 +102,6 @@ def describe_left_out(left_out: Iterable[str]) -> str:
         return ""
     verb = "1 file or folder is" if len(names) == 1 else f"{len(names):,} files or folders are"
     return f"{verb} not read: {_name_some(names)}"
-
-
-def say_os_error(exc: OSError) -> str:
-    """Return an error of the system in words, without its number or a path that the caller names anyway."""
-    return os.strerror(exc.errno).lower() if exc.errno else str(exc)
 
 
 def _name_some(names: list[str]) -> str:
