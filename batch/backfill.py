@@ -1,4 +1,4 @@
-"""Score a raw event log as of every view and cart: ``python -m batch.backfill EVENTS OUTPUT``.
+"""Score a raw event log as of every view and cart: ``scorecat backtest EVENTS OUTPUT``.
 
 First the features are computed as of each row, counting the row itself and nothing after it, with the same
 functions as in training; then the rows are scored by a batch job like any others. OUTPUT gets ``scores/``
@@ -7,32 +7,21 @@ functions as in training; then the rows are scored by a batch job like any other
 
 from __future__ import annotations
 
-import shlex
+import dataclasses
 import shutil
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import typer
 
-from batch.jobs.asked import RunOptions
-from batch.options import (
-    ExplainOption,
-    MaxRejectedOption,
-    ModelOption,
-    PartitionOption,
-    PatienceOption,
-    ResumeOption,
-    WorkersOption,
-    read_asked,
-)
-from batch.score import main, run_job
+from batch.jobs.asked import Asked, RunOptions
+from batch.score import run_job
 from batch.storage.folder import PLAN, OutputFolder
 from batch.view import make_absolute
 from serve_app.adapters.event_log import EventLog
 from serve_app.adapters.event_spill import EventSpill
-from serve_app.cli.console import JsonOption, err
+from serve_app.cli.console import err
 from serve_app.core.errors import BadRequestError, ConflictError
 from serve_app.core.event_rows import EVENT_TYPES
 from serve_app.core.features import PURCHASE_NAMES
@@ -46,46 +35,48 @@ GROUP_ROWS: Final = 1 << 18
 KEPT: Final = ("position", "event_time", "event_type", "user_id", "user_session", "product_id")
 """Columns that travel with a score: which line of the log it is (from 0), and what identifies it."""
 
-EventsArgument = Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet file of events, or a directory.")]
-OutputArgument = Annotated[str, typer.Argument(help="Local folder for the result; new, or the same with --resume.")]
-KeepFeaturesOption = Annotated[bool, typer.Option("--keep-features", help="Leave the features in OUTPUT/features.")]
-
 
 def backfill(
-    events: EventsArgument,
-    output: OutputArgument,
-    model: ModelOption = None,
-    partition_by: PartitionOption = None,
-    explain: ExplainOption = None,
-    max_rejected: MaxRejectedOption = None,
-    workers: WorkersOption = None,
-    patience_s: PatienceOption = None,
-    keep_features: KeepFeaturesOption = False,
-    resume: ResumeOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Score every view and cart of EVENTS as of its moment, with the running service's deployments."""
+    log: EventLog, output: str, asked: Asked, options: RunOptions, go_on: str, go_on_elsewhere: str, *,
+    keep_features: bool, resume: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Score every view and cart of a log as of its moment, with the running service's deployments.
+
+    Parameters
+    ----------
+    log : EventLog
+    output : str
+        Local folder; new, or the same with `resume`.
+    asked : Asked
+        Of its input and what is kept only this module knows.
+    options : RunOptions
+    go_on, go_on_elsewhere : str
+        Command that resumes it, as it is typed here, and as others would.
+    keep_features : bool
+        Leave the features in the output.
+    resume, as_json : bool
+
+    Raises
+    ------
+    BadRequestError, ConflictError
+        The output is no local folder, or holds something.
+    """
     if "://" in output:
-        raise BadRequestError("a backfill writes to a local folder: score its features to an object store from there")
+        raise BadRequestError("a backtest writes to a local folder: score its features to an object store from there")
     root = OutputFolder(make_absolute(output))
     if not resume and not root.is_empty():
         raise ConflictError(f"{root.location} holds files already: continue with --resume, or choose another folder")
-    write_features(EventLog(events.absolute()), Path(root.location) / FEATURES)
+    write_features(log, Path(root.location) / FEATURES)
     scores = OutputFolder(f"{root.location}/{SCORES}")
     is_begun = scores.read_json(PLAN) is not None
-    asked = read_asked(f"{root.location}/{FEATURES}", model, None, ",".join(KEPT), partition_by, explain)
-    options = RunOptions(max_rejected, workers, patience_s)
-    go_on = _name_command(events, output, keep_features=keep_features)
-    run_job(asked, scores.location, options, go_on, resume=resume and is_begun, as_json=as_json)
+    asked = dataclasses.replace(asked, input=f"{root.location}/{FEATURES}", keep=KEPT)
+    run_job(
+        asked, scores.location, options, go_on,
+        resume=resume and is_begun, as_json=as_json, go_on_elsewhere=go_on_elsewhere,
+    )  # fmt: skip
     if not keep_features:  # only when every row is scored: what is missing leaves by an exception
         for part in (Path(root.location) / FEATURES).glob("part-*.parquet"):
             part.unlink()
-
-
-def _name_command(events: Path, output: str, *, keep_features: bool) -> str:
-    """Return the command that goes on with a backfill."""
-    kept = ["--keep-features"] if keep_features else []
-    return shlex.join(["python", "-m", "batch.backfill", str(events), output, *kept, "--resume"])
 
 
 def write_features(log: EventLog, folder: Path) -> None:
@@ -129,7 +120,3 @@ def prepare_rows(table: pa.Table) -> pa.Table:
             column = table.column(name).combine_chunks()
             columns[name] = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
     return pa.table({name: columns[name] for name in (*KEPT, *PURCHASE_NAMES)})
-
-
-if __name__ == "__main__":
-    main(backfill)

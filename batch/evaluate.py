@@ -1,4 +1,4 @@
-"""How good scores were: ``python -m batch.evaluate SCORES EVENTS``.
+"""How good scores were: ``scorecat evaluate SCORES EVENTS``.
 
 Joins the output of a batch job to what the event log says happened next, and reports the metrics of training:
 overall, and by day, version, brand and category. What happened is the training target: the row's user purchases
@@ -10,23 +10,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import typer
 
-from batch.score import main
+from batch.backfill import SCORES
 from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
-from batch.transforms.metrics_table import lay_out
 from batch.transforms.outcomes import IDENTITY, POSITION, join_scores
 from batch.view import make_absolute
 from serve_app.adapters.event_log import EventLog
 from serve_app.adapters.event_spill import EventSpill
-from serve_app.cli.console import JsonOption, out, print_aligned, print_json
 from serve_app.cli.registry import open_settings_registry
 from serve_app.core.errors import InvalidDataError, NotFoundError
 from serve_app.core.recommendation import Thresholds
@@ -36,17 +32,10 @@ from serve_app.service.features_table import build_features
 
 PROBABILITY: Final = "probability"
 OTHERS: Final = "(others)"
-ROUNDS: Final = 100
 _LOG_COLUMNS: Final = (
     POSITION, "user_id", "user_session", "product_id", "event_type", "time_s", "brand", "category_code",
     "may_be_open", "target",
 )  # fmt: skip
-
-ScoresArgument = Annotated[str, typer.Argument(help="Output folder of a batch job or of a backfill (its scores/).")]
-EventsArgument = Annotated[Path, typer.Argument(help="The event log, until after what was scored.")]
-TopOption = Annotated[int, typer.Option(min=1, help="Brands and categories with the most rows to report apart.")]
-RoundsOption = Annotated[int, typer.Option(min=0, help="Rounds of the bootstrap over users; 0 for no intervals.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the intervals.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +57,35 @@ class Outcomes:
     counts: dict[str, int]
 
 
-def evaluate(
-    scores: ScoresArgument,
-    events: EventsArgument,
-    top: TopOption = 20,
-    rounds: RoundsOption = ROUNDS,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Report how good the scores in SCORES were, by what EVENTS says happened next."""
-    folder = OutputFolder(make_absolute(scores))
+def evaluate(scores: str, log: EventLog, *, top: int, n_rounds: int, seed: int) -> dict[str, Any]:
+    """Return how good the scores in a folder were, by what a log says happened next.
+
+    Parameters
+    ----------
+    scores : str
+        Output folder of a job, or of a backtest.
+    log : EventLog
+    top : int
+        Brands and categories with the most rows that are reported apart.
+    n_rounds, seed : int
+        Of the bootstrap over users.
+
+    Raises
+    ------
+    NotFoundError, InvalidDataError
+        See `read_scores` and `find_outcomes`.
+    """
+    folder = find_scores(make_absolute(scores))
     thresholds = find_thresholds(folder)
-    outcomes = find_outcomes(read_scores(folder), read_log(EventLog(events.absolute())))
-    report = assess(outcomes, thresholds, np.random.default_rng(seed), top=top, n_rounds=rounds)
-    if as_json:
-        print_json(report)
-    else:
-        _print(report)
+    outcomes = find_outcomes(read_scores(folder), read_log(log))
+    return assess(outcomes, thresholds, np.random.default_rng(seed), top=top, n_rounds=n_rounds)
+
+
+def find_scores(location: str) -> OutputFolder:
+    """Return the output of a job, or that of a backtest's job below its folder."""
+    below = OutputFolder(f"{location}/{SCORES}")
+    found = OutputFolder(location)
+    return below if found.read_json(PLAN) is None and below.read_json(PLAN) is not None else found
 
 
 def find_thresholds(folder: OutputFolder) -> tuple[float, ...]:
@@ -194,19 +195,3 @@ def _split(rows: Slice, values: pa.Array, n_most: int) -> Iterator[tuple[str, Sl
     rest = ~np.isin(codes, chosen)
     if rest.any():
         yield OTHERS, take_rows(rows, rest)
-
-
-def _print(report: dict[str, Any]) -> None:
-    counts = report["counts"]
-    out.print(
-        f"{counts['scores']:,} scores · {counts['not_in_log']:,} of no row of the log · "
-        f"{counts['in_open_sessions']:,} in sessions that may go on, left out"
-    )
-    rows, left_out = lay_out(report, out.width if out.is_terminal else None)
-    print_aligned(rows, "")
-    if left_out:
-        out.print(f"left out for the width of this terminal: {', '.join(left_out)}; --json has everything")
-
-
-if __name__ == "__main__":
-    main(evaluate)

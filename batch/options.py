@@ -15,6 +15,7 @@ import yaml
 from batch.jobs.asked import DEFAULT_LIMIT, DEFAULT_PATIENCE_S, Asked
 from batch.view import make_absolute
 from serve_app.core.errors import InvalidDataError
+from serve_app.core.wordings import say_os_error
 
 
 class Pool(StrEnum):
@@ -95,7 +96,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """Read a mapping file; raises InvalidDataError."""
     try:
         found = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as exc:
+    except OSError as exc:
+        raise InvalidDataError(f"--mapping {path} cannot be read: {say_os_error(exc)}") from exc
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise InvalidDataError(f"--mapping {path} cannot be read: {exc}") from exc
     if not isinstance(found, dict):
         raise InvalidDataError(

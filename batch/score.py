@@ -39,7 +39,8 @@ from batch.record import IN_JOB, STOPPED, DriverRecord, StoppedError, find_submi
 from batch.storage.folder import OutputFolder
 from batch.transforms.progress import Progress
 from batch.transforms.summary import RejectLimit, Tally
-from batch.view import describe_resume, describe_summary, make_absolute, open_bar
+from batch.view import describe_rejected, describe_resume, describe_summary, make_absolute, name_program, open_bar
+from serve_app.adapters.file_listing import describe_left_out
 from serve_app.adapters.job_folders import JobFolders
 from serve_app.adapters.registry_aliases import name_mover
 from serve_app.cli.console import JsonOption, err, out
@@ -80,20 +81,29 @@ def score(
     """Score every row of INPUT with the running service's deployments, into OUTPUT."""
     asked = read_asked(input, model, mapping, keep, partition_by, explain)
     options = RunOptions(max_rejected, workers, patience_s, pool, pool_replicas)
-    run_job(asked, output, options, resume_command(input, output), resume=resume, as_json=as_json)
+    run_job(asked, output, options, resume_command(input, output, name_program()), resume=resume, as_json=as_json)
 
 
-def run_job(asked: Asked, output: str, said: RunOptions, go_on: str, *, resume: bool, as_json: bool) -> None:
-    """Run a job, say what it does and how it ended, and leave with its exit code; `go_on` is how to resume it."""
+def run_job(
+    asked: Asked, output: str, said: RunOptions, go_on: str, *, resume: bool, as_json: bool, go_on_elsewhere: str = ""
+) -> None:
+    """Run a job, say what it does and how it ended, and leave with its exit code.
+
+    `go_on` is the command that resumes it, as it is typed here; `go_on_elsewhere` goes into the job's record where that
+    is not ``scorecat score``.
+    """
     folder = OutputFolder(make_absolute(output))
     options = said.after(read_run(folder)) if resume else said
     limit = RejectLimit.parse(options.max_rejected or DEFAULT_LIMIT)
     settings, started_s = load_settings(), time.monotonic()
-    with connected(), recorded(JobFolders(settings.job_dir), _order(asked, folder, settings), _say) as record:
+    order = _order(asked, folder, settings, go_on_elsewhere)
+    with connected(), recorded(JobFolders(settings.job_dir), order, _say) as record:
         plan, manifest, tally = _plan(
             asked, folder, resume=resume, is_shared=options.is_shared, is_confined=record.is_from_http
         )
         write_run(options, folder)
+        if plan.not_read:
+            _say(describe_left_out(plan.not_read))
         record.note_version(plan.model, plan.version, tally.counts)
         err.print(f"{plan.model} v{plan.version}: {len(tally.open_units)} of {len(plan.units)} units to score")
         app, spare_cpus = _choose_app(plan, record, options)
@@ -104,11 +114,12 @@ def run_job(asked: Asked, output: str, said: RunOptions, go_on: str, *, resume: 
         _finish(summary, folder, go_on, as_json)
 
 
-def _order(asked: Asked, folder: OutputFolder, settings: Settings) -> JobOrder:
+def _order(asked: Asked, folder: OutputFolder, settings: Settings, go_on: str) -> JobOrder:
     now_s = time.time()
     job_id = find_submission_id(os.environ) or name_job(now_s)
     who = settings.user or name_mover()
-    return JobOrder(job_id, now_s, "command", who, asked.input, folder.location, model=asked.model or "")
+    model = asked.model or ""
+    return JobOrder(job_id, now_s, "command", who, asked.input, folder.location, model=model, go_on=go_on)
 
 
 def _say(text: str) -> None:
@@ -197,6 +208,7 @@ def _run(job: Job, record: DriverRecord, go_on: str) -> dict[str, Any]:
         summary = job.run()
     except (ScorecatError, StoppedError) as exc:
         with contextlib.suppress(ScorecatError, OSError):
+            job.stop()
             record.note_summary(job.finish())
         hint = describe_resume(go_on)
         if isinstance(exc, StoppedError):
@@ -213,6 +225,8 @@ def _finish(summary: dict[str, Any], folder: OutputFolder, go_on: str, as_json: 
         sys.stdout.write(json.dumps(summary) + "\n")  # one line, as errors are
     else:
         out.print(describe_summary(summary, folder.location), markup=False)
+    if rejected := describe_rejected(summary):
+        err.print(rejected, markup=False)
     if not summary["is_complete"]:
         for one in summary["set_aside"]:
             err.print(f"set aside: {one['path']}: {one['reason']}", markup=False)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from batch.transforms.summary import measure_rate
+from batch.transforms.summary import measure_rate, measure_span_s
 from serve_app.core.errors import BadRequestError
+from serve_app.settings import PREFIX
+
+PROGRAM: Final = "scorecat"
+MOST_REASONS: Final = 5
 
 
 def make_absolute(location: str) -> str:
@@ -42,8 +50,25 @@ def describe_summary(summary: dict[str, Any], output: str) -> str:
         rows += f", {n_now:,} of them in this run"
     times = f"{summary['seconds']:g} s"
     if rate := measure_rate(summary):
-        times += f", of these {summary['scored_until'] - summary['scored_from']:.1f} s scoring, {rate:,.0f} rows/s"
+        times += f", of these {measure_span_s(summary):.1f} s scoring, {rate:,.0f} rows/s"
     return f"{rows} · {times} · {output}"
+
+
+def describe_rejected(summary: dict[str, Any]) -> str:
+    """Return why rows were rejected, in a line; empty when none was."""
+    reasons = [f"{reason} ({n_rows:,})" for reason, n_rows in summary.get("rejected_by_reason", {}).items()]
+    more = f" · {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
+    return f"rejected: {' · '.join(reasons[:MOST_REASONS])}{more}" if reasons else ""
+
+
+def name_program() -> str:
+    """Return how a shell calls ``scorecat`` as this process was called, whatever its PATH, for the same service."""
+    typed = sys.argv[0] if Path(sys.argv[0]).name == PROGRAM else str(Path(sys.executable).with_name(PROGRAM))
+    found = shutil.which(PROGRAM)
+    is_on_path = found is not None and Path(found).resolve() == Path(typed).resolve()
+    name = PROGRAM if is_on_path or not Path(typed).exists() else shlex.quote(typed)
+    home = os.environ.get(f"{PREFIX}HOME")
+    return f"{PREFIX}HOME={shlex.quote(home)} {name}" if home else name
 
 
 def describe_resume(command: str) -> str:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -77,7 +78,8 @@ def run_job(registry: Path, source: Path, output: Path, look) -> dict:
             started_at = time.time()
             with running_job(target, registry, work_dir, source, output) as watch:
                 said = _finish(watch.driver, watch)
-            found = _describe(said["rows_scored"], started_at, (said["scored_from"], said["scored_until"]), watch)
+            span = tuple(datetime.fromisoformat(said[name]).timestamp() for name in ("scored_from", "scored_until"))
+            found = _describe(said["rows_scored"], started_at, span, watch)
             look(target)
     return found
 

@@ -10,16 +10,16 @@ class Board:
 
     def __init__(self) -> None:
         self._counts: dict[int, Counts] = {}
-        self._n_workers = 0
+        self._workers: list[tuple[str, int]] = []
 
-    def greet(self) -> None:
+    def greet(self, host: str, pid: int) -> None:
         """Note that a worker has started."""
-        self._n_workers += 1
+        self._workers.append((host, pid))
 
     def show(self, unit: int, counts: Counts) -> None:
         """Note how many rows of a unit are done, committed or not."""
         self._counts[unit] = counts
 
-    def read(self) -> tuple[int, dict[int, Counts]]:
-        """Return how many workers were started, and the rows of each unit that was worked on."""
-        return self._n_workers, dict(self._counts)
+    def read(self) -> tuple[list[tuple[str, int]], dict[int, Counts]]:
+        """Return host and process of the workers that were started, and the rows of each unit that was worked on."""
+        return list(self._workers), dict(self._counts)

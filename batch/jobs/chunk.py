@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
@@ -46,10 +47,12 @@ class ChunkWriter:
         self._n_pending = 0
         self._file: Any = None
         self._writer: pq.ParquetWriter | None = None
+        self._reasons: Counter[str] = Counter()
         self.counts = Counts()
 
-    def add(self, scored: pa.RecordBatch, rejected: Sequence[pa.RecordBatch]) -> None:
-        """Take scored and rejected rows."""
+    def add(self, scored: pa.RecordBatch, rejected: Sequence[pa.RecordBatch], reasons: Mapping[str, int]) -> None:
+        """Take scored and rejected rows, and how many of these there are by reason."""
+        self._reasons.update(reasons)
         n_rejected = sum(batch.num_rows for batch in rejected)
         self.counts += Counts(scored.num_rows + n_rejected, scored.num_rows, n_rejected)
         self._rejected += rejected
@@ -72,7 +75,7 @@ class ChunkWriter:
                 pq.write_table(table, sink)
         else:
             self._output.remove(f"{REJECTED}/{self._name}")
-        commit = Commit(self._unit, self._number, self.counts, files, rejected, is_last)
+        commit = Commit(self._unit, self._number, self.counts, files, rejected, is_last, dict(self._reasons))
         self._output.commit(commit)
         return commit
 

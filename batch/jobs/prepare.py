@@ -11,12 +11,14 @@ import pyarrow as pa
 
 from batch.jobs.asked import Asked
 from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
-from batch.storage.row_files import FoundFile, find_files, pack_schema, unpack_schema
+from batch.storage.row_files import SUFFIXES, is_json_lines, look_at_files, pack_schema, text_type, unpack_schema
 from batch.transforms.columns import Columns, choose_columns, parse_mapping
+from batch.transforms.kept_columns import unify_kept
 from batch.transforms.partitions import check_partitions
 from batch.transforms.plan import UNIT_ROWS, Unit, plan_units
 from batch.transforms.results import ResultColumns
 from batch.transforms.summary import Tally
+from serve_app.adapters.file_listing import list_files
 from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
 from serve_app.core.history_keys import KEY_SPECS
 from serve_app.core.manifest import Manifest
@@ -80,8 +82,10 @@ class Plan:
         The version that scores, and `Manifest.digest` of its package.
     columns : Columns
     schema : Schema
-        Types of the columns that are read.
+        Types of the columns that are kept, in all files, and of the others where the input is text.
     units : list of Unit
+    not_read : tuple of str
+        What else lies in the input's folder, in words.
     """
 
     wanted: Wanted
@@ -91,6 +95,7 @@ class Plan:
     columns: Columns
     schema: pa.Schema
     units: list[Unit]
+    not_read: tuple[str, ...] = ()
 
     def to_json(self, created_at: str) -> dict[str, Any]:
         """Return the plan as a JSON object."""
@@ -103,6 +108,7 @@ class Plan:
             **self.wanted.to_json(),
             "columns": {"features": self.columns.features, "kept": self.columns.kept, "keys": self.columns.keys},
             "schema": pack_schema(self.schema),
+            "not_read": list(self.not_read),
             "units": [unit.to_json() for unit in self.units],
         }
 
@@ -121,7 +127,8 @@ class Plan:
         )
         units = [Unit(**unit) for unit in value["units"]]
         schema = unpack_schema(value["schema"])
-        return cls(wanted, value["model"], value["version"], value["digest"], columns, schema, units)
+        not_read = tuple(value.get("not_read", ()))
+        return cls(wanted, value["model"], value["version"], value["digest"], columns, schema, units, not_read)
 
 
 def begin_plan(plan: Plan, output: OutputFolder) -> None:
@@ -161,23 +168,23 @@ def draft_plan(
         raise ConflictError(f"{output.location} holds {what}, or choose another folder")
     mapping = parse_mapping(wanted.mapping or None, manifest.features)
     specs = (*manifest.features, *KEY_SPECS) if mapping.has_history else manifest.features
-    files = find_files(wanted.input, specs, dict(mapping.columns), is_confined=is_confined)
-    readable = [found for found in files if found.schema is not None]
+    listing = list_files(*open_location(wanted.input), SUFFIXES, shown=wanted.input, is_confined=is_confined)
+    files = look_at_files(wanted.input, listing.files, specs, dict(mapping.columns))
+    readable = [(found.file.path, found.schema) for found in files if found.schema is not None]
     if not readable:
         raise InvalidDataError(f"no file of {wanted.input} can be read; {files[0].file.path} {files[0].problem}")
     results = ResultColumns(manifest, version, wanted.explain)
-
-    def choose(found: FoundFile) -> tuple[Columns, pa.Schema]:
-        schema: pa.Schema = found.schema
-        columns = choose_columns(found.file.path, schema, manifest.features, mapping, wanted.keep, results.schema.names)
-        return columns, pa.schema([schema.field(name).remove_metadata() for name in columns.read])
-
-    columns, schema = choose(readable[0])
-    for found in readable[1:]:
-        _check_same(readable[0].file.path, found.file.path, schema, choose(found)[1])
-    check_partitions(wanted.partition_by, pa.schema([schema.field(name) for name in columns.kept]))
+    chosen = [
+        choose_columns(path, schema, manifest.features, mapping, wanted.keep, results.schema.names)
+        for path, schema in readable
+    ]
+    columns, kept = chosen[0], unify_kept(readable, chosen, is_json=any(is_json_lines(path) for path, _ in readable))
+    check_partitions(wanted.partition_by, kept, readable[0][1].names, results.schema.names, manifest.class_labels)
+    by_name = {spec.name: text_type(spec) for spec in specs}
+    others = [pa.field(column, by_name[name]) for name, column in (*columns.features, *columns.keys)]
+    schema = pa.schema([*kept, *(field for field in others if field.name not in kept.names)])
     units = plan_units([f.file for f in files], unit_rows)
-    return Plan(wanted, model, version, manifest.digest, columns, schema, units)
+    return Plan(wanted, model, version, manifest.digest, columns, schema, units, tuple(listing.left_out))
 
 
 def take_up(
@@ -241,26 +248,13 @@ def check_unchanged(plan: Plan, tally: Tally) -> None:
             raise ConflictError(f"{unit.path} has changed since the job was planned: start a new job in another folder")
 
 
-def _check_same(first_path: str, path: str, first: pa.Schema, schema: pa.Schema) -> None:
-    if first.names != schema.names and set(first.names) != set(schema.names):
-        differs = sorted(set(first.names) ^ set(schema.names))
-        raise InvalidDataError(f"{path} and {first_path} differ in the column {differs[0]}: name those to --keep")
-    for field in first:
-        kind = schema.field(field.name).type
-        if kind != field.type:
-            raise InvalidDataError(
-                f"{path}: column {field.name} is {kind}, in {first_path} it is {field.type}. A column that is kept has "
-                "one type in all files, and is text in those of CSV: convert the files to one format, score them in "
-                "separate jobs, or leave the column out of --keep (over HTTP `keep`)"
-            )
-
-
 def describe(plan: Plan, tally: Tally) -> dict[str, Any]:
     """Return what ``_SUMMARY.json`` holds of the job and its rows."""
     return {
         "model": plan.model,
         "version": plan.version,
         **{name: value for name, value in plan.wanted.to_json().items() if value},
+        **({"not_read": list(plan.not_read)} if plan.not_read else {}),
         **tally.to_summary(),
     }
 

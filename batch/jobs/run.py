@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
+import psutil
 import pyarrow.parquet as pq
 import ray
 import ray.data
@@ -25,7 +28,7 @@ from batch.jobs.worker import NICENESS, ScoreWorker, WorkerConfig
 from batch.storage.folder import SUMMARY, OutputFolder, open_location
 from batch.transforms.deployed import explain_absence
 from batch.transforms.progress import Meter, Progress
-from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally
+from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally, write_time
 from serve_app.core.errors import InvalidDataError, InvariantError, NotReadyError, ScorecatError
 from serve_app.core.manifest import Manifest
 from serve_app.deployments.handles import parse_version_app
@@ -36,6 +39,8 @@ SPARE_CPUS: Final = 0.4
 """Left for replicas that the load of the job may call for."""
 START_TIMEOUT_S: Final = 90.0
 """A first worker is there by then (it takes 3-6 s), or the cluster has no room for one."""
+GONE_S: Final = 10.0
+"""Workers end within some tenths of a second of their driver's leaving."""
 POLL_S: Final = 0.5
 CHECK_S: Final = 5.0
 """How often the driver looks whether the version is still deployed."""
@@ -84,6 +89,8 @@ class Job:
     _live: dict[int, Counts] = field(default_factory=dict)
     _n_failed: int = 0
     _span: list[float] = field(default_factory=list)
+    _workers: list[tuple[str, int]] = field(default_factory=list)
+    _began_at_s: float = field(default_factory=time.time)
     _before: Counts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,17 +115,27 @@ class Job:
         self._check_limit(is_end=True)
         return self.finish()
 
+    def stop(self) -> None:
+        """End the workers: what they have not committed by now they never will."""
+        ray.shutdown()
+        here = socket.gethostname()
+        left = []
+        for host, pid in self._workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left += [psutil.Process(pid)] if host == here else []
+        psutil.wait_procs(left, timeout=GONE_S)
+
     def finish(self) -> dict[str, Any]:
         """Check the counts against the parts, write ``_SUMMARY.json`` and return it."""
-        for unit in self.tally.open_units:
-            if unit.number in self._live:  # it was under way when the job was stopped
-                self.tally.add(self.output.commits(unit.number))
+        # some were under way when the job was stopped, or done and not heard of
+        self.tally.add(self.output.commits([unit.number for unit in self.tally.open_units]))
         summary = describe(self.plan, self.tally)
         summary["rows_this_run"] = self.tally.counts.read - self._before.read
         if summary["is_complete"]:
             check_parts(self.output, self.tally)
+        summary["began_at"], summary["ended_at"] = write_time(self._began_at_s), write_time(time.time())
         if self._span:  # what is before is start-up: Ray Data's, and the workers'
-            summary["scored_from"], summary["scored_until"] = self._span
+            summary["scored_from"], summary["scored_until"] = map(write_time, self._span)
         self.output.write_json(SUMMARY, summary)
         return summary
 
@@ -149,7 +166,6 @@ class Job:
         started_s = checked_s = time.monotonic()
         looked_s = 0.0
         meter = Meter(self.tally.rows_planned)
-        has_worker = False
         while True:
             try:
                 outcome = outcomes.get(timeout=POLL_S)
@@ -165,9 +181,8 @@ class Job:
             if now_s - looked_s < POLL_S and outcome:
                 continue  # units of a few rows end faster than all of them can be counted
             looked_s = now_s
-            n_started, self._live = ray.get(board.read.remote())
-            has_worker = has_worker or n_started > 0
-            if not has_worker and now_s - started_s > START_TIMEOUT_S:
+            self._workers, self._live = ray.get(board.read.remote())
+            if not self._workers and now_s - started_s > START_TIMEOUT_S:
                 raise NotReadyError(
                     f"no worker started within {START_TIMEOUT_S:g} s: the cluster has no room for one", 60.0
                 )
@@ -185,7 +200,7 @@ class Job:
             self._span = [min(times), max(times)]
             self.tally.add(Commit.from_json(c) for c in outcome["commits"])
             return
-        self.tally.add(self.output.commits(unit))  # chunks before the trouble are in the output
+        self.tally.add(self.output.commits([unit]))  # chunks before the trouble are in the output
         path, reason = self.tally.units[unit].path, outcome["reason"]
         if state == "set_aside":
             self.tally.set_aside[unit] = SetAside(unit, path, reason, self.tally.units[unit].n_rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,8 +17,9 @@ from batch.storage.folder import OutputFolder
 from batch.storage.row_files import RowBatch, RowFiles
 from batch.transforms.columns import Columns
 from batch.transforms.pace import Pace
+from batch.transforms.partitions import find_long_names
 from batch.transforms.plan import UNIT_ROWS, Unit
-from batch.transforms.results import ResultColumns, build_rejected, build_unread
+from batch.transforms.results import NO_ROW, ResultColumns, build_rejected, build_unread, name_reason
 from batch.transforms.summary import Commit, Counts
 from serve_app.core.errors import NotReadyError, ReplicaLostError
 from serve_app.core.manifest import Manifest
@@ -94,7 +95,7 @@ class UnitScorer:
         BadRequestError
             The output cannot be written.
         """
-        commits = self.output.commits(unit.number)
+        commits = self.output.commits([unit.number])
         if commits and commits[-1].is_last:
             return commits
         done = sum((c.counts for c in commits), Counts())
@@ -132,7 +133,9 @@ class UnitScorer:
     async def _score_batch(self, rows: RowBatch) -> Scored:
         if not rows.batch.num_rows:
             return Scored(rows, np.empty(0, np.int64), np.empty(0), None, ())
-        features = self.columns.select_features(rows.batch)
+        folders = [name for name in self.partition_by if name in rows.batch.schema.names]
+        unnamed = find_long_names(pa.Table.from_batches([rows.batch.select(folders)])) if folders else {}
+        features = self.columns.select_features(rows.batch, unnamed)
         now_s = asyncio.get_running_loop().time
         give_up_at = now_s() + self.patience_s
         while True:
@@ -171,4 +174,5 @@ class UnitScorer:
             rejected.append(build_rejected(unit.path, rows.batch, scored.errors, rows.row_numbers))
         if rows.unread:
             rejected.append(build_unread(unit.path, rows.unread))
-        writer.add(pa.RecordBatch.from_arrays([*kept.columns, *added], schema=schema), rejected)
+        reasons = Counter([name_reason(error) for error in scored.errors] + [NO_ROW] * len(rows.unread))
+        writer.add(pa.RecordBatch.from_arrays([*kept.columns, *added], schema=schema), rejected, reasons)

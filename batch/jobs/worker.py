@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import threading
 import time
 import traceback
@@ -24,6 +25,7 @@ from batch.transforms.results import ResultColumns
 from batch.transforms.summary import Counts
 from serve_app.core.errors import BadRequestError, InvalidDataError, ScorecatError
 from serve_app.core.manifest import Manifest, parse_manifest
+from serve_app.core.wordings import say_os_error
 from serve_app.deployments.handles import EncoderHandle, ModelHandle
 from serve_app.deployments.parcels import FOLDER_VARIABLE
 
@@ -90,7 +92,7 @@ class ScoreWorker:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="calls", daemon=True).start()
         self._scorer: UnitScorer | None = None
-        board.greet.remote()
+        board.greet.remote(socket.gethostname(), os.getpid())
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Score the units of a batch of Ray Data, which is one."""
@@ -128,7 +130,7 @@ def _judge(exc: Exception) -> tuple[str, str]:
     if isinstance(exc, ScorecatError):
         return "failed", str(exc)
     if isinstance(exc, pa.ArrowException | OSError | EOFError):
-        return "set_aside", f"cannot be read: {exc}"[:1000]
+        return "set_aside", f"cannot be read: {say_os_error(exc) if isinstance(exc, OSError) else exc}"[:1000]
     logger.error("a unit was given up", exc_info=exc)
     return "failed", "".join(traceback.format_exception_only(exc)).strip()[:1000]
 

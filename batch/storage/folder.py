@@ -18,7 +18,7 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Final
@@ -29,6 +29,7 @@ import pyarrow.fs as pafs
 
 from batch.transforms.summary import Commit
 from serve_app.core.errors import BadRequestError, ConflictError, InvariantError
+from serve_app.core.wordings import say_os_error
 
 PLAN: Final = "_job/plan.json"
 SUMMARY: Final = "_SUMMARY.json"
@@ -190,14 +191,15 @@ class OutputFolder:
         """Record that a chunk is in the output; its files must be there already."""
         self.write_json(f"{COMMITS}/{commit.unit:06d}-{commit.chunk:04d}.json", commit.to_json())
 
-    def commits(self, unit: int | None = None) -> list[Commit]:
-        """Return the commits of a unit or of all, by unit and chunk."""
+    def commits(self, units: Collection[int] | None = None) -> list[Commit]:
+        """Return the commits of some units or of all, by unit and chunk."""
         selector = pafs.FileSelector(f"{self.root}/{COMMITS}", allow_not_found=True)
-        start = "" if unit is None else f"{unit:06d}-"
         with _explained(self.location):
             there = self._system.get_file_info(selector)
-        names = sorted(i.base_name for i in there if i.base_name.startswith(start))
-        found = [self.read_json(f"{COMMITS}/{name}") for name in names if name.endswith(".json")]
+        names = sorted(i.base_name for i in there if i.base_name.endswith(".json"))
+        wanted = None if units is None else {f"{unit:06d}" for unit in units}
+        names = [name for name in names if wanted is None or name.partition("-")[0] in wanted]
+        found = [self.read_json(f"{COMMITS}/{name}") for name in names]
         return [Commit.from_json(value) for value in found if value is not None]
 
 
@@ -215,7 +217,7 @@ def _explained(location: str) -> Iterator[None]:
     except OSError as exc:
         if is_full(exc):
             raise BadRequestError(f"{location}: no space left. Free some, then continue with --resume") from exc
-        raise BadRequestError(f"{location} cannot be written or read: {exc}") from exc
+        raise BadRequestError(f"{location} cannot be written or read: {say_os_error(exc)}") from exc
 
 
 def _sync(path: str) -> None:

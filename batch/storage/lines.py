@@ -31,7 +31,7 @@ def read_blocks(system: pafs.FileSystem, path: str, n_bytes: int, *, is_csv: boo
         A record is longer than `MAX_RECORD_BYTES`.
     """
     rest, at = b"", 0
-    with system.open_input_stream(path, compression="gzip" if path.endswith(".gz") else None) as stream:
+    with system.open_input_stream(path, compression="gzip" if path.lower().endswith(".gz") else None) as stream:
         is_first = True
         while data := stream.read(n_bytes):
             data = rest + (data.removeprefix(_BOM) if is_first else data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,13 +16,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch.storage.folder import open_location
-from batch.storage.local_walk import list_local
 from batch.storage.text_rows import TextRows, read_csv_header, read_json_schema
 from batch.transforms.columns import Columns
 from batch.transforms.plan import InputFile, Unit
-from serve_app.core.errors import InvalidDataError, NotFoundError
+from serve_app.core.cells import convert_values, read_cell
+from serve_app.core.column_types import check_type
+from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import FeatureSpec
+from serve_app.core.file_names import has_suffix, read_partitions
 from serve_app.core.history_keys import KEY_SPECS
+from serve_app.core.row_errors import RowError
+from serve_app.core.wordings import say_os_error
 
 PARQUET: Final = (".parquet", ".pq")
 CSV: Final = (".csv", ".csv.gz")
@@ -29,7 +34,6 @@ JSON_LINES: Final = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 SUFFIXES: Final = (*PARQUET, *CSV, *JSON_LINES)
 BATCH_ROWS: Final = 65_536
 """Rows of one call: the cost of calls is then a few hundredths of that of scoring."""
-_CODED: Final = pa.dictionary(pa.int32(), pa.string())
 _CODABLE: Final = frozenset({"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"})
 """Encodings of pages, those of levels among them, that Arrow reads as codes; valid files have others too."""
 N_LOOKERS: Final = 16
@@ -69,67 +73,57 @@ class FoundFile:
     problem: str = ""
 
 
-def find_files(
-    location: str, features: Sequence[FeatureSpec], columns: dict[str, str], *, is_confined: bool = False
+def look_at_files(
+    location: str, infos: Sequence[pafs.FileInfo], features: Sequence[FeatureSpec], columns: dict[str, str]
 ) -> list[FoundFile]:
-    """Return the input's files by name, each with its schema.
+    """Return files of the input, each with its schema.
 
     Parameters
     ----------
     location : str
-        A file or folder, local or ``s3://…``, ``gs://…``. Below a folder, names that begin with ``_``
-        or ``.`` and other suffixes are passed over.
+        The input, local or ``s3://…``, ``gs://…``. A folder ``column=value`` in it gives the files below that
+        column, unless they have it.
+    infos : sequence of FileInfo
     features : sequence of FeatureSpec
         They give the types of text columns.
     columns : dict of str to str
         Input column by feature, where the names differ.
-    is_confined : bool
-        Whether links may not lead out of a local folder.
-
-    Raises
-    ------
-    NotFoundError, InvalidDataError
-        Nothing is there, or nothing of a known suffix, or a link leads out.
     """
     system, root = open_location(location)
-    try:
-        info = system.get_file_info(root)
-        if info.type == pafs.FileType.NotFound:
-            raise NotFoundError(f"there is nothing at {location}")
-        found = [info]
-        if info.type == pafs.FileType.Directory:
-            is_local = isinstance(system, pafs.LocalFileSystem)
-            paths = list_local(root, SUFFIXES, is_confined=is_confined) if is_local else None
-            found = system.get_file_info(paths if is_local else pafs.FileSelector(root, recursive=True))
-    except OSError as exc:
-        raise InvalidDataError(f"{location} cannot be read: {exc}") from exc
-    files = sorted((i for i in found if i.is_file and _is_wanted(i.path, root)), key=lambda i: i.path)
-    if not files:
-        raise InvalidDataError(f"{location} holds no file that ends in one of {', '.join(SUFFIXES)}")
-    types = {columns.get(s.name, s.name): pa.string() if s.kind == "categorical" else pa.float64() for s in features}
+    types = {columns.get(s.name, s.name): text_type(s) for s in features}
+    given = [read_partitions(root, info.path) for info in infos]
+    absent = dict.fromkeys(name for names in given for name in names)
     with ThreadPoolExecutor(N_LOOKERS) as threads:
-        return list(threads.map(lambda i: _look(system, i, types), files))
+        found = threads.map(lambda i, own: _look(system, i, {**absent, **own}, types), infos, given)
+        return list(found)
 
 
-def _is_wanted(path: str, root: str) -> bool:
-    below = path[len(root) :].strip("/").split("/") if path != root else [""]
-    return path.endswith(SUFFIXES) and not any(part.startswith(("_", ".")) for part in below)
-
-
-def _look(system: pafs.FileSystem, info: pafs.FileInfo, types: dict[str, pa.DataType]) -> FoundFile:
-    modified_ns = info.mtime_ns or 0
+def _look(
+    system: pafs.FileSystem, info: pafs.FileInfo, given: dict[str, str | None], types: dict[str, pa.DataType]
+) -> FoundFile:
+    file = InputFile(info.path, info.size, info.mtime_ns or 0, given=given)
     try:
-        if info.path.endswith(PARQUET):
+        if has_suffix(info.path, PARQUET):
             with pq.ParquetFile(info.path, filesystem=system) as parquet:
-                meta = parquet.metadata
+                meta, schema = parquet.metadata, parquet.schema_arrow
                 rows = tuple(meta.row_group(i).num_rows for i in range(meta.num_row_groups))
-                return FoundFile(InputFile(info.path, info.size, modified_ns, rows), parquet.schema_arrow)
-        read = read_csv_header if info.path.endswith(CSV) else read_json_schema
-        return FoundFile(InputFile(info.path, info.size, modified_ns), read(system, info.path, types))
+                file = dataclasses.replace(file, group_rows=rows)
+        else:
+            schema = _read_text_schema(system, info.path, types)
+        for name in given:
+            if name not in schema.names:
+                schema = schema.append(pa.field(name, types.get(name, pa.string())))
+        return FoundFile(file, schema)
     except InvalidDataError as exc:
-        return FoundFile(InputFile(info.path, info.size, modified_ns), None, str(exc)[:500])
+        return FoundFile(file, None, str(exc)[:500])
     except (pa.ArrowException, OSError, EOFError, ValueError) as exc:
-        return FoundFile(InputFile(info.path, info.size, modified_ns), None, f"cannot be read: {exc}"[:500])
+        why = say_os_error(exc) if isinstance(exc, OSError) else exc
+        return FoundFile(file, None, f"cannot be read: {why}"[:500])
+
+
+def _read_text_schema(system: pafs.FileSystem, path: str, types: dict[str, pa.DataType]) -> pa.Schema:
+    read = read_csv_header if has_suffix(path, CSV) else read_json_schema
+    return read(system, path, types)
 
 
 class RowFiles:
@@ -160,11 +154,10 @@ class RowFiles:
         self._system, _ = open_location(location)
         self._columns = columns
         self._schema = pa.schema([schema.field(name) for name in columns.read])
-        # Names repeat: as codes they are cheaper to read, to move and to encode. What is kept stays as it is.
-        kept = set(columns.kept)
-        self._coded = [f.name for f in self._schema if f.type == pa.string() and f.name not in kept]
+        self._kept = pa.schema([schema.field(name) for name in columns.kept])
         specs = {spec.name: spec for spec in (*features, *KEY_SPECS)}
         self._specs = {column: specs[name] for name, column in (*columns.features, *columns.keys)}
+        self._features = {column: specs[name] for name, column in columns.features}
         self._batch_rows = batch_rows
 
     def batches(self, unit: Unit, n_skipped: int = 0) -> Iterator[RowBatch]:
@@ -175,7 +168,7 @@ class RowFiles:
         OSError, EOFError, pa.ArrowException
             The file cannot be read (on).
         """
-        found = self._read_parquet(unit) if unit.path.endswith(PARQUET) else self._read_text(unit)
+        found = self._read_parquet(unit) if has_suffix(unit.path, PARQUET) else self._read_text(unit)
         for rows in found:
             if n_skipped >= rows.n_rows:
                 n_skipped -= rows.n_rows
@@ -187,30 +180,67 @@ class RowFiles:
         is_remote = not isinstance(self._system, pafs.LocalFileSystem)
         at = unit.first_row
         meta = pq.read_metadata(unit.path, filesystem=self._system)
+        schema = meta.schema.to_arrow_schema()
+        given = self._find_given(unit, schema.names)
+        names = [name for name in self._schema.names if name not in given]
+        self._check_types(unit.path, schema, names)
         first, n_groups = unit.first_group or 0, unit.n_groups or meta.num_row_groups
         groups = list(range(first, first + n_groups))
+        # Names repeat: as codes they are cheaper to read, to move and to encode. What is kept stays as it is.
+        texts = [n for n in names if schema.field(n).type == pa.string() and n not in self._kept.names]
         with pq.ParquetFile(
             unit.path, filesystem=self._system, metadata=meta, pre_buffer=is_remote,
-            read_dictionary=_find_codable(meta, groups, self._coded),
+            read_dictionary=_find_codable(meta, groups, texts),
         ) as parquet:  # fmt: skip
-            for batch in parquet.iter_batches(self._batch_rows, groups, self._columns.read, use_threads=False):
-                ordered = batch.select(self._schema.names)
-                if any(
-                    f.type not in {kind, _CODED} for f, kind in zip(ordered.schema, self._schema.types, strict=True)
-                ):
-                    raise InvalidDataError(f"{unit.path}: its columns are not of the types of the plan")
-                yield RowBatch(ordered, np.arange(at, at + ordered.num_rows))
-                at += ordered.num_rows
+            for batch in parquet.iter_batches(self._batch_rows, groups, names, use_threads=False):
+                yield RowBatch(self._complete(batch, given), np.arange(at, at + batch.num_rows))
+                at += batch.num_rows
 
     def _read_text(self, unit: Unit) -> Iterator[RowBatch]:
-        kind = "csv" if unit.path.endswith(CSV) else "json"
-        at = 0
-        for batch, unread in TextRows(self._system, unit.path, kind, self._schema, self._specs).blocks():
+        kind = "csv" if has_suffix(unit.path, CSV) else "json"
+        at, given, schema = 0, {}, self._schema
+        if unit.given:
+            types = {column: text_type(spec) for column, spec in self._specs.items()}
+            given = self._find_given(unit, _read_text_schema(self._system, unit.path, types).names)
+            schema = pa.schema([field for field in schema if field.name not in given])
+        for found, unread in TextRows(self._system, unit.path, kind, schema, self._specs).blocks():
             bad = np.array([row for row, _, _ in unread], dtype=np.int64)
+            batch = self._complete(found, given)
             n_rows = batch.num_rows + len(unread)
             numbers = np.setdiff1d(np.arange(n_rows), bad) + at
             yield from self._slice(batch, numbers, [(row + at, reason, text) for row, reason, text in unread])
             at += n_rows
+
+    def _find_given(self, unit: Unit, there: Sequence[str]) -> dict[str, pa.Scalar]:
+        """Return the value of each column that only the folders of a file give."""
+        names = [name for name in unit.given if name in self._schema.names and name not in there]
+        return {
+            name: _convert_given(unit.path, self._schema.field(name), unit.given[name], self._specs.get(name))
+            for name in names
+        }
+
+    def _check_types(self, path: str, schema: pa.Schema, names: Sequence[str]) -> None:
+        """Raise InvalidDataError unless a file has the columns, those that are kept of the types of the plan."""
+        for name in names:
+            if name not in schema.names:
+                raise InvalidDataError(f"{path}: it has no column {name}, which it had when the job was planned")
+            kind = schema.field(name).type
+            if name in self._kept.names and kind != self._kept.field(name).type and not pa.types.is_null(kind):
+                raise InvalidDataError(
+                    f"{path}: column {name} is {kind}, and was {self._kept.field(name).type} when the job was planned"
+                )
+            if name in self._features:
+                check_type(self._features[name], kind, name, path)
+
+    def _complete(self, batch: pa.RecordBatch, given: dict[str, pa.Scalar]) -> pa.RecordBatch:
+        """Return a batch in the order of the plan, with what the folders give; a kept column has its type."""
+        columns = {name: batch.column(name) for name in batch.schema.names}
+        columns |= {name: pa.repeat(value, batch.num_rows) for name, value in given.items()}
+        for name in self._kept.names:
+            if pa.types.is_null(columns[name].type):
+                columns[name] = columns[name].cast(self._kept.field(name).type)
+        names = [*self._schema.names, *(n for n in batch.schema.names if n not in self._schema.names)]
+        return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
 
     def _slice(
         self, batch: pa.RecordBatch, numbers: NDArray[np.int64], unread: list[tuple[int, str, str]]
@@ -227,12 +257,33 @@ def _find_codable(meta: pq.FileMetaData, groups: Sequence[int], names: Sequence[
     return [name for name in names if name not in others]
 
 
+def text_type(spec: FeatureSpec) -> pa.DataType:
+    """Return the type that a feature's column has where the input is text."""
+    return pa.string() if spec.kind == "categorical" else pa.float64()
+
+
+def _convert_given(path: str, field: pa.Field, text: str | None, spec: FeatureSpec | None) -> pa.Scalar:
+    """Return what a folder gives: a number for a feature that is one, otherwise its text."""
+    if spec is None or spec.kind == "categorical":
+        return pa.scalar(text, field.type)
+    errors: dict[int, RowError] = {}
+    found = convert_values(spec, field.type, [read_cell(text)], errors)
+    if errors:
+        raise InvalidDataError(f"{path}: its folder {field.name}={text}: {errors[0].detail}")
+    return found[0]
+
+
 def _skip(rows: RowBatch, n: int) -> RowBatch:
     first = int(min([*rows.row_numbers[:1], *(row for row, _, _ in rows.unread)])) + n
     keep = rows.row_numbers >= first
     return RowBatch(
         rows.batch.slice(int((~keep).sum())), rows.row_numbers[keep], [u for u in rows.unread if u[0] >= first]
     )
+
+
+def is_json_lines(path: str) -> bool:
+    """Whether a file of the input is of JSON lines."""
+    return has_suffix(path, JSON_LINES)
 
 
 def pack_schema(schema: pa.Schema) -> str:

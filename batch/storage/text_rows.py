@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 
 from batch.storage.lines import find_first_end, find_record_ends, read_blocks
 from batch.transforms.columns import CONTENT
-from batch.transforms.json_members import fits, infer_types, may_be_cut, parse_object
+from batch.transforms.json_members import (
+    carries_any,
+    fits,
+    infer_types,
+    may_be_cut,
+    parse_object,
+    write_text,
+)
 from serve_app.core.cells import convert_values, read_cell, show_value
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import FeatureSpec
@@ -31,7 +38,7 @@ HEAD_BYTES: Final = 1 << 20
 HEAD_LINES: Final = 1_000
 """Lines of JSON that tell which members there are."""
 TYPED_ROWS: Final = 100
-"""Rows that tell their types: enough to meet the members that are not always there."""
+"""Rows that tell their types; the others of `HEAD_LINES` tell those that are null, or not there, in them."""
 Unread = tuple[int, str, str]
 """A line that is no row: its index, why, and its text."""
 
@@ -46,7 +53,10 @@ def read_csv_header(system: pafs.FileSystem, path: str, types: Mapping[str, pa.D
 
 
 def read_json_schema(system: pafs.FileSystem, path: str, types: Mapping[str, pa.DataType]) -> pa.Schema:
-    """Return the members of the first megabyte of JSON lines: features of the given types, others as found."""
+    """Return the members of the first megabyte of JSON lines: features of the given types, others as found.
+
+    A member that is null in all of them has the type null.
+    """
     head, _ = next(read_blocks(system, path, HEAD_BYTES, is_csv=False), (b"", True))
     if not head.strip():
         raise ValueError("the file is empty")
@@ -54,9 +64,10 @@ def read_json_schema(system: pafs.FileSystem, path: str, types: Mapping[str, pa.
     if not rows:  # a bad line is found again when it is its turn
         raise ValueError(f"its first {HEAD_LINES:,} lines hold no JSON object")
     seen = set().union(*rows)
-    others = infer_types({name: row[name] for name in row if name not in types} for row in rows[:TYPED_ROWS])
+    others = [{name: row[name] for name in row if name not in types} for row in rows]
+    typed = infer_types(others[:TYPED_ROWS], others[TYPED_ROWS:])
     features = {name: kind for name, kind in types.items() if name in seen}
-    return pa.schema([pa.field(name, kind) for name, kind in {**features, **others}.items()])
+    return pa.schema([pa.field(name, kind) for name, kind in {**features, **typed}.items()])
 
 
 class TextRows:
@@ -164,6 +175,7 @@ class TextRows:
         columns = {}
         for field in self._schema:
             values, spec = [row.get(field.name) for row in rows], self._specs.get(field.name)
+            values = [write_text(value) for value in values] if carries_any(field) else values
             found = pa.array(values, field.type) if spec is None else convert_values(spec, field.type, values, errors)
             columns[field.name] = found
         return _add_errors(pa.table(columns, self._schema), errors, [texts[row] for row in sorted(errors)])
@@ -172,7 +184,7 @@ class TextRows:
         """Return what is wrong with members that are carried along: they have the type of the first lines."""
         found: dict[int, str] = {}
         for field in self._schema:
-            if field.name not in self._specs:
+            if field.name not in self._specs and not carries_any(field):
                 wrong = {k: row[field.name] for k, row in rows.items() if not fits(row.get(field.name), field.type)}
                 found |= {k: f"{field.name} must hold {field.type}, got {show_value(v)}" for k, v in wrong.items()}
         return found

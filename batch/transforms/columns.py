@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from serve_app.core.column_types import check_type
 from serve_app.core.errors import InvalidDataError
+from serve_app.core.event_rows import PUBLISHED_COLUMNS
 from serve_app.core.features import HISTORY_NAMES, FeatureSpec
 from serve_app.core.history_keys import KEY_NAMES, KEY_SPECS, REQUIRED_KEYS, convert_keys
 from serve_app.core.near_names import LOOSE, SIMILAR, find_similar, pair_near
-from serve_app.core.row_errors import UNREADABLE, add_unreadable, list_unreadable
+from serve_app.core.row_errors import UNREADABLE, RowError, add_unreadable, list_unreadable
 
 CONTENT: Final = "__content__"
 """Column of a batch beside `UNREADABLE`: the row as it was, where a value of it could not be read."""
@@ -63,10 +64,13 @@ class Columns:
         """Every column that is read, each once."""
         return list(dict.fromkeys([*self.kept, *(column for _, column in (*self.features, *self.keys))]))
 
-    def select_features(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the feature columns under the features' names, and the keys of the history under theirs."""
+    def select_features(self, batch: pa.RecordBatch, known: Mapping[int, RowError] | None = None) -> pa.RecordBatch:
+        """Return the feature columns under the features' names, and the keys of the history under theirs.
+
+        `known` are rows that are not to be scored, and why.
+        """
         columns = {feature: batch.column(column) for feature, column in self.features}
-        errors = list_unreadable(batch)
+        errors = {**list_unreadable(batch), **(known or {})}
         columns |= convert_keys({key: batch.column(column) for key, column in self.keys}, errors)
         found = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
         return add_unreadable(found, errors.values())
@@ -168,10 +172,16 @@ def _explain_missing(
         f"has no column {named}. Name the right columns in a mapping (the file of --mapping, over HTTP the member "
         "`mapping`), or list the features under `defaults` there"
     )
-    if any(name in HISTORY_NAMES for name, _ in missing):
+    is_history = any(name in HISTORY_NAMES for name, _ in missing)
+    if is_history and set(PUBLISHED_COLUMNS) <= set(names):
+        return (
+            "is an event log: it has events, and not the features of the model. `scorecat backtest EVENTS OUTPUT` "
+            "computes them as of every view and cart, and scores those"
+        )
+    if is_history:
         text += (
             "; `history: true` there looks up the history of shoppers that the service knows, and an event log is "
-            "scored with its history by `python -m batch.backfill`"
+            "scored with its history by `scorecat backtest`"
         )
     return text
 

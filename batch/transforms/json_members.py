@@ -24,6 +24,7 @@ _RANGES: Final = {
     pa.float64(): (-EXACT, EXACT),
 }
 """Whole numbers that a type holds to the last digit."""
+_ANY: Final = {b"scorecat": b"any"}
 
 
 def parse_object(line: bytes | str) -> dict[str, Any] | str:
@@ -40,17 +41,36 @@ def parse_object(line: bytes | str) -> dict[str, Any] | str:
     return dict(found)
 
 
-def infer_types(rows: Iterable[dict[str, Any]]) -> dict[str, pa.DataType]:
-    """Return the type of each member: the wider where values differ, the first where none is; null is text.
+def infer_types(rows: Iterable[dict[str, Any]], more: Iterable[dict[str, Any]] = ()) -> dict[str, pa.DataType]:
+    """Return the type of each member: the wider where values differ, the first where none is; null where all are null.
 
-    Members that hold empty objects only are left out: there is nothing to carry along.
+    Where `rows` leave a type open, `more` may tell it. Members that hold empty objects only are left out: there is
+    nothing to carry along.
     """
     found: dict[str, pa.DataType] = {}
     for row in rows:
         for name, value in row.items():
             found[name] = _merge(found.get(name, pa.null()), _infer(value))
-    pruned = {name: _prune(kind) for name, kind in found.items()}
-    return {name: pa.string() if pa.types.is_null(k) else k for name, k in pruned.items() if k is not None}
+    for row in more:
+        for name, value in row.items():
+            if _is_open(found.get(name, pa.null())):
+                found[name] = _merge(found.get(name, pa.null()), _infer(value))
+    return {name: kind for name, k in found.items() if (kind := _prune(k)) is not None}
+
+
+def carry_any(name: str) -> pa.Field:
+    """Return the column of a member whose first values are null: text, into which values of other types go as JSON."""
+    return pa.field(name, pa.string(), metadata=_ANY)
+
+
+def carries_any(field: pa.Field) -> bool:
+    """Whether it is a column of `carry_any`."""
+    return bool(field.metadata == _ANY)
+
+
+def write_text(value: Any) -> str | None:
+    """Return a value of JSON as it goes into a column of `carry_any`."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def fits(value: Any, kind: pa.DataType) -> bool:
@@ -82,6 +102,15 @@ def _is_exact(value: float, kind: pa.DataType) -> bool:
         return bool(pa.types.is_float64(kind))
     low, high = _RANGES.get(kind, (1, 0))
     return low <= value <= high
+
+
+def _is_open(kind: pa.DataType) -> bool:
+    """Whether a type is not known yet, or that of what it holds."""
+    if pa.types.is_list(kind):
+        return _is_open(kind.value_type)
+    if pa.types.is_struct(kind):
+        return not kind.num_fields or any(_is_open(field.type) for field in kind)
+    return bool(pa.types.is_null(kind))
 
 
 def _infer(value: Any) -> pa.DataType:

@@ -1,4 +1,4 @@
-"""The report of `batch.evaluate` as a table: as wide as it needs, or with less in it, never with cut names."""
+"""The report of ``scorecat evaluate`` as a table: as wide as it needs, or with less in it, never with cut names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def lay_out(report: Mapping[str, Any], width: int | None) -> tuple[list[list[str
     """Return the rows of the table, and what was left out of them to fit `width` characters; None for any width."""
     left_out: list[str] = []
     metrics = list(METRICS)
-    has_intervals = True
+    has_intervals = report["overall"]["mean_probability"]["low"] is not None
     while True:
         rows = list(_build(report, metrics, has_intervals=has_intervals))
         if width is None or _measure(rows) <= width or (not has_intervals and len(metrics) <= FEWEST):
@@ -49,8 +49,10 @@ def _describe(label: str, found: Mapping[str, Any], metrics: Sequence[str], *, h
 def _show(found: Mapping[str, Any], *, has_interval: bool) -> str:
     if found["value"] is None:
         return "-"
-    if not has_interval or found["low"] is None:
+    if not has_interval:
         return f"{found['value']:.4f}"
+    if found["low"] is None:
+        return f"{found['value']:.4f} (-)"
     return f"{found['value']:.4f} ({found['low']:.4f}-{found['high']:.4f})"
 
 

@@ -1,45 +1,87 @@
-"""Folders of the output by the values of columns: ``column=value``, each value a name of its own."""
+"""Folders of the output by the values of columns, see `serve_app.core.file_names`."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
-from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from serve_app.core.arrow_types import meaning_of
 from serve_app.core.errors import InvalidDataError
+from serve_app.core.file_names import name_partition
+from serve_app.core.row_errors import RowError
 
+MAX_NAME_BYTES: Final = 255
+"""Of a folder's name, on every common file system."""
 MAX_PARTITIONS: Final = 1_000
 """Folders that one chunk may fill; more means that the column is an id and no partition."""
-NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
-EMPTY_PARTITION: Final = "__EMPTY__"
-"""An empty text; Hive, and what reads as it does, takes a folder without a value for null."""
 _ADDED: Final = ("recommendation", "label", "version")
 """Columns that scoring adds whose values may become folders."""
-_FITS: Final = (
-    pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_integer, pa.types.is_boolean,
-    pa.types.is_date, pa.types.is_timestamp, pa.types.is_decimal, pa.types.is_null,
-)  # fmt: skip
+_FITS: Final = ("text", "integer", "boolean", "date", "timestamp", "decimal", "null")
 
 
-def check_partitions(names: Sequence[str], kept: pa.Schema) -> None:
-    """Raise InvalidDataError unless the values of these columns can become folders; `kept` are the input's."""
+def check_partitions(
+    names: Sequence[str], kept: pa.Schema, there: Sequence[str], added: Sequence[str], labels: Sequence[str]
+) -> None:
+    """Raise InvalidDataError unless the values of these columns can become folders.
+
+    Parameters
+    ----------
+    names : sequence of str
+    kept : Schema
+        Columns of the input that travel to the output.
+    there : sequence of str
+        All columns of the input.
+    added : sequence of str
+        Columns that scoring adds.
+    labels : sequence of str
+        Values of the column ``label``.
+    """
+    known = [*kept.names, *(name for name in added if name in _ADDED)]
     for name in names:
-        if name not in (*kept.names, *_ADDED):
-            raise InvalidDataError(f"--partition-by {name}: the output has no such column, see --keep")
+        if name not in known:
+            _refuse_absent(name, known, there)
+        values = labels if name == "label" and name not in kept.names else [""]
+        if any(len(name_partition(name, value)) > MAX_NAME_BYTES for value in values):
+            raise InvalidDataError(
+                f"--partition-by {name}: its folders would have names of more than {MAX_NAME_BYTES} bytes, which no "
+                "file system takes: choose another column"
+            )
         if names.count(name) > 1:
             raise InvalidDataError(f"--partition-by names {name} more than once")
         kind = kept.field(name).type if name in kept.names else pa.string()
-        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not any(fits(plain) for fits in _FITS):
+        if meaning_of(kind) not in _FITS:
             raise InvalidDataError(
                 f"--partition-by {name}: the column holds {kind}, whose values are no names of folders: choose one of "
                 "texts, whole numbers, booleans, dates or times"
             )
+
+
+def _refuse_absent(name: str, known: Sequence[str], there: Sequence[str]) -> None:
+    if name in there:
+        raise InvalidDataError(
+            f"--partition-by {name}: the column is not carried along: add {name} to --keep (over HTTP `keep`)"
+        )
+    near = difflib.get_close_matches(name, [*known, *there], 1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise InvalidDataError(f"--partition-by {name}: the output has no such column{hint}; there are {', '.join(known)}")
+
+
+def find_long_names(keys: pa.Table) -> dict[int, RowError]:
+    """Return the rows whose value is too long for the name of a folder."""
+    errors: dict[int, RowError] = {}
+    for name in keys.column_names:
+        values, found = _encode(name, keys.column(name))
+        lengths = np.array([len(name_partition(name, value)) for value in values])
+        for row in np.flatnonzero(lengths[found] > MAX_NAME_BYTES).tolist():
+            text = f"its folder's name would have {lengths[found[row]]:,} bytes, more than {MAX_NAME_BYTES}"
+            errors.setdefault(row, RowError(row, name, text, "range"))
+    return errors
 
 
 def split_partitions(keys: pa.Table) -> Iterator[tuple[str, NDArray[np.int64]]]:
@@ -65,19 +107,6 @@ def split_partitions(keys: pa.Table) -> Iterator[tuple[str, NDArray[np.int64]]]:
     order = np.argsort(codes, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
         yield "/".join(name_partition(name, values[found[rows[0]]]) for name, values, found in columns), rows
-
-
-def name_partition(column: str, value: Any) -> str:
-    """Return the folder of a value; no two values of a column have the same, and none leads elsewhere."""
-    name = quote(column, safe="")
-    if name.startswith(("_", ".")):  # readers pass such folders over
-        name = f"%{ord(name[0]):02X}{name[1:]}"
-    if value is None:
-        return f"{name}={NULL_PARTITION}"
-    text = quote(str(value), safe="")
-    if text in (NULL_PARTITION, EMPTY_PARTITION):  # the text itself
-        text = f"%5F{text[1:]}"
-    return f"{name}={text or EMPTY_PARTITION}"
 
 
 def _encode(name: str, column: pa.ChunkedArray) -> tuple[list[Any], NDArray[np.int64]]:

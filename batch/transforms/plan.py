@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 UNIT_ROWS: Final = 1 << 20
@@ -25,12 +25,15 @@ class InputFile:
         When it was last written; with the size it tells whether a file is still the same one.
     group_rows : tuple of int or None
         Rows of each row group of a Parquet file; None for a file that only reading tells the rows of.
+    given : dict of str to str or None
+        Columns that its folders give it, unless it has them itself; null where only folders of others do.
     """
 
     path: str
     n_bytes: int
     modified_ns: int
     group_rows: tuple[int, ...] | None = None
+    given: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Unit:
         Index in the file of the unit's first row.
     n_rows : int or None
         Rows of the unit; None when only reading tells.
+    given : dict of str to str or None
+        As of its file.
     """
 
     number: int
@@ -61,6 +66,7 @@ class Unit:
     n_groups: int | None = None
     first_row: int = 0
     n_rows: int | None = None
+    given: dict[str, str | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the unit as a JSON object."""
@@ -75,7 +81,7 @@ def plan_units(files: Sequence[InputFile], unit_rows: int = UNIT_ROWS) -> list[U
     units: list[Unit] = []
 
     def add(file: InputFile, **place: Any) -> None:
-        units.append(Unit(len(units), file.path, file.n_bytes, file.modified_ns, **place))
+        units.append(Unit(len(units), file.path, file.n_bytes, file.modified_ns, given=file.given, **place))
 
     for file in files:
         if file.group_rows is None:

@@ -15,7 +15,7 @@ from batch.transforms.columns import CONTENT
 from serve_app.core.manifest import Manifest
 from serve_app.core.outputs import choose_labels, name_prediction
 from serve_app.core.recommendation import BANDS
-from serve_app.core.row_errors import UNREADABLE, RowError
+from serve_app.core.row_errors import UNREADABLE, RowError, Rule
 
 REJECTED_SCHEMA: Final = pa.schema(
     [
@@ -84,6 +84,18 @@ class ResultColumns:
         amounts = pa.array(np.take_along_axis(shap, order, axis=1).reshape(-1))
         reasons = pa.StructArray.from_arrays([names, amounts], ["feature", "contribution"])
         return pa.ListArray.from_arrays(pa.array(np.arange(n_rows + 1, dtype=np.int32) * k), reasons)
+
+
+NO_ROW: Final = "a line that is no row"
+_RULES: Final[dict[Rule, str]] = {
+    "null": "no value", "type": "a value of another type", "range": "a value out of its range",
+    "unseen": "a category that the model does not know",
+}  # fmt: skip
+
+
+def name_reason(error: RowError) -> str:
+    """Return why a row was rejected, without its value: few texts, to count by."""
+    return f"{error.feature}: {_RULES[error.rule]}"
 
 
 def build_rejected(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from batch.transforms.plan import Unit
@@ -55,6 +57,8 @@ class Commit:
         Rejected rows.
     is_last : bool
         Whether the unit ends with this chunk.
+    reasons : mapping of str to int
+        Rejected rows by reason.
     """
 
     unit: int
@@ -63,6 +67,7 @@ class Commit:
     files: tuple[PartFile, ...] = ()
     rejected_file: PartFile | None = None
     is_last: bool = True
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as a JSON object."""
@@ -75,6 +80,7 @@ class Commit:
         return cls(
             value["unit"], value["chunk"], Counts(**value["counts"]),
             tuple(PartFile(**f) for f in value["files"]), PartFile(**rejected) if rejected else None, value["is_last"],
+            value.get("reasons", {}),
         )  # fmt: skip
 
 
@@ -130,6 +136,15 @@ class Tally:
         return sum((c.counts for chunks in self.commits.values() for c in chunks), Counts())
 
     @property
+    def reasons(self) -> dict[str, int]:
+        """Rejected rows of all commits by reason, the most frequent first."""
+        total: Counter[str] = Counter()
+        for commits in self.commits.values():
+            for commit in commits:
+                total.update(commit.reasons)
+        return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
     def rows_planned(self) -> int | None:
         """Rows of all units; None when only reading tells."""
         rows = [unit.n_rows for unit in self.units]
@@ -170,6 +185,7 @@ class Tally:
             "rows_read": counts.read,
             "rows_scored": counts.scored,
             "rows_rejected": counts.rejected,
+            "rejected_by_reason": self.reasons,
             "units": len(self.units),
             "units_done": len(self.units) - len(self.open_units),
             "set_aside": [dataclasses.asdict(s) for _, s in sorted(self.set_aside.items()) if not self.is_done(s.unit)],
@@ -181,8 +197,21 @@ class Tally:
 
 def measure_rate(summary: Mapping[str, Any]) -> float:
     """Return the rows a second that a run scored by its summary, start-up apart; 0 when it scored none."""
-    passed_s = summary.get("scored_until", 0.0) - summary.get("scored_from", 0.0)
+    passed_s = measure_span_s(summary)
     return float(summary["rows_this_run"] / passed_s) if passed_s > 0 else 0.0
+
+
+def measure_span_s(summary: Mapping[str, Any]) -> float:
+    """Return how long a run scored by its summary, seconds; 0 when it scored nothing."""
+    if "scored_from" not in summary:
+        return 0.0
+    start, end = (datetime.fromisoformat(summary[name]) for name in ("scored_from", "scored_until"))
+    return (end - start).total_seconds()
+
+
+def write_time(at_s: float) -> str:
+    """Return seconds since the epoch as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")
 
 
 @dataclass(frozen=True, slots=True)

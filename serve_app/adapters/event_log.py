@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -12,11 +12,14 @@ from typing import Any, Final, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from serve_app.adapters.event_times import format_times, parse_times
-from serve_app.core.errors import InvalidDataError, NotFoundError
+from serve_app.adapters.file_listing import list_files
+from serve_app.core.errors import InvalidDataError
 from serve_app.core.event_rows import PUBLISHED_COLUMNS
+from serve_app.core.file_names import has_suffix, read_partitions
 
 BLOCK_BYTES: Final = 8 << 20
 BATCH_ROWS: Final = 1 << 17
@@ -31,7 +34,8 @@ class EventLog:
     Parameters
     ----------
     path : Path
-        A ``.csv``, ``.csv.gz`` or ``.parquet`` file, or a directory of them (read in name order).
+        A ``.csv``, ``.csv.gz`` or ``.parquet`` file, or a directory of them (read in name order), its
+        subfolders included; a folder ``column=value`` gives its files that column, unless they have it.
 
     Raises
     ------
@@ -43,7 +47,9 @@ class EventLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.files = _find_files(path)
+        found = list_files(pafs.LocalFileSystem(), str(path), SUFFIXES, what="no event log")
+        self.files = [Path(file.path) for file in found.files]
+        self.left_out = found.left_out
 
     @property
     def n_bytes(self) -> int:
@@ -65,12 +71,22 @@ class EventLog:
             A column is missing or holds something else, a file is empty or cut.
         """
         for file in self.files:
-            reader = _read_parquet if file.name.endswith(".parquet") else _read_csv
-            try:
-                for batch in reader(file):
-                    yield _normalise(file, batch)
-            except (pa.ArrowInvalid, pa.ArrowTypeError, EOFError, OSError) as exc:
-                raise InvalidDataError(_explain(file, exc)) from exc
+            yield from self.batches_of(file)
+
+    def batches_of(self, file: Path) -> Iterator[pa.RecordBatch]:
+        """Yield the lines of one of `files`, as `batches` does."""
+        given = self.partitions(file)
+        reader = _read_parquet if has_suffix(file.name, ".parquet") else _read_csv
+        try:
+            for batch in reader(file, given):
+                yield _normalise(file, _add_partitions(file, batch, given))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, EOFError, OSError) as exc:
+            raise InvalidDataError(_explain(file, exc)) from exc
+
+    def partitions(self, file: Path) -> dict[str, str | None]:
+        """Return the columns of a log that the folders of a file give, as text, by name."""
+        found = read_partitions(str(self.path), str(file))
+        return {name: value for name, value in found.items() if name in (*PUBLISHED_COLUMNS, "event_id")}
 
 
 class EventWriter:
@@ -96,7 +112,7 @@ class EventWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch of the published columns with ``event_time`` as int64 seconds since 1970 UTC."""
-        is_parquet = self.path.name.endswith(".parquet")
+        is_parquet = has_suffix(self.path.name, ".parquet")
         times = batch.column("event_time")
         at = times.cast(pa.timestamp("s", "UTC")) if is_parquet else format_times(times.to_numpy())
         batch = batch.set_column(batch.schema.get_field_index("event_time"), "event_time", at)
@@ -106,10 +122,10 @@ class EventWriter:
         self.n_rows += batch.num_rows
 
     def _open(self, schema: pa.Schema) -> None:
-        if self.path.name.endswith(".parquet"):
+        if has_suffix(self.path.name, ".parquet"):
             self._sink = pq.ParquetWriter(self._partial, schema)
             return
-        compression = "gzip" if self.path.name.endswith(".gz") else None
+        compression = "gzip" if has_suffix(self.path.name, ".gz") else None
         self._stream = pa.output_stream(str(self._partial), compression=compression)
         # Style "needed" quotes every string; "none" raises when a value holds a comma or a quote.
         options = pacsv.WriteOptions(include_header=False, quoting_style="none")
@@ -129,42 +145,43 @@ class EventWriter:
 
 
 def _check_suffix(path: Path) -> None:
-    if not path.name.endswith(SUFFIXES):
+    if not has_suffix(path.name, SUFFIXES):
         raise InvalidDataError(f"{path} must end in one of {', '.join(SUFFIXES)}")
 
 
-def _find_files(path: Path) -> list[Path]:
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES) and file.is_file())
-        if not files:
-            raise InvalidDataError(f"{path} holds no file that ends in one of {', '.join(SUFFIXES)}")
-        return files
-    if not path.exists():
-        raise NotFoundError(f"there is no event log at {path}")
-    _check_suffix(path)
-    return [path]
+def _add_partitions(file: Path, batch: pa.RecordBatch, given: Mapping[str, str | None]) -> pa.RecordBatch:
+    """Return the batch with the columns that only its folders give."""
+    for name, text in given.items():
+        if name not in batch.schema.names:
+            value = pa.scalar(text, pa.string())
+            try:
+                value = value.cast(pa.float64()) if name == "price" else value
+            except pa.ArrowInvalid as exc:
+                raise InvalidDataError(f"{file}: the folder {name}={text} gives no number for the price") from exc
+            batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
+    return batch.select([name for name in (*PUBLISHED_COLUMNS, "event_id") if name in batch.schema.names])
 
 
-def _select(file: Path, names: list[str]) -> list[str]:
-    missing = [name for name in PUBLISHED_COLUMNS if name not in names]
+def _select(file: Path, names: list[str], given: Collection[str]) -> list[str]:
+    missing = [name for name in PUBLISHED_COLUMNS if name not in names and name not in given]
     if missing:
         raise InvalidDataError(
             f"{file} has no column {', '.join(missing)}: an event log has the columns {', '.join(PUBLISHED_COLUMNS)}"
         )
-    return [*PUBLISHED_COLUMNS, *(["event_id"] if "event_id" in names else [])]
+    return [name for name in (*PUBLISHED_COLUMNS, "event_id") if name in names]
 
 
-def _read_parquet(file: Path) -> Iterator[pa.RecordBatch]:
+def _read_parquet(file: Path, given: Collection[str]) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(file) as parquet:
-        columns = _select(file, parquet.schema_arrow.names)
+        columns = _select(file, parquet.schema_arrow.names, given)
         for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns):
             yield batch.select(columns)
 
 
-def _read_csv(file: Path) -> Iterator[pa.RecordBatch]:
+def _read_csv(file: Path, given: Collection[str]) -> Iterator[pa.RecordBatch]:
     if file.stat().st_size == 0:
         raise InvalidDataError(f"{file} is empty")
-    columns = _select(file, _read_header(file))
+    columns = _select(file, _read_header(file), given)
     _refuse_cut_file(file, columns)
     # Ids are compared as strings (DESIGN, section 5), and a string column is as fast to read as a number.
     types = {name: pa.string() for name in columns} | {"price": pa.float64()}
@@ -180,7 +197,7 @@ def _read_csv(file: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _read_header(file: Path) -> list[str]:
-    opener = gzip.open if file.name.endswith(".gz") else open
+    opener = gzip.open if has_suffix(file.name, ".gz") else open
     try:
         with opener(file, "rt", encoding="utf-8-sig", newline="") as stream:
             return next(csv.reader(stream), [])
@@ -193,7 +210,7 @@ def _refuse_cut_file(file: Path, columns: list[str]) -> None:
 
     A line with too few columns is refused by the parser; a cut inside the last column is not seen there.
     """
-    if file.name.endswith(".gz") or columns[-1] != "user_session":
+    if has_suffix(file.name, ".gz") or columns[-1] != "user_session":
         return
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - 4096))

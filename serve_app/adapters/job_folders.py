@@ -77,7 +77,7 @@ class JobFolders:
     def read_ruling(self, job_id: str) -> JobRuling:
         """Return what was decided of a job."""
         value = self._read(job_id, RULING)
-        return JobRuling(**value) if value else JobRuling()
+        return JobRuling.from_json(value) if value else JobRuling()
 
     def write_beat(self, job_id: str, beat: JobBeat) -> None:
         """Replace what the driver says."""

@@ -9,12 +9,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from serve_app.cli import (
     aliases,
+    backtest,
     data,
     events,
     features,
@@ -31,7 +32,7 @@ from serve_app.cli import (
     status,
     train,
 )
-from serve_app.cli.console import err
+from serve_app.cli.console import err, out
 from serve_app.cli.exits import exit_code, report_error
 from serve_app.core.errors import BadRequestError, ScorecatError
 
@@ -42,12 +43,33 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        out.print(f"scorecat {version('scorecat')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Score with CatBoost models on tabular data."""
+
+
 app.command("up")(service.up)
 app.command("down")(service.down)
 app.command("status")(status.status)
 app.command("predict")(predict.predict)
 app.command("replay")(replay.replay_log)
 app.command("score")(score.score)
+app.command("backtest")(backtest.backtest)
+app.command("evaluate")(backtest.evaluate)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 app.add_typer(events.app, name="events")

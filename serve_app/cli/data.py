@@ -66,12 +66,13 @@ def describe(
     as_json: JsonOption = False,
 ) -> None:
     """Print the figures of an event log beside the published figures, with the difference."""
-    from serve_app.adapters.event_log import EventLog
     from serve_app.adapters.event_spill import EventSpill
+    from serve_app.cli.open_log import open_log
     from serve_app.service.describe import describe_log
 
+    log = open_log(events)
     with err.status("reading events"), EventSpill() as spill:
-        description = describe_log(EventLog(events), spill)
+        description = describe_log(log, spill)
     if as_json:
         print_json(description.to_json())
         return

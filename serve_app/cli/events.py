@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
@@ -18,6 +18,9 @@ from serve_app.client.event_load import EventLoad, EventLoadReport
 from serve_app.client.events import STATUSES
 from serve_app.core.errors import ScorecatError
 from serve_app.settings import load_settings
+
+if TYPE_CHECKING:
+    from serve_app.adapters.event_log import EventLog
 
 TIMEOUT_S: Final = 60.0
 RETRIES: Final = 12
@@ -46,17 +49,17 @@ def load(
     Exit code 1 when an event was refused (past retention, say) or contradicts one that is stored; lines that
     are no events (price 0, say) are counted apart.
     """
-    from serve_app.adapters.event_log import EventLog
+    from serve_app.cli.open_log import open_log
 
     settings = load_settings()
-    log = EventLog(file)
+    log = open_log(file)
     url = url or read_url(settings)
     check_present(url)
     report = EventLoadReport()
     folder = settings.home / "loads"
     try:
         with Client(url, TIMEOUT_S, RETRIES) as client:
-            _send(client, url, log.files, folder, report, rate=rate, from_start=from_start)
+            _send(client, url, log, folder, report, rate=rate, from_start=from_start)
     except KeyboardInterrupt:
         _print(report, as_json=as_json)
         err.print("interrupted: the same command goes on where this one stopped")
@@ -73,25 +76,24 @@ def load(
 def _send(
     client: Client,
     url: str,
-    files: list[Path],
+    log: EventLog,
     folder: Path,
     report: EventLoadReport,
     *,
     rate: float | None,
     from_start: bool,
 ) -> None:
-    from serve_app.adapters.event_log import EventLog
-    from serve_app.adapters.package_dir import hash_file
     from serve_app.adapters.progress_file import ProgressFile
+    from serve_app.cli.open_log import hash_lines
     from serve_app.client.log_events import split_log
 
     with _open_progress() as progress:
         task = progress.add_task("", name="", total=None, speed="")
         lines = Lines()
         run = EventLoad(client, report, rate, time.monotonic, time.sleep)
-        for file in files:
+        for file in log.files:
             progress.update(task, name=f"reading {file.name}")
-            digest = hash_file(file)
+            digest = hash_lines(log, file)
             # What one service knows another does not: each has records of its own.
             key = hashlib.sha256(f"{url}\n{digest}".encode()).hexdigest()[:32]
             record = ProgressFile(folder / f"{key}.json")
@@ -106,7 +108,7 @@ def _send(
                 progress.update(task, name=file.name, completed=n_lines, speed=speed)
                 lines.show(lambda: f"{file.name}: {n_lines:,} lines, {speed}")
 
-            run.send(file.name, split_log(EventLog(file).batches(), digest, n_lines), note)
+            run.send(file.name, split_log(log.batches_of(file), digest, n_lines), note)
 
 
 def _open_progress() -> Progress:

@@ -120,10 +120,10 @@ def verify(
 
 def open_run(settings: Settings, events: Path) -> Run:
     """Return the run of a log as it was left, or a new one."""
-    from serve_app.adapters.event_log import EventLog
-    from serve_app.adapters.package_dir import hash_file
+    from serve_app.cli.open_log import hash_lines, open_log
 
-    digests = "\n".join(hash_file(file) for file in EventLog(events).files)
+    log = open_log(events)
+    digests = "\n".join(hash_lines(log, file) for file in log.files)
     key = hashlib.sha256(digests.encode()).hexdigest()[:32]
     record = ProgressFile(settings.home / "verify" / f"{key}.json")
     found = record.read()

@@ -108,13 +108,21 @@ def print_job(job: Mapping[str, Any]) -> None:
         ("progress", _describe_progress(job)),
         ("told to end by", job["cancelled_by"]),
         ("error", (job["error"] or {}).get("detail")),
-        ("go on with", job.get("resume_command")),
+        ("go on with", _name_way_on(job.get("resume_command"))),
         ("kept until", job["expires_at"]),
     ]
     for name, value in lines:
         if value:
             out.print(f"  {name:15}{value}", markup=False)
     _print_results(job["results"])
+
+
+def _name_way_on(command: str | None) -> str | None:
+    """Return a command of the service's as a shell of this machine calls it."""
+    from batch.view import PROGRAM, name_program
+
+    is_plain = command is not None and command.startswith(f"{PROGRAM} ")
+    return f"{name_program()} {command.removeprefix(f'{PROGRAM} ')}" if command and is_plain else command
 
 
 def _print_results(results: Sequence[Mapping[str, Any]]) -> None:

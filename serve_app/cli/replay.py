@@ -42,10 +42,10 @@ def replay_log(
 
     Exit code 1 when a row got no answer; rows that the service rejects (price 0) are counted apart.
     """
-    from serve_app.adapters.event_log import EventLog
+    from serve_app.cli.open_log import open_log
     from serve_app.client.log_rows import encode_log
 
-    log = EventLog(events)
+    log = open_log(events)
     url = url or read_url(load_settings())
     check_present(url)
     report = ReplayReport()

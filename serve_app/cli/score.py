@@ -31,7 +31,7 @@ from batch.options import (
     read_asked,
 )
 from batch.transforms.progress import Progress
-from batch.view import make_absolute, open_bar
+from batch.view import make_absolute, name_program, open_bar
 from serve_app.adapters.job_folders import JobFolders
 from serve_app.cli.console import JsonOption, err
 from serve_app.cli.score_end import Followed, finish
@@ -79,7 +79,9 @@ def score(
     arguments = _list_arguments(asked, run, mapping, keep, partition_by, resume=resume)
     client, job_id = _submit(spec, settings, [*arguments, "--", *places])
     show_log = shlex.join(["ray", "job", "logs", "--address", spec.job_address, job_id])
-    job = Followed(job_id, places[1], resume_command(input, output), show_log, JobFolders(settings.job_dir))
+    job = Followed(
+        job_id, places[1], resume_command(input, output, name_program()), show_log, JobFolders(settings.job_dir)
+    )
     _await(client, job, as_json)
 
 

@@ -7,6 +7,8 @@ from batch.jobs.prepare import Wanted, draft_plan, take_up
 from batch.storage.folder import OutputFolder
 from batch.transforms.summary import RejectLimit
 from batch.view import make_absolute
+from serve_app.adapters.file_listing import describe_left_out
+from serve_app.cli.console import err
 from serve_app.cli.registry import open_settings_registry
 from serve_app.service.ports import CHAMPION
 from serve_app.settings import Settings
@@ -36,5 +38,7 @@ def check_job(settings: Settings, asked: Asked, output: str, options: RunOptions
         return plan.model, plan.version
     version = registry.resolve(name, chosen or CHAMPION)
     if not resume and is_here and "://" not in asked.input:
-        draft_plan(Wanted.of(asked), OutputFolder(place), name, version, registry.manifest(name, version))
+        plan = draft_plan(Wanted.of(asked), OutputFolder(place), name, version, registry.manifest(name, version))
+        if plan.not_read:
+            err.print(describe_left_out(plan.not_read), markup=False)
     return name, version

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import typer
 
-from batch.view import describe_resume, describe_summary
+from batch.view import describe_rejected, describe_resume, describe_summary
+from serve_app.adapters.file_listing import describe_left_out
 from serve_app.adapters.job_folders import JobFolders
 from serve_app.cli.console import err, out, print_json
 from serve_app.core.job_record import JobRecord
@@ -68,6 +69,10 @@ def finish(job: Followed, log: str, *, as_json: bool) -> None:
         print_json({**summary, "job_id": job.id, "output": job.output})
     else:
         out.print(describe_summary(summary, job.output), markup=False)
+    if rejected := describe_rejected(summary):
+        err.print(rejected, markup=False)
+    if "://" in summary["input"] and (left_out := describe_left_out(summary.get("not_read", ()))):
+        err.print(left_out, markup=False)  # of a place of this machine it was said before
     if not summary["is_complete"]:
         raise typer.Exit(1)
 

@@ -85,7 +85,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train the purchase model on an event log, measure it on later rows, register it."""
-    from serve_app.adapters.event_log import EventLog
+    from serve_app.cli.open_log import open_log
 
     settings = load_settings()
     if parent is None and (is_continued or register):
@@ -103,9 +103,10 @@ def train(
     registry = open_settings_registry(settings)
     registry.aliases(name)  # an unusable name is refused before the work, not after it
     found = None if parent is None else load_parent(registry, name, parent, is_continued=is_continued)
+    log = open_log(events)
     with err.status("") as status:
         trained = run_training(
-            EventLog(events), registry, options,
+            log, registry, options,
             parent=found, is_forced=register is Register.ALWAYS, report=status.update,
         )  # fmt: skip
     folder = f"{name}-v{trained.version}" if trained.version else f"{name}-candidate-{trained.manifest.digest[:12]}"

@@ -10,6 +10,7 @@ from serve_app.adapters.event_log import EventLog
 from serve_app.adapters.event_spill import EventSpill
 from serve_app.adapters.state_open import open_states
 from serve_app.cli.console import err
+from serve_app.cli.open_log import open_log
 from serve_app.core.errors import BadRequestError
 from serve_app.service.state_config import StateConfig
 from serve_app.service.warm_start import LoadReport, load_log
@@ -27,7 +28,7 @@ def check_state_from(settings: Settings, events: Path) -> tuple[EventLog, StateC
     config = settings.state_config
     if config is None:
         raise BadRequestError("--state-from needs a place for history, and SCORECAT_STATE is off")
-    return EventLog(events), config
+    return open_log(events), config
 
 
 def load_state(log: EventLog, config: StateConfig) -> dict[str, Any]:

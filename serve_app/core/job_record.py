@@ -45,6 +45,8 @@ class JobOrder:
         As asked; may be empty.
     options : mapping
         Other members of the request, plain JSON.
+    go_on : str
+        Command that resumes it, where that is not `resume_command`.
     """
 
     id: str
@@ -56,6 +58,7 @@ class JobOrder:
     has_own_output: bool = False
     model: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    go_on: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,21 @@ class JobRows:
     read: int = 0
     scored: int = 0
     rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What of a job is in its output for good.
+
+    Attributes
+    ----------
+    rows : JobRows
+    share : float
+        Of the whole, 0-1; by the bytes of whole units where only reading tells the rows.
+    """
+
+    rows: JobRows
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +170,8 @@ class JobRuling:
         When it was found that the job would never begin.
     problem, pool_problem : str
         Why it could not be started; why its pool could not.
+    committed : Committed or None
+        Counted in the output of a driver that is gone without its last word.
     """
 
     submitted_at_s: float | None = None
@@ -160,6 +180,15 @@ class JobRuling:
     ended_at_s: float | None = None
     problem: str = ""
     pool_problem: str = ""
+    committed: Committed | None = None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> JobRuling:
+        """Return the ruling whose `dataclasses.asdict` this is."""
+        committed = value.get("committed")
+        if committed is not None:
+            committed = Committed(JobRows(**committed["rows"]), committed["share"])
+        return cls(**{**value, "committed": committed})
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +239,10 @@ class JobRecord:
         ruling = self.ruling
         return next((at for at in (ruling.ended_at_s, ruling.cancelled_at_s) if at), self.order.created_at_s)
 
+    def is_without_last_word(self, now_s: float) -> bool:
+        """Whether it ended and its driver did not say so: what that said last may not be what is in the output."""
+        return self.beat is not None and self.beat.state == "running" and self.state(now_s) in ENDED
+
     def holds_pool(self, now_s: float) -> PoolWish | None:
         """Return the pool that the driver wants and may have: it lives, and has not ended."""
         return self.beat.pool if self.beat is not None and self.state(now_s) == "running" else None
@@ -220,7 +253,7 @@ def to_json(part: JobOrder | JobBeat | JobRuling) -> dict[str, Any]:
     return dataclasses.asdict(part)
 
 
-def resume_command(source: str, output: str) -> str:
-    """Return the command that goes on with a job, ready for a shell."""
+def resume_command(source: str, output: str, program: str = "scorecat", command: str = "score") -> str:
+    """Return the command that goes on with a job, ready for a shell; `program` is how that calls ``scorecat``."""
     places = [f"./{place}" if place.startswith("-") else place for place in (source, output)]
-    return shlex.join(["scorecat", "score", *places, "--resume"])
+    return f"{program} {shlex.join([command, *places, '--resume'])}"

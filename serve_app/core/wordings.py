@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import reprlib
 from typing import Any, Final
 
@@ -20,6 +21,11 @@ def show(value: Any) -> str:
         return f"a whole number of {value.bit_length():,} bits"  # its digits may be more than Python likes to write
     text = _SHORT.repr(value)
     return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"
+
+
+def say_os_error(exc: OSError) -> str:
+    """Return an error of the system in words, without its number or a path that the caller names anyway."""
+    return os.strerror(exc.errno).lower() if exc.errno else str(exc)
 
 
 def is_number(value: Any) -> bool:

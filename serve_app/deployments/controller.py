@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ray.serve import Application
 
+from batch.storage.committed import count_committed
 from serve_app.adapters.disk_reserve import DiskReserve
 from serve_app.adapters.job_folders import JobFolders
 from serve_app.adapters.job_places import AllowedPlaces
@@ -189,6 +190,7 @@ def _create_jobs(config: ControllerConfig, registry: Registry, pools: ServePoolA
         lambda asked: resolve_model(asked, config.model, registry.resolve, CHAMPION),
         RayJobMeter(),
         config.job_limits,
+        count_committed,
     )
 
 

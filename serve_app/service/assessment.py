@@ -31,6 +31,8 @@ PUBLISHED_GIVEN_CART_AUC: Final = 0.646
 ENOUGH_POSITIVES: Final = 200
 ENOUGH_AUC_WIDTH: Final = 0.1
 SLICE_ROUNDS: Final = 100
+FEWEST_USERS: Final = 2
+"""Intervals redraw users: of one there is nothing to redraw."""
 _DAY_S: Final = 86_400
 
 
@@ -136,6 +138,8 @@ def _baselines(
 def _find_miscalibration(overall: Mapping[str, Any]) -> Finding | None:
     # Resampling adds as much error to the calibration error as sampling did, so its lower end comes from
     # the reflected ("basic") interval; the percentile one never reaches 0 on few rows.
+    if overall["ece"]["high"] is None:
+        return None
     ece_low = 2 * overall["ece"]["value"] - overall["ece"]["high"]
     return check_calibration(ece_low, overall["base_rate"]["value"])
 
@@ -147,15 +151,12 @@ def measure(
     rng: np.random.Generator,
     n_rounds: int = BOOTSTRAP_ROUNDS,
 ) -> dict[str, Any]:
-    """Return counts, and each metric with its interval; what is undefined is None."""
+    """Return counts, and each metric with its interval; what is undefined is None, as intervals of one user are."""
     ranked = rank_rows(part.target, probability, part.user)
     values = compute_metrics(ranked, thresholds)
-    bounds = bootstrap_intervals(ranked, thresholds, rng, n_rounds=n_rounds)
-    out: dict[str, Any] = {
-        "n_rows": len(part.target),
-        "n_positive": int(part.target.sum()),
-        "n_users": len(np.unique(part.user)),
-    }
+    n_users = len(np.unique(part.user))
+    bounds = bootstrap_intervals(ranked, thresholds, rng, n_rounds=n_rounds) if n_users >= FEWEST_USERS else {}
+    out: dict[str, Any] = {"n_rows": len(part.target), "n_positive": int(part.target.sum()), "n_users": n_users}
     for name, value in values.items():
         low, high = bounds.get(name, (math.nan, math.nan))
         out[name] = {"value": _known(value), "low": _known(low), "high": _known(high)}

@@ -52,18 +52,21 @@ def describe_job(record: JobRecord, now_s: float, results: Sequence[ResultFile],
 
 
 def _describe_progress(record: JobRecord) -> dict[str, Any] | None:
-    beat = record.beat
-    if beat is None or beat.progress is None:
+    beat, committed = record.beat, record.ruling.committed
+    if beat is None or (beat.progress is None and committed is None):
         return None
-    found = beat.progress
+    found = beat.progress or {"rows_total": None, "rows_per_s": 0.0}
+    rows, share, left_s = beat.rows, found.get("share"), found.get("left_s")
+    if committed is not None:
+        rows, share, left_s = committed.rows, committed.share, None
     return {
-        "rows_read": beat.rows.read,
+        "rows_read": rows.read,
         "rows_total": found["rows_total"],
-        "rows_scored": beat.rows.scored,
-        "rows_rejected": beat.rows.rejected,
-        "percent": round(100 * found["share"], 1),
+        "rows_scored": rows.scored,
+        "rows_rejected": rows.rejected,
+        "percent": round(100 * share, 1),
         "rows_per_s": round(found["rows_per_s"]),
-        "left_s": None if found["left_s"] is None else round(found["left_s"], 1),
+        "left_s": None if left_s is None else round(left_s, 1),
     }
 
 
@@ -73,7 +76,7 @@ def _find_way_on(record: JobRecord, now_s: float) -> str | None:
     has_plan = record.beat is not None and record.beat.version > 0
     if state not in ENDED or state == "succeeded" or not has_plan or order.has_own_output:
         return None
-    return resume_command(order.input, order.output)
+    return order.go_on or resume_command(order.input, order.output)
 
 
 def _explain(record: JobRecord, now_s: float) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from serve_app.core.errors import (
     QueueFullError,
     ScorecatError,
 )
-from serve_app.core.job_record import ENDED, JobOrder, JobRecord
+from serve_app.core.job_record import ENDED, Committed, JobOrder, JobRecord
 from serve_app.service.guard import Guard
 from serve_app.service.job_ports import JobAsked, JobMeter, JobRunner, JobStore, PoolApps
 from serve_app.service.job_report import describe_briefly, describe_job
@@ -33,6 +33,8 @@ STOP_S: Final = 20.0
 """A driver that was told to end has so long to do so by itself."""
 LOOK_S: Final = 10.0
 """How often a submitted job that has not spoken yet is asked for, and pools while none is wanted."""
+SETTLED_S: Final = 10.0
+"""So long after its driver's last word no worker of a job writes any more."""
 RETRY_AFTER_S: Final = 60.0
 """For a full queue, when nothing is known of how long the jobs ahead take."""
 
@@ -72,6 +74,8 @@ class JobControl:
         Returns ``name@version`` of a model that is named; raises NotFoundError.
     meter : JobMeter
     limits : JobLimits
+    count_committed : callable
+        Returns what of a job is in its output, by its place; None where no job is.
     clock : callable
         Seconds since the epoch.
     """
@@ -85,6 +89,7 @@ class JobControl:
         resolve: Callable[[str], str],
         meter: JobMeter,
         limits: JobLimits,
+        count_committed: Callable[[str], Committed | None],
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -95,6 +100,7 @@ class JobControl:
         self._resolve = resolve
         self._tally = JobTally(meter, clock())
         self._limits = limits
+        self._count_committed = count_committed
         self._clock = clock
         self._lock = threading.RLock()
         self._looked_s: dict[str, float] = {}
@@ -141,13 +147,14 @@ class JobControl:
     def recent(self, limit: int) -> list[dict[str, Any]]:
         """Return jobs, newest first, in short form."""
         now_s = self._clock()
-        return [describe_briefly(record, now_s) for record in self._store.all()[::-1][:limit]]
+        return [describe_briefly(self._settle(record, now_s), now_s) for record in self._store.all()[::-1][:limit]]
 
     def describe(self, job_id: str) -> dict[str, Any]:
         """Return a job as plain JSON; raises NotFoundError."""
-        record = self._store.find(job_id)
+        now_s = self._clock()
+        record = self._settle(self._store.find(job_id), now_s)
         results = self._store.results(job_id) if record.order.has_own_output else []
-        return describe_job(record, self._clock(), results, self._limits.keep_s)
+        return describe_job(record, now_s, results, self._limits.keep_s)
 
     def cancel(self, job_id: str, who: str) -> dict[str, Any]:
         """Tell a job to end and return it; what is scored stays, and the job can be resumed.
@@ -183,6 +190,8 @@ class JobControl:
                 self._guard.run(f"look at {record.order.id}", self._look, record, now_s)
             elif state == "running" and record.ruling.cancelled_at_s is not None:
                 self._guard.run(f"stop {record.order.id}", self._stop, record, now_s)
+            elif record.is_without_last_word(now_s):
+                self._guard.run(f"count {record.order.id}", self._settle, record, now_s)
             ended_at_s = record.ended_at_s(now_s)
             if ended_at_s is not None and now_s - ended_at_s > self._limits.keep_s:
                 self._guard.run(f"remove {record.order.id}", self._store.remove, record.order.id)
@@ -220,6 +229,24 @@ class JobControl:
         if now_s - (record.ruling.cancelled_at_s or now_s) > STOP_S and job_id not in self._stopped:
             self._runner.stop(job_id)
             self._stopped.add(job_id)
+
+    def _settle(self, record: JobRecord, now_s: float) -> JobRecord:
+        """Return a record with what is committed, where its driver did not say that at its end.
+
+        It is kept once its workers, which may outlive their driver by some seconds, are gone too.
+        """
+        if record.beat is None or record.ruling.committed or not record.is_without_last_word(now_s):
+            return record
+        try:
+            committed = self._count_committed(record.order.output)
+        except ScorecatError as exc:  # an object store that is away: what the driver said last is shown
+            logger.warning("job %s: its output cannot be looked at: %s", record.order.id, exc)
+            committed = None
+        if committed is None:
+            return record
+        if now_s - record.beat.beat_at_s > SETTLED_S:
+            self._amend(record.order.id, committed=committed)
+        return dataclasses.replace(record, ruling=dataclasses.replace(record.ruling, committed=committed))
 
     def _keep_pools(self, records: Sequence[JobRecord], now_s: float) -> None:
         wanted = {wish.app: (wish, record) for record in records if (wish := record.holds_pool(now_s)) is not None}

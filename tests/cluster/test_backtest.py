@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import pytest
 
 from serve_app.adapters.event_log import EventWriter
 from serve_app.service.synthetic import generate_events
+from tests.service_process import SCORECAT
 
 pytestmark = pytest.mark.cluster
 
 
 def run(service, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", *arguments], env=service.environment, check=False, capture_output=True, text=True,
+        [SCORECAT, *arguments], env=service.environment, check=False, capture_output=True, text=True,
         timeout=120,
     )  # fmt: skip
 
@@ -26,18 +26,19 @@ def test_a_log_is_scored_as_of_every_row_and_the_scores_are_judged_by_what_follo
     with EventWriter(events) as writer:
         for batch in generate_events(20_000, seed=1):
             writer.write(batch)
-    done = run(service, "batch.backfill", str(events), str(output), "--max-rejected", "0", "--json")
+    done = run(service, "backtest", str(events), str(output), "--max-rejected", "0", "--json")
     assert done.returncode == 0, done.stderr[-2000:]
     summary = json.loads(done.stdout)
     assert summary["is_complete"]
+    assert all(line.startswith(("features: ", "purchase v1: ")) for line in done.stderr.splitlines()), done.stderr
     assert not list((output / "features").glob("part-*"))  # they were scored
-    done = run(service, "batch.backfill", str(events), str(output))
+    done = run(service, "backtest", str(events), str(output))
     assert done.returncode == 1
     assert "continue with --resume" in done.stderr
     (output / "features" / "_features.json").unlink()  # as after a kill while features were written
-    done = run(service, "batch.backfill", str(events), str(output), "--resume", "--json")
+    done = run(service, "backtest", str(events), str(output), "--resume", "--json")
     assert json.loads(done.stdout)["rows_scored"] == summary["rows_scored"], done.stderr[-2000:]
-    done = run(service, "batch.evaluate", str(output / "scores"), str(events), "--rounds", "10", "--json")
+    done = run(service, "evaluate", str(output), str(events), "--rounds", "10", "--json")
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout)
     counts = report["counts"]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch.storage.folder import OutputFolder
 from tests.batch_process import check_complete, score_online, start_job, write_many
 from tests.service_process import SCORECAT
 from tests.testing_kit.batch_jobs import make_rows, read_output, read_rejected, spoil, write_rows
@@ -103,11 +104,13 @@ def test_an_interrupted_job_says_how_to_go_on_and_does(service, tmp_path):
     driver.send_signal(signal.SIGTERM)
     _, said = driver.communicate(timeout=30)
     assert driver.returncode == 130
-    assert f"go on with: scorecat score {source} {tmp_path / 'out'} --resume" in said
+    told = f"go on with: SCORECAT_HOME={service.home} {SCORECAT} score {source} {tmp_path / 'out'} --resume"
+    assert told in said
+    committed = OutputFolder(str(tmp_path / "out")).commits()
     summary = json.loads((tmp_path / "out" / "_SUMMARY.json").read_text())
     assert not (tmp_path / "ray").exists()  # no cluster of Ray's own was started in place of the one that was left
     assert not summary["is_complete"]
-    assert summary["rows_read"] < table.num_rows
+    assert summary["rows_read"] == sum(commit.counts.read for commit in committed) < table.num_rows
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("_job/commits/*")}
     service.run("score", str(source), str(tmp_path / "out"), "--resume")
     check_complete(tmp_path / "out", table, expected)

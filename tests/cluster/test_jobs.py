@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch.storage.folder import OutputFolder
 from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.deployments.local_cluster import cluster_environment, load_spec
 from tests.batch_process import check_complete, score_online, start_job, write_many
@@ -114,6 +115,13 @@ def test_a_pool_of_a_job_ends_with_it_however_it_ends(service, tmp_path):
         driver.kill()
         driver.wait()
     assert await_end(service, job["id"])["state"] == "died"
+    output = OutputFolder(str(tmp_path / "out"))
+
+    def tells_what_is_committed() -> bool:
+        told = await_end(service, job["id"])["progress"]["rows_read"]
+        return told == sum(commit.counts.read for commit in output.commits()) > 0
+
+    wait_for(tells_what_is_committed, 20, "rows of the killed job are the committed ones")
     wait_for(lambda: not pools(service), 40, "the pool is gone")
     done = service.run(
         *("score", str(tmp_path / "in"), str(tmp_path / "out"), "--resume", "--pool", "dedicated", "--json")
@@ -145,7 +153,7 @@ def test_a_version_that_goes_ends_its_job_early_and_nothing_is_lost(service, tmp
         )  # as the control app does, 70 s after nothing wants the version any more
     _, said = driver.communicate(timeout=60)
     assert driver.returncode == 1
-    assert "go on with: scorecat score" in said
+    assert "scorecat score" in said.partition("go on with: ")[2]
     assert "--resume --pool dedicated" in said
     service.run("score", str(tmp_path / "in"), str(tmp_path / "out"), "--resume", "--pool", "dedicated")
     check_complete(tmp_path / "out", table, expected)

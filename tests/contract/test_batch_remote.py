@@ -87,6 +87,23 @@ def test_a_job_in_a_store_goes_on_where_it_was(store, package, tmp_path):
     assert again.tally.to_summary()["rows_read"] == N_ROWS
 
 
+def test_folders_of_a_store_are_columns_and_own_outputs_and_other_files_no_input(store, package, tmp_path):
+    for number in range(2):
+        path = tmp_path / "rows.parquet"
+        pq.write_table(make_rows(10, number, 10 * number).drop_columns("brand"), path)
+        put(f"{store}/in", f"day=2020-01-0{number}/brand=a%20b/{number}.PARQUET", path.read_bytes())
+    put(f"{store}/in", "_SUCCESS", b"")
+    put(f"{store}/in", "day=2020-01-00/.0.parquet.crc", b"x")
+    put(f"{store}/in", "notes.txt", b"x")
+    assert LocalJob(package, f"{store}/in", f"{store}/in/scores").run()["rows_read"] == 20
+    job = LocalJob(package, f"{store}/in", f"{store}/out", keep=("order_id", "day"), partition_by=("day",))
+    assert job.run()["rows_scored"] == 20
+    assert job.plan.not_read == ("notes.txt", "scores (a job's output)")
+    read_remote(f"{store}/out", tmp_path / "got")
+    found = pq.read_table(tmp_path / "got").sort_by("order_id")
+    assert [str(day) for day in found.column("day").to_pylist()] == ["2020-01-00"] * 10 + ["2020-01-01"] * 10
+
+
 def test_what_is_not_there_is_said_as_for_a_folder(store, package, tmp_path):
     with pytest.raises((NotFoundError, InvalidDataError)):
         LocalJob(package, f"{store}/none", f"{store}/out")

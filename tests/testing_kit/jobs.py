@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from batch.storage.committed import count_committed
 from serve_app.adapters.job_folders import JobFolders
 from serve_app.adapters.job_places import AllowedPlaces
 from serve_app.core.errors import NotFoundError
@@ -99,7 +100,7 @@ class JobWorld:
         self.control = JobControl(
             JobFolders(self.home / "jobs"), self.runner, self.pools, places.check,
             lambda asked: resolve_model(asked, "purchase", self.resolve, "champion"),
-            self.meter, self.limits, clock=self.clock,
+            self.meter, self.limits, count_committed, clock=self.clock,
         )  # fmt: skip
         return self.control
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch.backfill import FEATURES, KEPT, write_features
-from batch.evaluate import OTHERS, assess, find_outcomes, read_log, read_scores
+from batch.evaluate import OTHERS, assess, find_outcomes, find_scores, read_log, read_scores
 from batch.storage.folder import SUMMARY, OutputFolder
 from batch.transforms.metrics_table import METRICS, lay_out
 from batch.transforms.outcomes import join_scores
@@ -79,6 +81,29 @@ def test_every_row_is_in_one_group_of_each_kind(log, scores):
     assert len(report["by_brand"]) == 4
     assert list(report["by_brand"])[-1] == OTHERS
     assert overall["roc_auc"]["low"] is None  # no rounds, no interval
+
+
+def test_a_group_of_one_user_has_no_interval(log, scores):
+    outcomes = find_outcomes(read_scores(scores), read_log(log))
+    users = outcomes.rows.user
+    is_first = pa.array(np.where(users == users[0], "one", "many"))
+    grouped = dataclasses.replace(outcomes, groups={"brand": is_first})
+    report = assess(grouped, THRESHOLDS, np.random.default_rng(0), top=3, n_rounds=5)
+    one, many = report["by_brand"]["one"], report["by_brand"]["many"]
+    assert (one["n_users"], one["mean_probability"]["low"], one["mean_probability"]["high"]) == (1, None, None)
+    assert many["mean_probability"]["low"] < many["mean_probability"]["high"]
+    rows, _ = lay_out(report, None)
+    assert next(row for row in rows if row[0] == "brand one")[-1].endswith(" (-)")
+    assert "(-)" not in str(next(row for row in rows if row[0] == "brand many"))
+    without = assess(grouped, THRESHOLDS, np.random.default_rng(0), top=3, n_rounds=0)
+    assert "(-)" not in str(lay_out(without, None)[0])
+
+
+def test_the_scores_of_a_backtest_are_found_by_its_folder(scores, tmp_path):
+    assert find_scores(scores.root).root == scores.root
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "scores").symlink_to(scores.root)
+    assert find_scores(str(tmp_path / "out")).root == str(tmp_path / "out" / "scores")
 
 
 def test_the_table_is_as_wide_as_it_needs_or_has_less_in_it_but_never_cut_names():

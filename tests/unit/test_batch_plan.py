@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 
 from batch.jobs.asked import Asked, RunOptions, read_run, write_run
 from batch.jobs.prepare import MOST_CALLS, begin_again, check_unchanged, share_calls, take_up, with_workers
-from batch.storage.folder import OutputFolder
-from batch.storage.row_files import find_files
+from batch.storage.folder import OutputFolder, open_location
+from batch.storage.row_files import SUFFIXES
 from batch.transforms.columns import ColumnMapping, choose_columns, parse_mapping
 from batch.transforms.pace import Pace
 from batch.transforms.plan import InputFile, plan_units
 from batch.transforms.progress import Meter, format_duration
 from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally
+from serve_app.adapters.file_listing import list_files
 from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, InvariantError, NotFoundError
 from serve_app.core.event_rows import PUBLISHED_COLUMNS
 from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
@@ -113,9 +114,18 @@ def test_the_mapping_that_the_documentation_shows_is_one():
     )
 
 
+def test_an_event_log_is_told_from_a_table_of_features():
+    log = pa.schema([pa.field(name, pa.string()) for name in (*PUBLISHED_COLUMNS, "event_date")])
+    with pytest.raises(InvalidDataError, match=r"^f is an event log: .*`scorecat backtest EVENTS OUTPUT`"):
+        choose(log)
+    mapping = parse_mapping({"history": True, "columns": {"session_id": "user_session"}}, PURCHASE_FEATURES)
+    with pytest.raises(InvalidDataError, match="no column hour"):  # its shoppers are looked up
+        choose(log, mapping)
+
+
 def test_missing_history_says_where_it_comes_from_and_suggests_no_other_feature():
     schema = pa.schema([f for f in SCHEMA if f.name not in ("avg_price", "max_price", "brand")])
-    with pytest.raises(InvalidDataError, match=r"`history: true`.*python -m batch\.backfill") as caught:
+    with pytest.raises(InvalidDataError, match=r"`history: true`.*`scorecat backtest`") as caught:
         choose(schema)
     assert "over HTTP the member `mapping`" in str(caught.value)
     assert "did you mean" not in str(caught.value)
@@ -308,8 +318,8 @@ def test_an_output_that_is_there_is_not_written_over(package, tmp_path):
 
 
 def find(location, *, is_confined: bool = False) -> list[str]:
-    found = find_files(str(location), PURCHASE_FEATURES, {}, is_confined=is_confined)
-    return [os.path.relpath(f.file.path, location) for f in found]
+    found = list_files(*open_location(str(location)), SUFFIXES, is_confined=is_confined)
+    return [os.path.relpath(info.path, location) for info in found.files]
 
 
 def test_links_lead_to_no_file_twice(tmp_path):

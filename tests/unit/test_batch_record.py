@@ -28,7 +28,7 @@ pytestmark = pytest.mark.unit
 ORDER = JobOrder("raysubmit_1", 0.0, "command", "bob", "/in", "/out")
 SUMMARY = {
     "rows_read": 9, "rows_scored": 7, "rows_rejected": 2, "rows_planned": 9, "is_complete": True, "share": 1.0,
-    "rows_this_run": 7, "scored_from": 100.0, "scored_until": 102.0,
+    "rows_this_run": 7, "scored_from": "2026-11-30T00:00:59.000+00:00", "scored_until": "2026-11-30T00:01:01.000+00:00",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import pytest
 from batch.jobs.worker import _judge
 from batch.storage.folder import OutputFolder
 from batch.transforms.results import build_rejected
+from batch.transforms.summary import Tally
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.errors import BadRequestError, InvalidDataError, InvariantError, OverloadedError, ReplicaLostError
 from serve_app.core.row_errors import RowError
@@ -63,6 +64,20 @@ def test_rejected_rows_go_aside_with_index_reason_and_row(package, tmp_path):
     kept = [k for k in range(300) if k not in {3, 120, 299}]
     assert read_output(tmp_path / "out").column("order_id").to_pylist() == kept
     assert np.array_equal(read_output(tmp_path / "out").column("probability").to_numpy(), expect(package, table))
+
+
+def test_rejected_rows_are_counted_by_reason_in_the_summary_and_after_a_resume(package, tmp_path):
+    rows = spoil(spoil(make_rows(300), [5, 250]), [7], "hour", 77)
+    (tmp_path / "in").mkdir()
+    pq.write_table(rows, tmp_path / "in" / "a.parquet", row_group_size=100)
+    (tmp_path / "in" / "b.jsonl").write_text("garbage\n" + json.dumps(make_rows(1, 1, 300).to_pylist()[0]))
+    job = LocalJob(package, tmp_path / "in", tmp_path / "out")
+    expected = {"price: a value out of its range": 2, "a line that is no row": 1, "hour: a value out of its range": 1}
+    summary = job.run()
+    assert (summary["rows_rejected"], summary["rejected_by_reason"]) == (4, expected)
+    again = Tally(job.plan.units)
+    again.add(job.output.commits())
+    assert list(again.to_summary()["rejected_by_reason"].items()) == list(expected.items())
 
 
 def test_a_row_is_rejected_whatever_python_cannot_hold_of_it(package, tmp_path):

@@ -14,6 +14,8 @@ import pytest
 from serve_app.adapters.event_log import EventLog, EventWriter
 from serve_app.adapters.event_spill import EventSpill
 from serve_app.adapters.event_times import format_times, parse_times
+from serve_app.adapters.package_dir import hash_file
+from serve_app.cli.open_log import hash_lines, open_log
 from serve_app.core.errors import InvalidDataError, NotFoundError
 from serve_app.core.event_rows import PUBLISHED_COLUMNS
 from serve_app.service.event_partitions import LogSummary, read_partitions
@@ -129,6 +131,47 @@ def test_a_file_that_is_not_there_or_of_another_kind_is_refused(tmp_path):
         EventLog(tmp_path / "a.xlsx")
     with pytest.raises(InvalidDataError, match="holds no file"):
         EventLog(tmp_path)
+
+
+def test_the_folders_of_a_log_give_the_columns_that_its_files_lack(tmp_path):
+    header, line = HEADER.replace("event_type,", ""), LINE.replace("view,", "")
+    for folder in ("event_type=view/event_date=2019-10-01", "event_type=cart/brand=other"):
+        (tmp_path / folder).mkdir(parents=True)
+        write(tmp_path / folder / "part-0.csv", header, line)
+    rows = read(tmp_path)
+    assert rows.column("event_type").to_pylist() == ["cart", "view"]
+    assert rows.column("brand").to_pylist() == ["acme", "acme"]  # what a file says counts
+    assert rows.column_names == list(PUBLISHED_COLUMNS)
+    table = pa.table({name: rows.column(name) for name in PUBLISHED_COLUMNS if name not in ("brand", "price")})
+    folder = tmp_path / "more" / "brand=__HIVE_DEFAULT_PARTITION__" / "price=9.5"
+    folder.mkdir(parents=True)
+    pq.write_table(
+        table.set_column(0, "event_time", rows.column("event_time").cast(pa.timestamp("s"))), folder / "x.parquet"
+    )
+    more = read(tmp_path / "more")
+    assert (more.column("brand").to_pylist(), more.column("price").to_pylist()) == ([None, None], [9.5, 9.5])
+    assert read(tmp_path).num_rows == 4
+    folder.rename(folder.with_name("price=much"))
+    with pytest.raises(InvalidDataError, match="price=much gives no number"):
+        read(tmp_path / "more")
+    with pytest.raises(InvalidDataError, match="has no column event_type"):
+        read(tmp_path / "event_type=view")
+
+
+def test_equal_files_of_two_folders_are_told_apart(tmp_path):
+    for kind in ("view", "cart"):
+        (tmp_path / f"event_type={kind}").mkdir()
+        write(tmp_path / f"event_type={kind}" / "a.csv", HEADER.replace("event_type,", ""), LINE.replace("view,", ""))
+    log = open_log(tmp_path)
+    assert len({hash_lines(log, file) for file in log.files}) == 2
+    assert hash_lines(EventLog(log.files[0]), log.files[0]) == hash_file(log.files[0])
+
+
+def test_what_of_a_log_is_not_read_is_named(tmp_path, capsys):
+    write(tmp_path / "A.CSV", HEADER, LINE)
+    (tmp_path / "notes.txt").write_text("")
+    assert len(open_log(tmp_path).files) == 1
+    assert capsys.readouterr().err == "1 file or folder is not read: notes.txt\n"
 
 
 def test_lines_that_break_a_rule_are_dropped_and_counted(tmp_path):

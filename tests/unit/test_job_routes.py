@@ -10,6 +10,7 @@ import sys
 import httpx
 import pytest
 
+from batch.view import name_program
 from serve_app import cli
 from serve_app.cli import jobs as commands
 from serve_app.client.jobs import JobsClient
@@ -183,7 +184,10 @@ def test_a_job_that_ended_early_is_shown_with_the_command_that_goes_on(shop, run
     assert "go on with" not in run("show", job)[1]
     shop.world.beat(job, state="cancelled")
     data = shop.world.data
-    assert f"go on with     scorecat score {data}/rows.csv '{data}/out dir' --resume" in run("show", job)[1]
+    told = f"go on with     {name_program()} score {data}/rows.csv '{data}/out dir' --resume"
+    assert told in run("show", job)[1]
+    plain = json.loads(run("show", job, "--json")[1])["resume_command"]
+    assert plain == f"scorecat score {data}/rows.csv '{data}/out dir' --resume"
 
 
 def test_a_job_that_has_ended_is_1_and_wrong_use_is_2(shop, run):

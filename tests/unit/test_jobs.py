@@ -8,6 +8,10 @@ import sys
 
 import pytest
 
+from batch.storage.folder import OutputFolder
+from batch.transforms.plan import Unit
+from batch.transforms.progress import Progress
+from batch.transforms.summary import Commit, Counts
 from serve_app.adapters.job_places import AllowedPlaces
 from serve_app.core.errors import (
     BadRequestError,
@@ -103,6 +107,59 @@ def test_a_driver_that_is_silent_or_gone_has_died(world):
     world.beat(killed, pid=gone.pid)
     assert world.state(killed) == "died"
     assert "resume" in world.control.describe(killed)["error"]["detail"]
+
+
+PLAN = {"units": [Unit(k, "/in/a", 1, 1, n_rows=100).to_json() for k in range(4)]}
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_rows_and_percent_of_a_driver_that_is_gone_without_a_word_are_the_committed_ones(world, is_cancelled):
+    job = world.ask()
+    world.run(job)
+    output = OutputFolder(world.folders.find(job).order.output)
+    output.prepare()
+    output.write_json("_job/plan.json", PLAN)
+    output.commit(Commit(0, 0, Counts(100, 98, 2)))
+    progress = Progress(350, 400, 2, 0.875, 50.0, 1.0).to_json()
+    world.beat(job, rows=JobRows(350, 348, 2), progress=progress)
+    assert world.control.describe(job)["progress"]["percent"] == 87.5  # rows under way are shown while it runs
+    if is_cancelled:
+        world.control.cancel(job, "anna")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    world.beat(job, pid=gone.pid)
+    for record in (world.control.describe(job), world.control.recent(1)[0]):
+        found = record["progress"]
+        assert record["state"] == ("cancelled" if is_cancelled else "died")
+        assert (found["rows_read"], found["rows_scored"], found["rows_rejected"]) == (100, 98, 2)
+        assert (found["percent"], found["rows_total"], found["left_s"]) == (25.0, 400, None)
+    output.commit(Commit(1, 0, Counts(100, 100, 0)))  # by a worker that outlived its driver
+    world.pass_time(11)
+    output.commit(Commit(2, 0, Counts(100, 100, 0)))  # by a job that goes on with it
+    assert world.control.describe(job)["progress"]["rows_read"] == 200
+    world.restart()
+    assert world.control.describe(job)["progress"]["percent"] == 50.0
+
+
+def test_an_output_that_cannot_be_looked_at_leaves_what_the_driver_said(world):
+    job = world.ask()
+    world.run(job)
+    world.beat(job, rows=JobRows(350, 348, 2), progress=Progress(350, 400, 2, 0.875, 50.0, 1.0).to_json())
+    output = OutputFolder(world.folders.find(job).order.output)
+    output.prepare()
+    output.write_json("_job/plan.json", PLAN)
+    (world.home / "jobs" / job / "output" / "_job" / "plan.json").write_text("{")
+    world.pass_time(40)
+    assert (world.state(job), world.control.describe(job)["progress"]["rows_read"]) == ("died", 350)
+
+
+def test_a_backtest_goes_on_by_its_own_command(world):
+    order = JobOrder(
+        "job-1", world.clock(), "command", "bob", "/f", "/o/scores", go_on="scorecat backtest /e /o --resume"
+    )
+    world.folders.create(order)
+    world.beat("job-1", state="cancelled")
+    assert world.control.describe("job-1")["resume_command"] == "scorecat backtest /e /o --resume"
 
 
 def test_a_process_that_ends_before_it_speaks_has_failed_and_says_why(world):

@@ -43,7 +43,7 @@ def run(tmp_path, monkeypatch, package_dir):
         def build(plan, tally, manifest, folder, limit, chosen, show, app, spare_cpus):
             built.plan, built.limit, built.options = plan, limit, chosen
             finish = lambda: {**describe(plan, tally), "rows_this_run": 0}  # noqa: E731
-            return SimpleNamespace(run=lambda: score() or finish(), finish=finish)
+            return SimpleNamespace(run=lambda: score() or finish(), stop=lambda: None, finish=finish)
 
         monkeypatch.setattr(driver, "_build_job", build)
         asked, chosen, go_on = Asked(source, **said), options or RunOptions(), resume_command(source, output)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shlex
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import typer
 
 from batch.transforms.progress import Progress
+from batch.view import name_program
 from serve_app.adapters.job_folders import JobFolders
 from serve_app.cli import score as command
 from serve_app.cli.score_end import Followed, finish
@@ -101,6 +105,42 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(job, capsys, monkeyp
     assert said.err.splitlines() == [
         "2,441,792 of 5,000,000 rows · 49 % · 170,000 rows/s · 15 s left · 0 rejected"
     ] * 2  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "home", "expected"),
+    [
+        ("", None, "{bin}/scorecat"),
+        ("{bin}", None, "scorecat"),
+        ("", "/a home", "SCORECAT_HOME='/a home' {bin}/scorecat"),
+        ("/nowhere:{bin}", ".scorecat", "SCORECAT_HOME=.scorecat scorecat"),
+    ],
+)
+def test_the_program_is_named_as_a_shell_finds_it_with_the_same_service(monkeypatch, path, home, expected):
+    folder = str(Path(sys.executable).parent)
+    monkeypatch.setenv("PATH", path.format(bin=folder))
+    monkeypatch.delenv("SCORECAT_HOME", raising=False)
+    if home:
+        monkeypatch.setenv("SCORECAT_HOME", home)
+    for typed in (f"{folder}/scorecat", "/x/batch/score.py"):
+        monkeypatch.setattr(sys, "argv", [typed])
+        assert name_program() == expected.format(bin=folder)
+    assert resume_command("in", "out", name_program()).endswith("scorecat score in out --resume")
+
+
+def test_what_was_not_read_of_a_bucket_and_why_rows_were_rejected_is_told_at_the_end(job, capsys):
+    summary = {
+        "rows_read": 9, "rows_scored": 7, "rows_rejected": 2, "rows_this_run": 9, "seconds": 1.0, "is_complete": True,
+        "rejected_by_reason": {"price: a value out of its range": 1, "a line that is no row": 1},
+        "input": "s3://bucket/in", "not_read": ["notes.txt"],
+    }  # fmt: skip
+    finish(job, json.dumps(summary), as_json=False)
+    assert capsys.readouterr().err.splitlines() == [
+        "rejected: price: a value out of its range (1) · a line that is no row (1)",
+        "1 file or folder is not read: notes.txt",
+    ]
+    finish(job, json.dumps({**summary, "input": "/in", "rejected_by_reason": {}}), as_json=False)
+    assert capsys.readouterr().err == ""  # it was said before the job
 
 
 def test_the_command_that_goes_on_can_be_pasted():

@@ -1,0 +1,26 @@
+"""Open the event log that a command was given, and say what of it is not read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from serve_app.adapters.event_log import EventLog
+from serve_app.adapters.file_listing import describe_left_out
+from serve_app.adapters.package_dir import hash_file
+from serve_app.cli.console import err
+
+
+def open_log(path: Path) -> EventLog:
+    """Return the log; files of its folder that are not read are named on stderr."""
+    log = EventLog(path)
+    if log.left_out:
+        err.print(describe_left_out(log.left_out), markup=False)
+    return log
+
+
+def hash_lines(log: EventLog, file: Path) -> str:
+    """Return a digest of what a file of a log says: its content, and the columns that its folders give."""
+    digest, given = hash_file(file), log.partitions(file)
+    return hashlib.sha256((digest + json.dumps(given)).encode()).hexdigest() if given else digest
