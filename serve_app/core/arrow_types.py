@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
-
-from serve_app.core.errors import InvalidDataError
 
 Meaning = Literal["null", "text", "integer", "float", "decimal", "boolean", "timestamp", "date", "uuid"]
 
@@ -58,77 +55,3 @@ def uuid_text(column: pa.Array) -> pa.Array:
     """Return UUIDs in their usual form, 36 characters, as string."""
     values = column.storage.to_pylist()
     return pa.array([None if value is None else str(uuid.UUID(bytes=value)) for value in values], pa.string())
-
-
-_LARGEST_WHOLE: Final = {pa.float16(): 2.0**11, pa.float32(): 2.0**24, pa.float64(): 2.0**53}
-"""Beyond, neighbouring whole numbers are one float: an id stored so may have lost its last digits."""
-_DECIMAL_DIGITS: Final = 76
-"""Of the widest decimal."""
-
-
-def plain_values(column: pa.Array) -> pa.Array:
-    """Return a column's values, without the dictionary or run-end encoding they are stored in."""
-    while column.type != plain_type(column.type):
-        if pa.types.is_dictionary(column.type):
-            column = plain_values(column.dictionary).take(column.indices)
-        else:
-            column = pc.run_end_decode(column)
-    return column
-
-
-def as_ids(name: str, column: pa.Array) -> pa.Array:
-    """Return ids as string: numbers by their digits (5.0 is "5"), UUIDs in their usual form, NaN as null.
-
-    Parameters
-    ----------
-    name : str
-        The column's, for errors.
-    column : Array
-        Of any type that `IDS` takes.
-
-    Raises
-    ------
-    InvalidDataError
-        Another type, or a number that is not whole, or a float too large to tell it from its neighbours.
-    """
-    meaning = meaning_of(column.type)
-    if meaning not in IDS:
-        raise InvalidDataError(f"column {name} must hold {TEXT_RULE}, not {str(column.type)[:80]}")
-    if pa.types.is_dictionary(column.type):  # each value once
-        return as_ids(name, column.dictionary).take(column.indices)
-    values = plain_values(column)
-    if meaning == "uuid":
-        return uuid_text(values)
-    if meaning == "float":
-        values = _whole_floats(name, values)
-    elif meaning == "decimal":
-        values = _whole_decimals(name, values)
-    return values if values.type == pa.string() else values.cast(pa.string())
-
-
-def _whole_floats(name: str, column: pa.Array) -> pa.Array:
-    floats = column.cast(pa.float64())
-    floats = pc.if_else(pc.is_nan(floats), None, floats)
-    is_exact = pc.less_equal(pc.abs(floats), _LARGEST_WHOLE[column.type])
-    is_whole = pc.and_(pc.equal(pc.floor(floats), floats), is_exact)
-    if not pc.all(is_whole, min_count=0).as_py():
-        bad = _first_false(floats, is_whole)
-        why = "is not whole" if bad != bad // 1 else "has more digits than a float keeps: store ids as text or integers"
-        raise InvalidDataError(f"column {name} must hold {TEXT_RULE}; {bad!r} {why}")
-    return floats.cast(pa.int64())
-
-
-def _whole_decimals(name: str, column: pa.Array) -> pa.Array:
-    scale = column.type.scale
-    if scale == 0:
-        return column
-    wide = column.cast(pa.decimal256(_DECIMAL_DIGITS, max(scale, 0)))
-    whole = pc.floor(wide)
-    is_whole = pc.equal(whole, wide)
-    if not pc.all(is_whole, min_count=0).as_py():
-        raise InvalidDataError(f"column {name} must hold {TEXT_RULE}; {_first_false(column, is_whole)} is not whole")
-    return whole.cast(pa.decimal256(_DECIMAL_DIGITS, 0))
-
-
-def _first_false(values: pa.Array, holds: pa.Array) -> Any:
-    return values.filter(pc.invert(pc.fill_null(holds, True)))[0].as_py()  # noqa: FBT003 PyArrow's signature
