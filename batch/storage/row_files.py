@@ -22,6 +22,7 @@ from batch.transforms.plan import InputFile, Unit
 from serve_app.core.errors import InvalidDataError, NotFoundError
 from serve_app.core.features import FeatureSpec
 from serve_app.core.history_keys import KEY_SPECS
+from serve_app.core.parquet_texts import split_texts
 
 PARQUET: Final = (".parquet", ".pq")
 CSV: Final = (".csv", ".csv.gz")
@@ -161,8 +162,6 @@ class RowFiles:
         # Names repeat: as codes they are cheaper to read, to move and to encode. What is kept stays as it is.
         kept = set(columns.kept)
         self._coded = [f.name for f in self._schema if f.type == pa.string() and f.name not in kept]
-        fields = [f.with_type(_CODED) if f.name in self._coded else f for f in self._schema]
-        self._read_schemas = (self._schema, pa.schema(fields))
         specs = {spec.name: spec for spec in (*features, *KEY_SPECS)}
         self._specs = {column: specs[name] for name, column in (*columns.features, *columns.keys)}
         self._batch_rows = batch_rows
@@ -186,15 +185,19 @@ class RowFiles:
     def _read_parquet(self, unit: Unit) -> Iterator[RowBatch]:
         is_remote = not isinstance(self._system, pafs.LocalFileSystem)
         at = unit.first_row
+        meta = pq.read_metadata(unit.path, filesystem=self._system) if self._coded else None
+        coded = split_texts(meta, self._coded)[0] if meta else []
         with pq.ParquetFile(
-            unit.path, filesystem=self._system, pre_buffer=is_remote, read_dictionary=self._coded
+            unit.path, metadata=meta, filesystem=self._system, pre_buffer=is_remote, read_dictionary=coded
         ) as parquet:
             first, n_groups = unit.first_group or 0, unit.n_groups or parquet.num_row_groups
             for batch in parquet.iter_batches(
                 self._batch_rows, list(range(first, first + n_groups)), self._columns.read, use_threads=False
             ):
                 ordered = batch.select(self._schema.names)
-                if not any(ordered.schema.types == schema.types for schema in self._read_schemas):
+                if any(
+                    f.type not in {kind, _CODED} for f, kind in zip(ordered.schema, self._schema.types, strict=True)
+                ):
                     raise InvalidDataError(f"{unit.path}: its columns are not of the types of the plan")
                 yield RowBatch(ordered, np.arange(at, at + ordered.num_rows))
                 at += ordered.num_rows

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from serve_app.core.column_types import check_type
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import HISTORY_NAMES, FeatureSpec
-from serve_app.core.history_keys import KEY_NAMES, REQUIRED_KEYS, TIME_KEY, convert_keys
+from serve_app.core.history_keys import KEY_NAMES, KEY_SPECS, REQUIRED_KEYS, convert_keys
 from serve_app.core.row_errors import UNREADABLE, add_unreadable, list_unreadable
 
 CONTENT: Final = "__content__"
@@ -148,7 +149,7 @@ def choose_columns(
     if missing:
         raise InvalidDataError(f"{where} {_explain_missing(missing, schema.names, features, mapping)}")
     for spec, column in pairs:
-        _check_type(where, spec, column, schema.field(column).type)
+        check_type(spec, schema.field(column).type, column, where)
     kept = _choose_kept(where, schema.names, {column for _, column in pairs}, keep, added)
     return Columns(tuple((spec.name, column) for spec, column in pairs), kept, keys)
 
@@ -204,28 +205,11 @@ def _choose_keys(where: str, schema: pa.Schema, mapping: ColumnMapping) -> tuple
             f"{where} has no column for {', '.join(missing)}, which history is looked up by: name the columns in the "
             "mapping"
         )
-    for name, column in found:
-        kind = schema.field(column).type
-        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-        is_text = pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_null(plain)
-        fits = pa.types.is_timestamp(kind) if name == TIME_KEY else pa.types.is_integer(plain)
-        if not (is_text or fits):
-            wanted = "times" if name == TIME_KEY else "strings or whole numbers"
-            raise InvalidDataError(f"{where}: column {column} must hold {wanted} for {name}, not {kind}")
+    for spec in KEY_SPECS:
+        if spec.name in dict(found):
+            column = dict(found)[spec.name]
+            check_type(spec, schema.field(column).type, column, where)
     return found
-
-
-def _check_type(where: str, spec: FeatureSpec, column: str, kind: pa.DataType) -> None:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    is_whole = pa.types.is_integer(kind) or pa.types.is_null(kind)
-    if spec.kind == "categorical":
-        fits = is_whole or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    else:
-        fits = is_whole or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_boolean(kind)
-    if not fits:
-        needed = "strings" if spec.kind == "categorical" else "numbers"
-        raise InvalidDataError(f"{where}: column {column} must hold {needed} for {spec.name}, not {kind}")
 
 
 def _hint(name: str, known: Sequence[str], cutoff: float = 0.6) -> str:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from serve_app.core.errors import InvalidDataError, InvariantError
-from serve_app.core.features import FeatureSpec
+from serve_app.core.arrow_types import as_text
+from serve_app.core.column_types import check_type
+from serve_app.core.errors import InvariantError
+from serve_app.core.features import UNKNOWN_CLASS, FeatureSpec
+from serve_app.core.whole_numbers import read_whole
+
+_MISSING: Final = frozenset({UNKNOWN_CLASS, "", "nan", "NaN", "None", "<NA>"})
+"""Classes that stand for no value, as pandas and NumPy write it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +34,16 @@ class CategoryValues:
     unseen : ndarray of bool, shape (n,), or None
         Rows whose class the vocabulary does not list; None when there is none.
     labels : arrow array of string, or of a dictionary of strings, n values
-        The labels as they came; null when the column was not there.
+        The labels as text; null when the column was not there.
+    broken : ndarray of bool, shape (n,), or None
+        Rows whose value is a number that is no label (a fraction): they are rejected; None when there is none.
     """
 
     codes: NDArray[np.floating]
     missing: NDArray[np.bool_] | None
     unseen: NDArray[np.bool_] | None
     labels: pa.Array
+    broken: NDArray[np.bool_] | None = None
 
 
 class CategoryEncoder:
@@ -67,6 +77,7 @@ class CategoryEncoder:
             raise InvariantError(f"{spec.name} must reject nulls or declare the string that stands for them")
         self.spec = spec
         self._classes = pa.array(list(codes), pa.string())
+        self._whole = _find_whole_numbers(spec, list(codes))
         self._unseen_code = codes[spec.unseen_class] if accepts_all else -1.0
         self._null_code = codes.get(str(spec.fill), max(self._unseen_code, 0.0))
 
@@ -75,8 +86,11 @@ class CategoryEncoder:
         if column is None:
             codes = np.full(n_rows, self._null_code, dtype=np.float32)
             return CategoryValues(codes, np.ones(n_rows, dtype=bool), None, pa.nulls(n_rows, pa.string()))
-        labels = _as_strings(self.spec.name, column)
+        labels, broken = self._as_strings(column)
         found = self._find(labels)
+        if self._whole and found.null_count > labels.null_count:
+            labels = self._respell(labels)
+            found = self._find(labels)
         missing = find_nulls(labels)
         unseen = None
         unlisted = find_nulls(found)
@@ -85,7 +99,24 @@ class CategoryEncoder:
         codes = pc.fill_null(found, max(int(self._unseen_code), 0)).to_numpy(zero_copy_only=False)
         if missing is not None:
             codes = np.where(missing, np.float32(self._null_code), codes)
-        return CategoryValues(codes, missing, unseen, labels)
+        return CategoryValues(codes, missing, unseen, labels, broken)
+
+    def _as_strings(self, column: pa.Array) -> tuple[pa.Array, NDArray[np.bool_] | None]:
+        check_type(self.spec, column.type)
+        labels, broken = as_text(column)
+        if pa.types.is_dictionary(labels.type) and (
+            # A null among the values is one of the column, and few rows are cheaper without their dictionary.
+            labels.dictionary.null_count or len(labels.dictionary) >= len(labels)
+        ):
+            labels = labels.dictionary_decode()
+        return labels, broken
+
+    def _respell(self, labels: pa.Array) -> pa.Array:
+        """Return labels with whole numbers written as the vocabulary writes them."""
+        coded = labels if pa.types.is_dictionary(labels.type) else labels.dictionary_encode()
+        listed = [self._whole.get(read_whole(text) or "", text) for text in coded.dictionary.to_pylist()]
+        found = pa.DictionaryArray.from_arrays(coded.indices, pa.array(listed, pa.string()))
+        return found if pa.types.is_dictionary(labels.type) else found.dictionary_decode()
 
     def _find(self, labels: pa.Array) -> pa.Array:
         """Return the position of each label's class, null for none; of a dictionary each label is looked up once."""
@@ -105,18 +136,14 @@ class CategoryEncoder:
         return f"must be one of the {len(self._classes)} classes the model knows, got {label[:80]!r}"
 
 
-def _as_strings(name: str, column: pa.Array) -> pa.Array:
-    if pa.types.is_dictionary(column.type):
-        coded = pa.DictionaryArray.from_arrays(column.indices, _as_strings(name, column.dictionary))
-        # A null among the values is one of the column, and few rows are cheaper without their dictionary.
-        is_small = len(coded.dictionary) >= len(coded)
-        return coded.dictionary_decode() if coded.dictionary.null_count or is_small else coded
-    kind = column.type
-    if pa.types.is_null(kind) or pa.types.is_integer(kind) or pa.types.is_large_string(kind):
-        return column.cast(pa.string())
-    if pa.types.is_string(kind) or pa.types.is_string_view(kind):
-        return column if kind == pa.string() else column.cast(pa.string())
-    raise InvalidDataError(f"column {name} must hold strings, not {column.type}")
+def _find_whole_numbers(spec: FeatureSpec, classes: Sequence[str]) -> dict[str, str]:
+    """Return the classes by the numbers they are, when all but those for no value are whole numbers; else nothing."""
+    numbers = {label: read_whole(label) for label in classes}
+    no_value = {*_MISSING, spec.unseen_class, str(spec.fill)}
+    found = {number: label for label, number in numbers.items() if number is not None}
+    n_numbers = sum(number is not None for number in numbers.values())
+    is_whole = all(number is not None or label in no_value for label, number in numbers.items())
+    return found if is_whole and len(found) == n_numbers else {}
 
 
 def find_nulls(column: pa.Array) -> NDArray[np.bool_] | None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from serve_app.core.features import FeatureSpec
 from serve_app.core.numeric_columns import describe_rule
 from serve_app.core.row_errors import RowError
+from serve_app.core.whole_numbers import whole_text
 
 _BOOLEANS: Final = {"True": True, "true": True, "False": False, "false": False}
 """As pandas and JSON write them."""
@@ -45,7 +46,7 @@ def convert_values(
     kept: list[Any] = []
     for row, value in enumerate(values):
         found = _number(value, spec) if numeric else _label(value)
-        if found is None and value is not None:
+        if found is None and value is not None and (numeric or value == value):  # noqa: PLR0124 - NaN is no label
             errors.setdefault(row, RowError(row, spec.name, f"{describe_rule(spec)}, got {show_value(value)}", "type"))
         kept.append(found)
     return pa.array(kept, kind)
@@ -61,6 +62,8 @@ def _number(value: Any, spec: FeatureSpec) -> float | None:
 
 
 def _label(value: Any) -> str | None:
+    if isinstance(value, float):
+        return whole_text(value)
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
     return str(value).encode(errors="replace").decode()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from serve_app.core.categories import CategoryEncoder, CategoryValues
 from serve_app.core.errors import InvariantError
 from serve_app.core.features import FeatureSpec
-from serve_app.core.numeric_columns import NumericEncoder, reject_null
+from serve_app.core.numeric_columns import NumericEncoder, describe_rule, reject_null
 from serve_app.core.row_errors import RowError, list_unreadable
 from serve_app.core.sources import FROM_DEFAULT, UNSEEN
 
@@ -115,7 +115,8 @@ class FeatureEncoder:
             Columns are found by feature name; a column that is not there counts as all null; other
             columns are ignored. Numeric columns may have any number type, and be boolean where the
             feature takes that (`FeatureSpec.takes_booleans`); categorical ones may have any string
-            or integer type (dictionary-encoded too). What the reader of the rows could not read is
+            type, integers, and floats, decimals and UUIDs (`serve_app.core.arrow_types`). All may be
+            dictionaries or run-end encoded. What the reader of the rows could not read is
             said in the column `UNREADABLE`, see `serve_app.core.row_errors`.
         state : mapping of str to ndarray of float32, shape (n,), optional
             What is known of numeric features beside the batch: taken where a row gives no value, NaN
@@ -143,6 +144,10 @@ class FeatureEncoder:
                 values = self._categories[spec.name].encode(column, n_rows)
                 matrix[:, j] = values.codes
                 labels[spec.name] = values.labels
+                if values.broken is not None and column is not None:
+                    found += [
+                        (j, _reject_fraction(spec, column, row)) for row in np.flatnonzero(values.broken).tolist()
+                    ]
                 if values.missing is not None:
                     np.multiply(values.missing.view(np.uint8), FROM_DEFAULT, out=sources[:, j])
                     if spec.on_null == "reject":
@@ -182,3 +187,7 @@ class FeatureEncoder:
         describe = self._categories[spec.name].describe_unseen
         rows = np.flatnonzero(values.unseen).tolist()
         return [RowError(row, spec.name, describe(values.labels[row].as_py()), "unseen") for row in rows]
+
+
+def _reject_fraction(spec: FeatureSpec, column: pa.Array, row: int) -> RowError:
+    return RowError(row, spec.name, f"{describe_rule(spec)}, got {column[row].as_py()}", "type")

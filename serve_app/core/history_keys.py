@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from serve_app.core.arrow_types import as_plain, as_text, meaning_of
 from serve_app.core.features import FeatureSpec
 from serve_app.core.row_errors import RowError
 
@@ -25,11 +27,12 @@ KEY_SPECS: Final[tuple[FeatureSpec, ...]] = tuple(
     FeatureSpec(name, "categorical", "time" if name == TIME_KEY else "id", "key", on_null="fill", fill="")
     for name in KEY_NAMES
 )
-"""The same as columns of a table: text or whole numbers; `TIME_KEY` is ISO 8601 text or a timestamp."""
+"""The same as columns of a table: text or whole numbers; `TIME_KEY` is ISO 8601 text, a timestamp or a date."""
 
 KEY_SCHEMA: Final = pa.schema([pa.field(name, pa.int64() if name == TIME_KEY else pa.string()) for name in KEY_NAMES])
 """As an Encoder gets them: ids are text, the time is in seconds since 1970 UTC."""
 
+ID_RULE: Final = "must be text or a whole number, as a float below 2^53"
 TIME_RULE: Final = "must be like '2019-10-01 00:00:00 UTC' or ISO 8601 ('2019-10-01T00:00:00Z')"
 
 
@@ -48,8 +51,9 @@ def parse_time(text: str) -> int:
 
 
 def cut_times(column: pa.Array) -> pa.Array:
-    """Return timestamps as seconds since 1970 UTC, int64; fractions are cut off, and without a zone it is UTC."""
-    seconds = pc.floor_temporal(column.cast(pa.timestamp("us")), unit="second")
+    """Return timestamps or dates as seconds since 1970 UTC, int64; fractions are cut off, without a zone it is UTC."""
+    unit = column.type.unit if pa.types.is_timestamp(column.type) else "s"
+    seconds = pc.floor_temporal(column.cast(pa.timestamp(unit)), unit="second")
     return seconds.cast(pa.timestamp("s")).cast(pa.int64())
 
 
@@ -59,18 +63,26 @@ def convert_keys(columns: Mapping[str, pa.Array], errors: dict[int, RowError]) -
     Parameters
     ----------
     columns : mapping of str to Array
-        Text, whole numbers, or timestamps for `TIME_KEY`; dictionaries of those.
+        Of types that `serve_app.core.column_types.can_hold` for `KEY_SPECS`.
     errors : dict of int to RowError
-        Rows whose time cannot be read are added.
+        Rows whose time cannot be read, or whose id is no whole number, are added.
     """
     return {
-        name: _convert_times(column, errors) if name == TIME_KEY else column.cast(pa.string())
+        name: _convert_times(column, errors) if name == TIME_KEY else _convert_ids(name, column, errors)
         for name, column in columns.items()
     }
 
 
+def _convert_ids(name: str, column: pa.Array, errors: dict[int, RowError]) -> pa.Array:
+    text, broken = as_text(column)
+    for row in () if broken is None else np.flatnonzero(broken).tolist():
+        errors.setdefault(row, RowError(row, name, f"{ID_RULE}, got {column[row].as_py()}", "type"))
+    return as_plain(text)
+
+
 def _convert_times(column: pa.Array, errors: dict[int, RowError]) -> pa.Array:
-    if pa.types.is_timestamp(column.type):
+    column = as_plain(column)
+    if meaning_of(column.type) in {"timestamp", "date"}:
         return cut_times(column)
     found: list[int | None] = []
     for row, text in enumerate(column.cast(pa.string()).to_pylist()):

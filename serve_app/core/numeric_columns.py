@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from serve_app.core.arrow_types import as_plain, is_encoded
 from serve_app.core.categories import find_nulls
-from serve_app.core.errors import InvalidDataError
+from serve_app.core.column_types import check_type
 from serve_app.core.features import FeatureSpec
 from serve_app.core.row_errors import RowError
 from serve_app.core.sources import FROM_DEFAULT, FROM_STATE
@@ -114,7 +115,10 @@ class NumericEncoder:
 
     def _find_column(self, batch: pa.RecordBatch, j: int) -> pa.Array | None:
         index = batch.schema.get_field_index(self._features[j].name)
-        return batch.column(index) if index >= 0 else None
+        if index < 0:
+            return None
+        column = batch.column(index)
+        return as_plain(column) if is_encoded(column.type) else column
 
     def _find_bad(
         self, values: NDArray[np.float64], out: NDArray[np.float32], missing: NDArray[np.bool_] | None, block: slice
@@ -192,15 +196,6 @@ def reject_null(spec: FeatureSpec, row: int) -> RowError:
     return RowError(row, spec.name, f"{describe_required(spec)}, got null", "null")
 
 
-def holds_numbers(spec: FeatureSpec, kind: pa.DataType) -> bool:
-    """Return whether a column of this type can be a numeric feature."""
-    if pa.types.is_boolean(kind):
-        return spec.takes_booleans
-    return bool(
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
-    )
-
-
 def describe_rule(spec: FeatureSpec) -> str:
     """Return the rule for a feature's values in words, for example ``must be a whole number from 0 to 23``."""
     if spec.kind == "categorical":
@@ -225,8 +220,7 @@ def describe_required(spec: FeatureSpec) -> str:
 def as_floats(spec: FeatureSpec, column: pa.Array) -> NDArray[np.float64]:
     """Return a column as float64; what stands where a value is null means nothing. Raises InvalidDataError."""
     kind = column.type
-    if not holds_numbers(spec, kind):
-        raise InvalidDataError(f"column {spec.name} must hold numbers, not {kind}")
+    check_type(spec, kind)
     if pa.types.is_boolean(kind):
         column = column.cast(pa.uint8())
     floats = column if kind == pa.float64() else column.cast(pa.float64(), safe=False)

@@ -10,16 +10,20 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from serve_app.core.arrow_types import as_plain, longest_bytes, stored_values
 from serve_app.core.cells import convert_values
+from serve_app.core.column_types import check_type
 from serve_app.core.errors import FieldError, InvalidDataError, InvalidRowError, PayloadTooLargeError
 from serve_app.core.features import FeatureSpec, arrow_schema
-from serve_app.core.history_keys import TIME_KEY, convert_keys
-from serve_app.core.numeric_columns import describe_required, holds_numbers
+from serve_app.core.history_keys import convert_keys
+from serve_app.core.numeric_columns import describe_required
 from serve_app.core.row_errors import RowError, add_unreadable
 from serve_app.http.schemas import MAX_ID_LENGTH
 
 MAX_ROWS: Final = 100_000
 MAX_COLUMNS: Final = 1_024
+MAX_TEXT_BYTES: Final = 4 * MAX_ID_LENGTH
+"""A character has four bytes at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,8 @@ def table_from_arrow(table: pa.Table, features: Sequence[FeatureSpec]) -> Parsed
     check_shape(table.num_rows, table.num_columns)
     names = refuse_doubles(table.column_names, features)
     check_types(table.schema, features)
-    columns = [_one_chunk(table.column(name)) for name in names]
-    fields = [pa.field(name, column.type) for name, column in zip(names, columns, strict=True)]
+    columns = [table.column(name) for name in names]
+    fields = [table.schema.field(name) for name in names]
     return finish_table(columns, fields, features, table.num_rows, {}, table.num_columns - len(names))
 
 
@@ -87,25 +91,15 @@ def check_types(schema: pa.Schema, features: Sequence[FeatureSpec]) -> None:
     Raises
     ------
     InvalidDataError
-        A numeric feature is no flat column of numbers, a categorical one none of strings or integers.
+        A column means nothing that its feature can be.
     """
     for spec in features:
         for at in schema.get_all_field_indices(spec.name):
-            kind = schema.field(at).type
-            plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-            if spec.kind == "numeric":
-                fits = plain is kind and holds_numbers(spec, kind)
-            else:
-                is_text = pa.types.is_string(plain) or pa.types.is_large_string(plain)
-                is_time = spec.name == TIME_KEY and spec.group == "key" and pa.types.is_timestamp(kind)
-                fits = is_text or is_time or pa.types.is_integer(plain) or pa.types.is_null(plain)
-            if not fits:
-                wanted = "numbers" if spec.kind == "numeric" else "strings (utf8, large_utf8, or a dictionary of them)"
-                raise InvalidDataError(f"column {spec.name} must hold {wanted}, not {str(kind)[:80]}")
+            check_type(spec, schema.field(at).type)
 
 
 def finish_table(
-    arrays: list[pa.Array],
+    arrays: Sequence[pa.Array | pa.ChunkedArray],
     fields: list[pa.Field],
     features: Sequence[FeatureSpec],
     n_rows: int,
@@ -126,35 +120,33 @@ def finish_table(
             f"the table lacks required columns: {', '.join(s.name for s in missing)}",
             tuple(FieldError(f"/{s.name}", describe_required(s)) for s in missing),
         )
-    for field, array in zip(fields, arrays, strict=True):
-        _check_strings(field.name, array)
-    plain = [_decode(array) for array in arrays]
+    columns = {f.name: _flatten(f.name, array) for f, array in zip(fields, arrays, strict=True)}
     if not arrays:
         return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=["_"]), n_ignored=n_ignored)
-    columns = {f.name: array for f, array in zip(fields, plain, strict=True)}
     keys = {s.name: columns[s.name] for s in features if s.group == "key" and s.name in columns}
     columns |= convert_keys(keys, errors)
     batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     return ParsedTable(add_unreadable(batch, errors.values()), n_ignored)
 
 
-def _decode(array: pa.Array) -> pa.Array:
-    """Return a dictionary's values in place of its codes: slices of a table travel without dictionaries."""
-    return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
+def check_strings(name: str, column: pa.Array) -> None:
+    """Refuse a column with a string that is too long; nothing is decoded, one long one may stand in every row.
 
-
-def _check_strings(name: str, array: pa.Array) -> None:
-    # Of a dictionary only the values are measured: decoded, a long one could fill the memory.
-    values = array.dictionary if pa.types.is_dictionary(array.type) else array
-    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+    Raises
+    ------
+    InvalidDataError
+    """
+    n_bytes = longest_bytes(column)
+    if n_bytes <= MAX_ID_LENGTH:  # a sixth of the time of counting characters
         return
-    if (pc.max(pc.binary_length(values)).as_py() or 0) <= MAX_ID_LENGTH:  # a sixth of the time of the other
-        return
-    longest = pc.max(pc.utf8_length(values)).as_py()
-    if longest > MAX_ID_LENGTH:
-        raise InvalidDataError(f"column {name} has a string of {longest} characters; at most {MAX_ID_LENGTH}")
+    if n_bytes > MAX_TEXT_BYTES or pc.max(pc.utf8_length(as_plain(stored_values(column)))).as_py() > MAX_ID_LENGTH:
+        raise InvalidDataError(f"column {name} has a string of {n_bytes} bytes; at most {MAX_ID_LENGTH} characters")
 
 
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    combined = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
+def _flatten(name: str, column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return one plain array, without dictionaries: slices of a table travel without them."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    for chunk in chunks:
+        check_strings(name, chunk)
+    plain = [as_plain(chunk) for chunk in chunks]
+    return plain[0] if len(plain) == 1 else pa.concat_arrays(plain or [as_plain(pa.nulls(0, column.type))])

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES
+from serve_app.core.whole_numbers import whole_text
 
 MAX_ID_LENGTH: Final = 512
 
@@ -14,11 +15,20 @@ ID_LIMIT: Final = 2**63
 """Ids that are numbers are below it: larger ones are text, which no reader of JSON rounds."""
 ID_NUMBER_RULE: Final = "a whole number from 0 to 2^63-1"
 
-Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)] | Annotated[int, Field(ge=0, lt=ID_LIMIT)]
+
+def _read_float(value: Any) -> Any:
+    """Turn ``5.0`` into 5; what is no whole number stays what it is, and is refused."""
+    return int(value) if isinstance(value, float) and whole_text(value) else value
+
+
+Id = (
+    Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+    | Annotated[int, BeforeValidator(_read_float), Field(ge=0, lt=ID_LIMIT)]
+)
 """Ids are compared as strings; numbers are taken as they are written."""
 Label = (
     Annotated[str, Field(max_length=MAX_ID_LENGTH)]
-    | Annotated[int, Field(ge=-(2**63), lt=2**64), AfterValidator(str)]
+    | Annotated[int, BeforeValidator(_read_float), Field(ge=-(2**63), lt=2**64), AfterValidator(str)]
     | None
 )
 """A whole number stands for its text."""

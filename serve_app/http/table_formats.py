@@ -23,8 +23,10 @@ from serve_app.core.cells import read_cell
 from serve_app.core.errors import BadRequestError, MalformedBodyError, PayloadTooLargeError, UnsupportedMediaError
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.core.outputs import name_prediction
+from serve_app.core.parquet_texts import split_texts
 from serve_app.core.recommendation import BANDS
 from serve_app.core.row_errors import RowError
+from serve_app.http.body_contents import check_content, check_text
 from serve_app.http.columns import (
     MAX_ROWS,
     ParsedTable,
@@ -35,13 +37,12 @@ from serve_app.http.columns import (
     table_from_lists,
 )
 from serve_app.http.ipc_limits import check_stream
+from serve_app.http.parquet_limits import MAX_TABLE_BYTES, read_texts
 from serve_app.service.table_scoring import TableScores
 
 Features = Sequence[FeatureSpec]
 Parser = Callable[[bytes, Features], ParsedTable]
 JSON_KEYS: Final = ("dataframe_split", "dataframe_records", "inputs", "instances")
-MAX_TABLE_BYTES: Final = 256 * 1024 * 1024
-"""Largest table, decoded."""
 CSV: Final = "text/csv"
 ARROW: Final = "application/vnd.apache.arrow.stream"
 JSON: Final = "application/json"
@@ -124,6 +125,7 @@ def _turn(rows: list[Any], columns: list[str], where: str) -> dict[str, Sequence
 
 def parse_csv(body: bytes, features: Features) -> ParsedTable:
     """Parse CSV with a header line; an empty field is null, and nothing else is: the text ``null`` is a text."""
+    check_text(body, "CSV")
     types = {f.name: f.type for f in arrow_schema(tuple(features))}
     try:
         try:
@@ -155,6 +157,7 @@ def _read_csv(body: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
 
 def parse_arrow(body: bytes, features: Features) -> ParsedTable:
     """Parse an Arrow IPC stream with uncompressed buffers."""
+    check_content(body, b"\xff\xff\xff\xff", "an Arrow IPC stream")
     try:
         check_stream(body, MAX_ROWS)
         with pa.ipc.open_stream(body) as reader:
@@ -167,6 +170,7 @@ def parse_arrow(body: bytes, features: Features) -> ParsedTable:
 
 def parse_parquet(body: bytes, features: Features) -> ParsedTable:
     """Parse a Parquet file; its own figures are checked before a page is read."""
+    check_content(body, b"PAR1", "a Parquet file")
     wanted = {spec.name: spec.kind for spec in features}
     try:
         meta = pq.read_metadata(io.BytesIO(body))
@@ -177,20 +181,27 @@ def parse_parquet(body: bytes, features: Features) -> ParsedTable:
         schema = meta.schema.to_arrow_schema()
         check_types(schema, features)
         names = [name for name in schema.names if name in wanted]
-        # Strings stay dictionaries until their length is known: one long one may stand in every row.
-        strings = [name for name in names if wanted[name] == "categorical"]
         n_ignored = len(schema.names) - len(names)
-        table = pq.read_table(
-            io.BytesIO(body),
-            columns=names,
-            read_dictionary=strings,
-            use_threads=False,
-            thrift_string_size_limit=16 * 1024 * 1024,
-            thrift_container_size_limit=1_000_000,
-        )
+        table = _read_parquet(body, meta, names, [name for name in names if wanted[name] == "categorical"])
     except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
         raise MalformedBodyError(f"the body is not a whole Parquet file: {exc}") from exc
     return dataclasses.replace(table_from_arrow(table, features), n_ignored=n_ignored)
+
+
+def _read_parquet(body: bytes, meta: pq.FileMetaData, names: list[str], labels: list[str]) -> pa.Table:
+    # Strings stay dictionaries until their length is known: one long one may stand in every row.
+    coded, texts = split_texts(meta, labels)
+    with pq.ParquetFile(
+        io.BytesIO(body),
+        read_dictionary=coded,
+        thrift_string_size_limit=16 * 1024 * 1024,
+        thrift_container_size_limit=1_000_000,
+    ) as file:
+        found = read_texts(body, file, texts)
+        table = file.read([name for name in names if name not in found], use_threads=False)
+    for name, column in found.items():
+        table = table.append_column(name, column)
+    return table
 
 
 PARSERS: Final[dict[str, Parser]] = {

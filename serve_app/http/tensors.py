@@ -21,6 +21,7 @@ import orjson
 import pyarrow as pa
 
 from serve_app.core.cells import convert_values
+from serve_app.core.column_types import can_hold
 from serve_app.core.errors import FieldError, InvalidDataError, MalformedBodyError
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.http.columns import ParsedTable, check_shape, finish_table
@@ -141,12 +142,10 @@ def _check_tensor(tensor: dict[str, Any], specs: dict[str, FeatureSpec]) -> tupl
         raise InvalidDataError(f"there is no input {str(name)[:80]!r}; the model's metadata lists them")
     if not isinstance(datatype, str) or (datatype not in NUMBERS and datatype != "BYTES"):
         raise InvalidDataError(f"input {name} has the unknown datatype {str(datatype)[:40]!r}")
-    if (datatype == "BYTES") != (specs[name].kind == "categorical"):
+    kind = pa.string() if datatype == "BYTES" else pa.from_numpy_dtype(np.dtype(NUMBERS[datatype]))
+    if not can_hold(specs[name], kind):
         wanted = "BYTES" if specs[name].kind == "categorical" else "a number, FP64 for example"
         fields = (FieldError(f"/inputs/{name}/datatype", f"must be {wanted}"),)
-        raise InvalidDataError(f"input {name} cannot have the datatype {datatype}", fields)
-    if datatype == "BOOL" and not specs[name].takes_booleans:
-        fields = (FieldError(f"/inputs/{name}/datatype", "must be a number, FP64 for example"),)
         raise InvalidDataError(f"input {name} cannot have the datatype BOOL", fields)
     sizes = shape if isinstance(shape, list) else []
     whole = all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in sizes)
@@ -174,8 +173,8 @@ def _read_binary(spec: FeatureSpec, datatype: str, data: bytes, n_rows: int, err
         raise MalformedBodyError(
             f"input {spec.name} has {len(data)} bytes, {n_rows} values of {datatype} have {n_rows * dtype.itemsize}"
         )
-    values = np.frombuffer(data, dtype=np.uint8 if datatype == "BOOL" else dtype).astype(np.float64)
-    return pa.array(values)
+    values = np.frombuffer(data, dtype=np.uint8 if datatype == "BOOL" else dtype)
+    return pa.array(values.copy() if spec.kind == "categorical" else values.astype(np.float64))
 
 
 def _read_strings(name: str, data: bytes, n_rows: int) -> list[str]:
