@@ -38,9 +38,9 @@ def read_header(file: Path) -> list[str]:
 
 
 def explain_header(header: Sequence[str]) -> str:
-    """Return what a first line is that lacks columns of a log, and what to do."""
+    """Return what the names of a file are that lacks columns of a log, and what to do."""
     line = ",".join(header)
-    shown = f"its first line is {line[:_SHOWN]!r}{' and so on' if len(line) > _SHOWN else ''}"
+    shown = f"it begins with {line[:_SHOWN]!r}{' and so on' if len(line) > _SHOWN else ''}"
     separator = next((mark for mark in _SEPARATORS if line.count(mark) > line.count(",")), None)
     if line.lower().startswith("sep="):
         return f"{shown}, which only spreadsheets read: delete that line"

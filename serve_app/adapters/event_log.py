@@ -272,4 +272,4 @@ def _explain(file: Path, exc: Exception) -> str:
         return " is cut, or is no gzip file: compress it again"
     if "straddling" in str(exc):
         return f" has a line of more than {BLOCK_BYTES >> 20} MiB, or a quote that is never closed"
-    return " is no CSV file that can be read: is a quote never closed?"
+    return " cannot be read as CSV: look for a quote that is never closed, and for prices that are no numbers"
