@@ -183,7 +183,7 @@ def _read_event(record: dict[str, Any]) -> ShopEvent:
     if price is not None and type(price) is not float:
         price = _read_price(price)
     time_s = None if time is None else _read_time(time)
-    if user is session is product is kind is price is None:
+    if user is None and session is None:
         _refuse_stranger(record)
     return ShopEvent(user, session, product, kind, price, time_s, category, event)
 
