@@ -82,7 +82,8 @@ def test_a_whole_float_is_an_id_in_json_and_a_fraction_is_none():
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
 def test_a_text_that_is_too_long_refuses_the_table_before_it_is_decoded(kind):
-    column = pa.array(["x" * 513]).dictionary_encode().cast(kind)
+    column = pa.array(["x" * 513])
+    column = column.dictionary_encode() if pa.types.is_dictionary(kind) else column.cast(kind)
     with pytest.raises(InvalidDataError, match="product_id has a string of 513 characters; at most 512"):
         parse_events(ARROW, stream(product_id=column))
     assert len(parse_events(ARROW, stream(product_id=pa.array(["é" * 512]))).events) == 1
