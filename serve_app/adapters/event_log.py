@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-from collections.abc import Collection, Iterator, Mapping
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from serve_app.adapters.event_times import format_times, parse_times
+from serve_app.adapters.csv_faults import NULLS, explain_header, find_fault, find_line, is_gzip, read_header
 from serve_app.adapters.file_listing import list_files
+from serve_app.core.arrow_types import NUMBERS, TIMES, as_ids, as_plain, is_text, meaning_of, plain_type
 from serve_app.core.errors import InvalidDataError
-from serve_app.core.event_rows import PUBLISHED_COLUMNS
+from serve_app.core.event_rows import ID_COLUMNS, PUBLISHED_COLUMNS
+from serve_app.core.event_times import TIME_RULE, format_times, read_times
 from serve_app.core.file_names import has_suffix, read_partitions
 
 BLOCK_BYTES: Final = 8 << 20
 BATCH_ROWS: Final = 1 << 17
 ROW_GROUP_ROWS: Final = 1 << 19
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
-_TEXT: Final = ("event_type", "category_code", "brand", "user_session", "event_id")
+_NUMBERED: Final = ("user_id", "product_id", "category_id")
+"""Ids that stay numbers where every file of a log has numbers: they take less time and memory than text."""
 
 
 class EventLog:
@@ -62,26 +64,21 @@ class EventLog:
         Yields
         ------
         RecordBatch
-            The published columns and ``event_id`` where the log has it: ``event_time`` as int64 seconds
-            since 1970 UTC, ``price`` as float64, ids as string (CSV) or as they are stored (Parquet).
+            The published columns, and ``event_id`` where any file has it: ``event_time`` as int64 seconds since
+            1970 UTC, ``price`` as float64, ids as string; user, product and category ids as int64 where every
+            file stores whole numbers. All batches of a log have one schema.
 
         Raises
         ------
         InvalidDataError
             A column is missing or holds something else, a file is empty or cut.
         """
+        schema = _choose_schema([_find_types(file, self.partitions(file)) for file in self.files])
         for file in self.files:
-            yield from self.batches_of(file)
-
-    def batches_of(self, file: Path) -> Iterator[pa.RecordBatch]:
-        """Yield the lines of one of `files`, as `batches` does."""
-        given = self.partitions(file)
-        reader = _read_parquet if has_suffix(file.name, ".parquet") else _read_csv
-        try:
-            for batch in reader(file, given):
-                yield _normalise(file, _add_partitions(file, batch, given))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, EOFError, OSError) as exc:
-            raise InvalidDataError(_explain(file, exc)) from exc
+            n_rows, given = 0, self.partitions(file)
+            for batch in _read_file(file, schema):
+                yield _normalise(file, _add_partitions(file, batch, given), schema, n_rows)
+                n_rows += batch.num_rows
 
     def partitions(self, file: Path) -> dict[str, str | None]:
         """Return the columns of a log that the folders of a file give, as text, by name."""
@@ -112,9 +109,8 @@ class EventWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch of the published columns with ``event_time`` as int64 seconds since 1970 UTC."""
-        is_parquet = has_suffix(self.path.name, ".parquet")
         times = batch.column("event_time")
-        at = times.cast(pa.timestamp("s", "UTC")) if is_parquet else format_times(times.to_numpy())
+        at = times.cast(pa.timestamp("s", "UTC")) if _is_parquet(self.path) else format_times(times.to_numpy())
         batch = batch.set_column(batch.schema.get_field_index("event_time"), "event_time", at)
         if self._sink is None:
             self._open(batch.schema)
@@ -122,10 +118,10 @@ class EventWriter:
         self.n_rows += batch.num_rows
 
     def _open(self, schema: pa.Schema) -> None:
-        if has_suffix(self.path.name, ".parquet"):
+        if _is_parquet(self.path):
             self._sink = pq.ParquetWriter(self._partial, schema)
             return
-        compression = "gzip" if has_suffix(self.path.name, ".gz") else None
+        compression = "gzip" if is_gzip(self.path) else None
         self._stream = pa.output_stream(str(self._partial), compression=compression)
         # Style "needed" quotes every string; "none" raises when a value holds a comma or a quote.
         options = pacsv.WriteOptions(include_header=False, quoting_style="none")
@@ -159,104 +155,140 @@ def _add_partitions(file: Path, batch: pa.RecordBatch, given: Mapping[str, str |
             except pa.ArrowInvalid as exc:
                 raise InvalidDataError(f"{file}: the folder {name}={text} gives no number for the price") from exc
             batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
-    return batch.select([name for name in (*PUBLISHED_COLUMNS, "event_id") if name in batch.schema.names])
+    return batch
 
 
-def _select(file: Path, names: list[str], given: Collection[str]) -> list[str]:
-    missing = [name for name in PUBLISHED_COLUMNS if name not in names and name not in given]
-    if missing:
-        raise InvalidDataError(
-            f"{file} has no column {', '.join(missing)}: an event log has the columns {', '.join(PUBLISHED_COLUMNS)}"
-        )
-    return [name for name in (*PUBLISHED_COLUMNS, "event_id") if name in names]
+def _is_parquet(file: Path) -> bool:
+    return has_suffix(file.name, ".parquet")
 
 
-def _read_parquet(file: Path, given: Collection[str]) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(file) as parquet:
-        columns = _select(file, parquet.schema_arrow.names, given)
-        for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-            yield batch.select(columns)
+def _find_types(file: Path, given: Collection[str]) -> dict[str, pa.DataType]:
+    """Return the type of each column that a file, or its folders, give.
 
-
-def _read_csv(file: Path, given: Collection[str]) -> Iterator[pa.RecordBatch]:
-    if file.stat().st_size == 0:
-        raise InvalidDataError(f"{file} is empty")
-    columns = _select(file, _read_header(file), given)
-    _refuse_cut_file(file, columns)
-    # Ids are compared as strings (DESIGN, section 5), and a string column is as fast to read as a number.
-    types = {name: pa.string() for name in columns} | {"price": pa.float64()}
-    reader = pacsv.open_csv(
-        str(file),
-        read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
-        convert_options=pacsv.ConvertOptions(
-            column_types=types, include_columns=columns, strings_can_be_null=True, null_values=["", "NULL", "null"]
-        ),
-    )
-    with reader:
-        yield from reader
-
-
-def _read_header(file: Path) -> list[str]:
-    opener = gzip.open if has_suffix(file.name, ".gz") else open
-    try:
-        with opener(file, "rt", encoding="utf-8-sig", newline="") as stream:
-            return next(csv.reader(stream), [])
-    except (UnicodeDecodeError, csv.Error) as exc:
-        raise InvalidDataError(f"{file} is not a CSV file in UTF-8: {exc}") from exc
-
-
-def _refuse_cut_file(file: Path, columns: list[str]) -> None:
-    """Refuse a plain CSV without a last newline whose last session id is shorter than the one before.
-
-    A line with too few columns is refused by the parser; a cut inside the last column is not seen there.
+    Raises
+    ------
+    InvalidDataError
+        A column is missing, or the file is no log.
     """
-    if has_suffix(file.name, ".gz") or columns[-1] != "user_session":
-        return
-    with file.open("rb") as stream:
-        stream.seek(max(0, file.stat().st_size - 4096))
-        tail = stream.read()
-    lines = tail.splitlines()
-    if tail.endswith(b"\n") or len(lines) < 3:  # noqa: PLR2004 a header or a torn line, and two lines to compare
-        return
-    last, before = (len(line.rsplit(b",", 1)[-1]) for line in (lines[-1], lines[-2]))
-    if last < before:
-        raise InvalidDataError(f"{file} is cut in the middle of its last line: {lines[-1].decode(errors='replace')!r}")
+    if _is_parquet(file):
+        with _explained(file), pq.ParquetFile(file) as parquet:
+            found = {field.name: field.type for field in parquet.schema_arrow}
+            header = list(found)
+    else:
+        with _explained(file):
+            header = read_header(file)
+        found = dict.fromkeys(header, pa.string())
+    found = dict.fromkeys(given, pa.string()) | found
+    missing = [name for name in PUBLISHED_COLUMNS if name not in found]
+    if missing:
+        raise InvalidDataError(f"{file} has no column {', '.join(missing)}: {explain_header(header)}")
+    twice = [name for name in found if name in (*PUBLISHED_COLUMNS, "event_id") and header.count(name) > 1]
+    if twice:
+        raise InvalidDataError(f"{file} has the column {twice[0]} twice")
+    return found
 
 
-def _normalise(file: Path, batch: pa.RecordBatch) -> pa.RecordBatch:
+def _choose_schema(files: Sequence[dict[str, pa.DataType]]) -> pa.Schema:
+    kinds: dict[str, pa.DataType] = dict.fromkeys(PUBLISHED_COLUMNS, pa.string())
+    kinds |= {"event_time": pa.int64(), "price": pa.float64()}
+    kinds |= {name: pa.int64() for name in _NUMBERED if all(_is_number(types[name]) for types in files)}
+    if any("event_id" in types for types in files):
+        kinds["event_id"] = pa.string()
+    return pa.schema(list(kinds.items()))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return meaning_of(kind) in {"integer", "null"} and plain_type(kind) != pa.uint64()
+
+
+def _read_file(file: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield the lines of one file as they are stored: those columns of `schema` that it has."""
+    with _explained(file):
+        yield from _read_parquet(file, schema.names) if _is_parquet(file) else _read_csv(file, schema.names)
+
+
+def _read_parquet(file: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(file) as parquet:
+        columns = [name for name in names if name in parquet.schema_arrow.names]
+        yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns)
+
+
+def _read_csv(file: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    # Ids are compared as strings (DESIGN, section 5), and a string column is as fast to read as a number.
+    types = dict.fromkeys(names, pa.string()) | {"price": pa.float64()}
+    header = read_header(file)
+    with pa.input_stream(str(file), compression="gzip" if is_gzip(file) else None) as stream:
+        reader = pacsv.open_csv(
+            stream,
+            read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
+            parse_options=pacsv.ParseOptions(newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(
+                column_types=types,
+                include_columns=[name for name in names if name in header],
+                strings_can_be_null=True,
+                null_values=list(NULLS),
+            ),
+        )
+        with reader:
+            yield from reader
+
+
+def _normalise(file: Path, batch: pa.RecordBatch, schema: pa.Schema, n_before: int) -> pa.RecordBatch:
     columns = []
-    for name in batch.schema.names:
-        column = batch.column(name)
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        columns.append(_as_expected(file, name, column))
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+    for field in schema:
+        at = batch.schema.get_field_index(field.name)
+        column = pa.nulls(batch.num_rows) if at < 0 else batch.column(at)
+        columns.append(
+            _read_times(file, column, n_before) if field.name == "event_time" else _read(file, field, column)
+        )
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _as_expected(file: Path, name: str, column: pa.Array) -> pa.Array:
-    kind = column.type
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    if name == "event_time":
-        return parse_times(file.name, column)
-    if name == "price":
-        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
-            raise InvalidDataError(f"{file}: column price must hold numbers, not {kind}")
-        return column if kind == pa.float64() else pc.cast(column, pa.float64(), safe=False)
-    if pa.types.is_null(kind):
-        return column.cast(pa.string())
-    if is_text:
-        return column if kind == pa.string() else column.cast(pa.string())
-    if pa.types.is_integer(kind) and name not in _TEXT:
-        return column
-    if pa.types.is_integer(kind) and name in {"user_session", "event_id"}:
-        return column.cast(pa.string())
-    raise InvalidDataError(f"{file}: column {name} must hold {'text' if name in _TEXT else 'ids'}, not {kind}")
+def _read(file: Path, field: pa.Field, column: pa.Array) -> pa.Array:
+    name, meaning = field.name, meaning_of(column.type)
+    if name in ID_COLUMNS and field.type == pa.string():
+        try:
+            return as_ids(name, column)
+        except InvalidDataError as exc:
+            raise InvalidDataError(f"{file}: {exc.detail}") from exc
+    if name == "price" and meaning not in NUMBERS:
+        raise InvalidDataError(f"{file}: column price must hold numbers, not {column.type}")
+    if field.type == pa.string() and not (is_text(column.type) or meaning == "null"):
+        raise InvalidDataError(f"{file}: column {name} must hold text, not {column.type}")
+    plain = as_plain(column)
+    return plain if plain.type == field.type else plain.cast(field.type, safe=False)
+
+
+def _read_times(file: Path, column: pa.Array, n_before: int) -> pa.Array:
+    if meaning_of(column.type) not in TIMES:
+        raise InvalidDataError(f"{file}: column event_time must hold times, not {column.type}")
+    times, bad = read_times(column)
+    if bad:
+        row = n_before + bad[0]
+        place = f"row {row + 1}" if _is_parquet(file) else f"line {find_line(file, row)}"
+        raise InvalidDataError(f"{file}: {place}: event_time {TIME_RULE}, got {str(column[bad[0]].as_py())[:40]!r}")
+    return times
+
+
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    """Say what is wrong with a file that Arrow, or the system, cannot read."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError, zlib.error, EOFError, OSError) as exc:
+        raise InvalidDataError(f"{file}{_explain(file, exc)}") from exc
 
 
 def _explain(file: Path, exc: Exception) -> str:
-    text = str(exc)
-    if isinstance(exc, EOFError) or "Truncated" in text or "truncated" in text:
-        return f"{file} is cut: {text}"
-    if "Expected" in text and "columns" in text:
-        return f"{file} is cut in the middle of a line or has a line with other columns: {text}"
-    return f"{file} cannot be read as an event log: {text}"
+    if isinstance(exc, OSError) and exc.strerror and exc.errno:
+        return f" cannot be read: {exc.strerror}"
+    if _is_parquet(file):
+        return " is no Parquet file, or it is cut or damaged: write it again"
+    fault = find_fault(file)
+    if fault:
+        return f" {fault}" if fault.startswith("is ") else f": {fault}"
+    if is_gzip(file):
+        return " is cut, or is no gzip file: compress it again"
+    if "straddling" in str(exc):
+        return f" has a line of more than {BLOCK_BYTES >> 20} MiB, or a quote that is never closed"
+    return " cannot be read as CSV: look for a quote that is never closed, and for prices that are no numbers"

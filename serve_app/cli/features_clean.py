@@ -24,6 +24,7 @@ def clean(
     """
     from serve_app.adapters.event_log import EventLog
     from serve_app.adapters.state_open import open_live_history
+    from serve_app.client.verify import rename
 
     settings = load_settings()
     run = open_run(settings, events)
@@ -41,7 +42,7 @@ def clean(
         task = progress.add_task("", total=len(users) * len(run.prefixes))
         for prefix in run.prefixes:
             for user in sorted(users):
-                erased = history.erase(prefix + user)
+                erased = history.erase(rename(prefix, user))
                 n_sessions, n_events = n_sessions + erased.sessions, n_events + erased.events
                 progress.advance(task)
     run.record.path.unlink(missing_ok=True)

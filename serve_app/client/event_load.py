@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from serve_app.client.clients import Client
 from serve_app.client.events import STATUSES
-from serve_app.client.log_events import NO_TIME, LogPart
+from serve_app.client.log_events import LogPart
 from serve_app.core.errors import InvalidDataError, InvalidRowError, PayloadTooLargeError
 
 EXAMPLES: Final = 3
@@ -157,12 +157,11 @@ class EventLoad:
             note(part.n_lines)
 
     def _send_part(self, name: str, part: LogPart) -> None:
-        n_untimed = part.n_lines - part.table.num_rows
         if part.table.num_rows:
             self._send_events(name, part.table, part.lines.tolist())
-        if n_untimed:
-            self._report.counts["dropped"] += n_untimed
-            self._report.add_reason("dropped", NO_TIME, name, n_untimed)
+        for reason, n in part.dropped.items():
+            self._report.counts["dropped"] += n
+            self._report.add_reason("dropped", reason, name, n)
 
     def _send_events(self, name: str, table: pa.Table, lines: list[int]) -> None:
         """Send events; when the whole request is refused for what some of them hold, in halves."""

@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from serve_app.core.event_rows import drop_unsendable
+
 REQUEST_EVENTS: Final = 2_000
 """Events of one request, which the service records in one transaction: 19,000 a second with 1,000 at a time."""
-
-NO_TIME: Final = "no event_time"
-"""A line without a time is no event by the rules of a log; without one the service would take it for now."""
 
 _ID_DIGITS: Final = 20
 _TEXT: Final = ("event_type", "product_id", "category_id", "category_code", "brand", "user_id", "user_session")
@@ -32,12 +31,15 @@ class LogPart:
     lines : ndarray of int64, shape (n_events,)
         Line of each event in its file, from 0.
     n_lines : int
-        Lines this part takes, those without a time included.
+        Lines this part takes, those that cannot be sent included.
+    dropped : dict of str to int
+        Those that cannot be sent, by the reason they are no events for.
     """
 
     table: pa.Table
     lines: NDArray[np.int64]
     n_lines: int
+    dropped: dict[str, int]
 
 
 def split_log(
@@ -67,13 +69,11 @@ def split_log(
 
 def _as_events(batch: pa.RecordBatch, first_line: int, digest: str) -> LogPart:
     lines = np.arange(first_line, first_line + batch.num_rows)
+    batch, keep, dropped = drop_unsendable(batch)
     ids = pc.binary_join_element_wise(digest[:_ID_DIGITS], pa.array(lines).cast(pa.string()), ":")
     columns = {name: batch.column(name).cast(pa.string()) for name in _TEXT}
     columns["event_time"] = batch.column("event_time").cast(pa.timestamp("s", "UTC"))
     columns["price"] = batch.column("price")
     columns["event_id"] = pc.coalesce(batch.column("event_id"), ids) if "event_id" in batch.schema.names else ids
     table = pa.table(columns)
-    timed = columns["event_time"].is_valid()
-    if batch.column("event_time").null_count:
-        return LogPart(table.filter(timed), lines[timed.to_numpy(zero_copy_only=False)], batch.num_rows)
-    return LogPart(table, lines, batch.num_rows)
+    return LogPart(table if keep.all() else table.filter(pa.array(keep)), lines[keep], batch.num_rows, dropped)

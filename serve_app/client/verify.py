@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +16,7 @@ from serve_app.client.clients import AsyncClient
 from serve_app.client.log_rows import encode_events
 from serve_app.client.rows import Prediction
 from serve_app.core.errors import InvalidRowError, InvariantError, NotReadyError
-from serve_app.core.event_rows import EVENT_TYPES, PURCHASE
+from serve_app.core.event_rows import EVENT_TYPES, MAX_ID_LENGTH, PURCHASE
 from serve_app.service.event_partitions import Partition
 
 WEEK_S: Final = 7 * 86_400
@@ -87,7 +88,9 @@ def _rename(partition: Partition, prefix: str, shift_s: int) -> pa.RecordBatch:
     columns = {}
     for name in ("user_id", "user_session", "product_id", "category_id", "category_code", "brand"):
         column = table.column(name).combine_chunks().dictionary_decode().cast(pa.string())
-        columns[name] = column if name.startswith(("category", "brand")) else _begin_with(prefix, column)
+        columns[name] = (
+            _begin_with("", column) if name.startswith(("category", "brand")) else _begin_with(prefix, column)
+        )
     columns["event_time"] = pa.array(partition.events.time_s + shift_s)
     columns["event_type"] = pa.array(EVENT_TYPES).take(table.column("event_type").combine_chunks())
     columns["price"] = table.column("price").combine_chunks()
@@ -96,7 +99,17 @@ def _rename(partition: Partition, prefix: str, shift_s: int) -> pa.RecordBatch:
 
 
 def _begin_with(prefix: str, column: pa.Array) -> pa.Array:
-    return pc.binary_join_element_wise(prefix, column, "")
+    renamed = pc.binary_join_element_wise(prefix, column, "")
+    if (pc.max(pc.utf8_length(renamed)).as_py() or 0) <= MAX_ID_LENGTH:
+        return renamed
+    return pa.array([None if name is None else rename(prefix, name) for name in column.to_pylist()], pa.string())
+
+
+def rename(prefix: str, name: str) -> str:
+    """Return the name an id of the log is sent under; where the service takes none that long, a digest stands in."""
+    if len(prefix) + len(name) <= MAX_ID_LENGTH:
+        return prefix + name
+    return prefix + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class UserSender:

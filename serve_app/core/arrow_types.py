@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from serve_app.core.errors import InvalidDataError
 from serve_app.core.whole_numbers import EXACT
 
 Meaning = Literal["null", "text", "integer", "float", "decimal", "boolean", "timestamp", "date", "uuid"]
@@ -146,6 +147,23 @@ def as_text(column: pa.Array) -> tuple[pa.Array, NDArray[np.bool_] | None]:
     if meaning == "uuid":
         return uuid_text(column), None
     return column if kind == pa.string() else column.cast(pa.string()), None
+
+
+def as_ids(name: str, column: pa.Array) -> pa.Array:
+    """Return a column of ids as string, without encodings; `name` is the column's, for the error.
+
+    Raises
+    ------
+    InvalidDataError
+        The type is none of `IDS`, or a number is no whole one.
+    """
+    if meaning_of(column.type) not in IDS:
+        raise InvalidDataError(f"column {name} must hold {TEXT_RULE}, not {str(column.type)[:80]}")
+    text, broken = as_text(column)
+    if broken is not None:
+        value = column[int(np.flatnonzero(broken)[0])].as_py()
+        raise InvalidDataError(f"column {name} must hold {TEXT_RULE}, as floats below 2^53; got {value}")
+    return as_plain(text)
 
 
 def uuid_text(column: pa.Array) -> pa.Array:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve_app.core.arrow_types import as_plain, as_text, meaning_of
+from serve_app.core.arrow_types import as_plain, as_text, is_text
+from serve_app.core.event_times import TIME_RULE, read_times
 from serve_app.core.features import FeatureSpec
 from serve_app.core.row_errors import RowError
 
@@ -33,28 +32,6 @@ KEY_SCHEMA: Final = pa.schema([pa.field(name, pa.int64() if name == TIME_KEY els
 """As an Encoder gets them: ids are text, the time is in seconds since 1970 UTC."""
 
 ID_RULE: Final = "must be text or a whole number, as a float below 2^53"
-TIME_RULE: Final = "must be like '2019-10-01 00:00:00 UTC' or ISO 8601 ('2019-10-01T00:00:00Z')"
-
-
-def parse_time(text: str) -> int:
-    """Return a time of `TIME_RULE` as seconds since 1970 UTC, fractions cut off; without a zone it is UTC.
-
-    Raises
-    ------
-    ValueError
-        It is no such time.
-    """
-    if text[4:5] != "-":  # a plain number, which fromisoformat may take for a date
-        raise ValueError(text)
-    time = datetime.fromisoformat(text.removesuffix(" UTC"))
-    return math.floor((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
-
-
-def cut_times(column: pa.Array) -> pa.Array:
-    """Return timestamps or dates as seconds since 1970 UTC, int64; fractions are cut off, without a zone it is UTC."""
-    unit = column.type.unit if pa.types.is_timestamp(column.type) else "s"
-    seconds = pc.floor_temporal(column.cast(pa.timestamp(unit)), unit="second")
-    return seconds.cast(pa.timestamp("s")).cast(pa.int64())
 
 
 def convert_keys(columns: Mapping[str, pa.Array], errors: dict[int, RowError]) -> dict[str, pa.Array]:
@@ -82,13 +59,9 @@ def _convert_ids(name: str, column: pa.Array, errors: dict[int, RowError]) -> pa
 
 def _convert_times(column: pa.Array, errors: dict[int, RowError]) -> pa.Array:
     column = as_plain(column)
-    if meaning_of(column.type) in {"timestamp", "date"}:
-        return cut_times(column)
-    found: list[int | None] = []
-    for row, text in enumerate(column.cast(pa.string()).to_pylist()):
-        try:
-            found.append(None if not text else parse_time(text))
-        except (ValueError, OverflowError):
-            errors.setdefault(row, RowError(row, TIME_KEY, f"{TIME_RULE}, got {text[:40]!r}", "type"))
-            found.append(None)
-    return pa.array(found, pa.int64())
+    if is_text(column.type):
+        column = pc.if_else(pc.equal(column, ""), None, column)
+    times, bad = read_times(column)
+    for row in bad:
+        errors.setdefault(row, RowError(row, TIME_KEY, f"{TIME_RULE}, got {column[row].as_py()[:40]!r}", "type"))
+    return times

@@ -14,10 +14,10 @@ from serve_app.core.arrow_types import as_plain, longest_bytes, stored_values
 from serve_app.core.cells import convert_values
 from serve_app.core.column_types import check_type
 from serve_app.core.errors import InvalidDataError, PayloadTooLargeError
+from serve_app.core.event_rows import MAX_ID_LENGTH
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.core.history_keys import convert_keys
 from serve_app.core.row_errors import RowError, add_unreadable
-from serve_app.http.schemas import MAX_ID_LENGTH
 
 MAX_ROWS: Final = 100_000
 MAX_COLUMNS: Final = 1_024

@@ -9,23 +9,28 @@ from typing import Any, Final
 
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from serve_app.core.arrow_types import NUMBERS, TIMES, as_ids, as_plain, longest_bytes, meaning_of, stored_values
 from serve_app.core.cells import show_value
 from serve_app.core.errors import InvalidDataError, MalformedBodyError, PayloadTooLargeError, UnsupportedMediaError
-from serve_app.core.history_keys import TIME_RULE, cut_times, parse_time
+from serve_app.core.event_rows import ID_COLUMNS, MAX_ID_LENGTH
+from serve_app.core.event_times import TIME_RULE, parse_time, read_times
+from serve_app.core.whole_numbers import whole_text
 from serve_app.http.ipc_limits import check_stream
-from serve_app.http.schemas import ID_LIMIT, ID_NUMBER_RULE, MAX_ID_LENGTH
+from serve_app.http.schemas import ID_LIMIT, ID_NUMBER_RULE
 from serve_app.service.event_intake import MAX_EVENTS, ParsedEvents
 from serve_app.service.live_history import ShopEvent
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 ARROW: Final = "application/vnd.apache.arrow.stream"
-_IDS: Final = ("user_id", "user_session", "product_id", "category_id", "event_id")
-_NAMES: Final = (*_IDS, "event_type", "price", "event_time")
+_NAMES: Final = (*ID_COLUMNS, "event_type", "price", "event_time")
 """Members that are read; the other published columns are not part of history."""
+_BOM: Final = b"\xef\xbb\xbf"
+"""What some writers put before UTF-8."""
 _UNREADABLE: Final = object()
+_CHARACTER_BYTES: Final = 4
+"""Of the longest character in UTF-8."""
 
 
 def choose_event_media(content_type: str) -> str:
@@ -60,7 +65,7 @@ def parse_events(media: str, body: bytes) -> ParsedEvents:
 
 def _parse_json(body: bytes) -> ParsedEvents:
     try:
-        value = orjson.loads(body)
+        value = orjson.loads(body.removeprefix(_BOM))
     except orjson.JSONDecodeError as exc:
         raise MalformedBodyError(f"the body is not valid JSON: {exc}") from exc
     if not isinstance(value, (dict, list)):
@@ -72,7 +77,7 @@ def _parse_json(body: bytes) -> ParsedEvents:
 
 def _parse_ndjson(body: bytes) -> ParsedEvents:
     _check_number(body.count(b"\n"))
-    lines = [line for line in body.split(b"\n") if line.strip()]
+    lines = [line for line in body.removeprefix(_BOM).split(b"\n") if line.strip()]
     _check_number(len(lines))
     return _collect(_loads(line) for line in lines)
 
@@ -96,6 +101,8 @@ def _parse_arrow(body: bytes) -> ParsedEvents:
     twice = [name for name in _NAMES if table.column_names.count(name) > 1]
     if twice:
         raise InvalidDataError(f"the column {twice[0]} is there twice")
+    if not set(_NAMES) & set(table.column_names):
+        raise InvalidDataError(f"the table has no column of an event: {_MEMBERS}")
     columns = [_read_column(table, name) for name in _NAMES]
     return _collect(dict(zip(_NAMES, row, strict=True)) for row in zip(*columns, strict=True))
 
@@ -103,24 +110,33 @@ def _parse_arrow(body: bytes) -> ParsedEvents:
 def _read_column(table: pa.Table, name: str) -> list[Any]:
     if name not in table.column_names:
         return [None] * table.num_rows
-    column = table.column(name)
-    kind = column.type
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    is_text = pa.types.is_string(plain) or pa.types.is_large_string(plain)
-    if name == "price":
-        fits = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
-    elif name == "event_time":
-        fits = is_text or pa.types.is_timestamp(kind) or pa.types.is_null(kind)
+    # What is refused is refused before it is decoded: a short body may say one long text in every row.
+    return [value for chunk in table.column(name).chunks for value in _read_chunk(name, chunk)]
+
+
+def _read_chunk(name: str, column: pa.Array) -> list[Any]:
+    meaning = meaning_of(column.type)
+    _check_lengths(name, column)
+    found: list[Any]
+    if name in ID_COLUMNS:
+        found = as_ids(name, column).to_pylist()
+    elif name == "price" and meaning in NUMBERS:
+        found = as_plain(column).cast(pa.float64(), safe=False).to_pylist()
+    elif name == "event_time" and meaning in TIMES:
+        found = _read_times(as_plain(column))
+    elif name == "event_type" and meaning in {"text", "null"}:
+        found = as_plain(column).to_pylist()
     else:
-        fits = is_text or pa.types.is_null(plain) or (name != "event_type" and pa.types.is_integer(plain))
-    if not fits:
-        wanted = {"price": "numbers", "event_time": "times", "event_type": "strings"}.get(name, "strings or integers")
-        raise InvalidDataError(f"column {name} must hold {wanted}, not {str(kind)[:80]}")
-    if is_text:
-        _check_lengths(name, column)
-    if pa.types.is_timestamp(kind):
-        return [None if value is None else _Seconds(value) for value in cut_times(column).to_pylist()]
-    found: list[Any] = column.to_pylist()
+        wanted = {"price": "numbers", "event_time": "times"}.get(name, "strings")
+        raise InvalidDataError(f"column {name} must hold {wanted}, not {str(column.type)[:80]}")
+    return found
+
+
+def _read_times(column: pa.Array) -> list[Any]:
+    times, bad = read_times(column)
+    found = [None if value is None else _Seconds(value) for value in times.to_pylist()]
+    for row in bad:  # the text itself, which rejects its event
+        found[row] = column[row].as_py()
     return found
 
 
@@ -128,12 +144,13 @@ class _Seconds(int):
     """A time that is seconds since 1970 already; a plain number in JSON is none."""
 
 
-def _check_lengths(name: str, column: pa.ChunkedArray) -> None:
-    for chunk in column.chunks:  # of a dictionary only the values: one long one may stand in every row
-        values = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
-        longest = pc.max(pc.utf8_length(values)).as_py() or 0
-        if longest > MAX_ID_LENGTH:
-            raise InvalidDataError(f"column {name} has a string of {longest} characters; at most {MAX_ID_LENGTH}")
+def _check_lengths(name: str, column: pa.Array) -> None:
+    longest, unit = longest_bytes(column), "bytes"
+    if MAX_ID_LENGTH < longest <= MAX_ID_LENGTH * _CHARACTER_BYTES:
+        texts = stored_values(column).to_pylist()
+        longest, unit = max(len(text) for text in texts if text is not None), "characters"
+    if longest > MAX_ID_LENGTH:
+        raise InvalidDataError(f"column {name} has a string of {longest} {unit}; at most {MAX_ID_LENGTH} characters")
 
 
 def _check_number(n: int) -> None:
@@ -159,14 +176,27 @@ def _collect(records: Iterable[Any]) -> ParsedEvents:
 
 def _read_event(record: dict[str, Any]) -> ShopEvent:
     get = record.get
-    user, session, product, category, event = (_read_id(name, get(name)) for name in _IDS)
+    user, session, product, category, event = (_read_id(name, get(name)) for name in ID_COLUMNS)
     kind, price, time = get("event_type"), get("price"), get("event_time")
     if kind is not None and (type(kind) is not str or len(kind) > MAX_ID_LENGTH):
         raise ValueError(f"event_type must be a string, got {show_value(kind)}")
     if price is not None and type(price) is not float:
         price = _read_price(price)
     time_s = None if time is None else _read_time(time)
+    if user is None and session is None:
+        _refuse_stranger(record)
     return ShopEvent(user, session, product, kind, price, time_s, category, event)
+
+
+_MEMBERS: Final = "an event has event_type, product_id, price, user_id and user_session"
+
+
+def _refuse_stranger(record: dict[str, Any]) -> None:
+    """Raise ValueError for an object that says nothing of an event; mostly it is a wrapper around events."""
+    if not any(name in record for name in _NAMES):
+        lists = [name for name, value in record.items() if isinstance(value, list)]
+        hint = f"; send the list in {show_value(lists[0])} itself, not an object around it" if lists else ""
+        raise ValueError(f"is no event: {_MEMBERS}{hint}")
 
 
 def _read_id(name: str, value: Any) -> str | None:
@@ -178,6 +208,8 @@ def _read_id(name: str, value: Any) -> str | None:
         raise ValueError(f"{name} may have {MAX_ID_LENGTH} characters, it has {len(value)}")
     if type(value) is int and 0 <= value < ID_LIMIT:
         return str(value)
+    if type(value) is float and value >= 0 and (text := whole_text(value)):
+        return text
     raise ValueError(f"{name} must be a string or {ID_NUMBER_RULE}, got {show_value(value)}")
 
 

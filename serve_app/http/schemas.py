@@ -6,10 +6,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from serve_app.core.event_rows import MAX_ID_LENGTH
 from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES
 from serve_app.core.whole_numbers import whole_text
-
-MAX_ID_LENGTH: Final = 512
 
 ID_LIMIT: Final = 2**63
 """Ids that are numbers are below it: larger ones are text, which no reader of JSON rounds."""
@@ -272,7 +271,7 @@ class EventProblem(BaseModel):
     index: int = Field(ge=0, description="Place in the request.")
     status: Literal["dropped", "conflict", "refused", "rejected"] = Field(
         description="`dropped`: it is no event by the rules of the log; `conflict`: another event has its id; "
-        "`refused`: its time cannot be right or is past retention; `rejected`: a member has the wrong type."
+        "`refused`: its time is ahead of the clock or past retention; `rejected`: a member has the wrong type."
     )
     detail: str
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -10,7 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.core.event_rows import DROP_REASONS, EVENT_TYPES, PRICE_LIMIT, PURCHASE
+from serve_app.core.event_rows import END_S, EVENT_TYPES, FIRST_S, PURCHASE, find_reason, is_price
 from serve_app.core.features import HISTORY_NAMES
 from serve_app.core.history import features_from_accumulators
 from serve_app.core.live_batch import KeyedEvent, KeyedRow
@@ -81,7 +80,7 @@ class Outcome:
     ----------
     status : {"recorded", "duplicate", "conflict", "dropped", "refused"}
         ``duplicate``: stored before, nothing to do. ``conflict``: another event has its id. ``dropped``: no
-        event by the rules of the log. ``refused``: its time cannot be right, or is past retention.
+        event by the rules of the log. ``refused``: its time is ahead of the clock, or past retention.
     detail : str
         Why, and what would be right; empty for ``recorded``.
     """
@@ -209,7 +208,8 @@ class LiveHistory:
         return total
 
     def _judge(self, event: ShopEvent, now_s: int) -> Outcome | None:
-        dropped = _find_reason(event)
+        ids = event.user_id, event.session_id, event.product_id
+        dropped = find_reason(event.time_s, ids, event.event_type, event.price)
         if dropped:
             return Outcome("dropped", dropped)
         if event.time_s is None:
@@ -221,8 +221,6 @@ class LiveHistory:
                 f"event_time is {ahead_s:,} s ahead of this server's clock, {self._future_s:,} are allowed: check the "
                 f"sender's clock, or the server's",
             )
-        if event.time_s < 0:
-            return Outcome("refused", "event_time is before 1970")
         if self._retention_s is not None and -ahead_s > self._retention_s:
             return Outcome(
                 "refused",
@@ -254,8 +252,9 @@ class LiveHistory:
         )
 
     def _key_row(self, row: ScoredRow, now_s: int) -> KeyedRow | None:
-        if not (row.user_id and row.session_id and row.product_id) or _is_no_price(row.price):
+        if not (row.user_id and row.session_id and row.product_id) or not is_price(row.price):
             return None
+        last_s = min(now_s + self._future_s, END_S - 1)
         make = self._pseudonyms
         user = make.user(row.user_id)
         return KeyedRow(
@@ -264,7 +263,7 @@ class LiveHistory:
             make.event(row.event_id) if row.event_id else None,
             make.product(row.product_id),
             make.category(row.category_id) if row.category_id else None,
-            row.time_s if row.time_s is not None and 0 <= row.time_s <= now_s + self._future_s else None,
+            row.time_s if row.time_s is not None and FIRST_S <= row.time_s <= last_s else None,
             cents_of(row.price or 0.0),
             takes_category=row.category_id is None,
         )
@@ -273,25 +272,3 @@ class LiveHistory:
 def cents_of(price: float) -> int:
     """Return a price in whole hundredths, rounded as `serve_app.core.event_rows.price_cents` does."""
     return round(price * 100)
-
-
-def _is_no_price(price: float | None) -> bool:
-    return price is None or not math.isfinite(price) or not 0 < price <= PRICE_LIMIT
-
-
-_NO_USER, _NO_SESSION, _NO_PRODUCT, _BAD_TYPE, _NO_PRICE, _NOT_POSITIVE, _TOO_HIGH = DROP_REASONS[1:8]
-
-
-def _find_reason(event: ShopEvent) -> str:
-    """Return the reason the event is left out for, in the words and the order of the log's rules; empty for none."""
-    price = event.price
-    broken = (
-        (_NO_USER, not event.user_id),
-        (_NO_SESSION, not event.session_id),
-        (_NO_PRODUCT, not event.product_id),
-        (_BAD_TYPE, event.event_type not in EVENT_TYPES),
-        (_NO_PRICE, price is None or not math.isfinite(price)),
-        (_NOT_POSITIVE, price is not None and price <= 0),
-        (_TOO_HIGH, price is not None and price > PRICE_LIMIT),
-    )
-    return next((reason for reason, is_broken in broken if is_broken), "")

@@ -153,7 +153,8 @@ def test_times_that_cannot_be_are_refused_and_say_why(history):
          shop_event(4, time_s=NOON_S - 30 * DAY_S - 1), shop_event(5, time_s=NOON_S - 30 * DAY_S),
          shop_event(6, time_s=2**62)]
     )  # fmt: skip
-    assert statuses(outcomes) == ["refused", "recorded", "refused", "refused", "recorded", "refused"]
+    assert statuses(outcomes) == ["refused", "recorded", "dropped", "refused", "recorded", "dropped"]
+    assert [outcomes[k].detail for k in (2, 5)] == ["event_time before 1970", "event_time after 2099"]
     assert "301 s ahead of this server's clock" in outcomes[0].detail
     assert "30.0 days ago; beyond 30 days" in outcomes[3].detail
 
