@@ -25,7 +25,8 @@ class ModelFacts:
     ----------
     task : {"binary", "multiclass", "regression"}
     loss : str
-        CatBoost's loss function without its parameters; empty when the file does not say.
+        CatBoost's loss function without its parameters; empty when the file does not say, several by
+        ``and`` for a sum of models that differ.
     classes : tuple of str
         Labels of the classes in the model's order; empty for a regression.
     feature_names : tuple of str
