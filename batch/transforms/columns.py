@@ -12,9 +12,9 @@ import pyarrow as pa
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import HISTORY_NAMES, FeatureSpec
 from serve_app.core.history_keys import KEY_NAMES, REQUIRED_KEYS, TIME_KEY, convert_keys
-from serve_app.core.row_errors import UNREADABLE, add_unreadable, list_unreadable
+from serve_app.core.row_errors import RESERVED, UNREADABLE, add_unreadable, list_unreadable
 
-CONTENT: Final = "__content__"
+CONTENT: Final = f"{RESERVED}content"
 """Column of a batch beside `UNREADABLE`: the row as it was, where a value of it could not be read."""
 CLOSE: Final = 0.8
 """How alike a column's name must be to be taken for a feature's, misspelled: names of features are much alike."""

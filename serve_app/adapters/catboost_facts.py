@@ -112,8 +112,8 @@ def _check_classes(task: Task, labels: tuple[str, ...], n_outputs: int) -> tuple
     expected = 2 if task == "binary" else n_outputs
     if len(found) != expected:
         raise InvalidDataError(
-            f"the model names {len(found)} classes and has outputs for {expected}: it is damaged, or some had no row in "
-            "training. Train it with the classes that have rows alone (classes_count and class_names left out)"
+            f"the model names {len(found)} classes and has outputs for {expected}: it is damaged, or some had no row "
+            "in training. Train it with the classes that have rows alone (classes_count and class_names left out)"
         )
     return found
 

@@ -9,7 +9,7 @@ from typing import Final
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import FeatureSpec
 from serve_app.core.manifest import Task
-from serve_app.core.row_errors import UNREADABLE
+from serve_app.core.row_errors import RESERVED
 
 MAX_INPUTS: Final = 10_000
 """Inputs of an imported model: golden rows and pages hold each of them some 300 to 1,300 times."""
@@ -66,8 +66,10 @@ def check_size(names: Sequence[str], classes: Sequence[str]) -> None:
                 f"the name {name[:40]}... has {len(name):,} characters, more than {MAX_NAME_CHARACTERS}: "
                 "train the model with shorter names"
             )
-    if UNREADABLE in names:
-        raise InvalidDataError(f"no input can be called {UNREADABLE}: tables have a column of that name")
+    if any(RESERVED in name for name in names):
+        raise InvalidDataError(
+            f"an input's name holds the code point {ascii(RESERVED)}, which is no character: give it another name"
+        )
 
 
 def check_features(facts: ModelFacts, features: Sequence[FeatureSpec]) -> None:

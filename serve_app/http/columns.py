@@ -15,7 +15,7 @@ from serve_app.core.errors import FieldError, InvalidDataError, InvalidRowError,
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.core.history_keys import TIME_KEY, convert_keys
 from serve_app.core.numeric_columns import describe_required, holds_numbers
-from serve_app.core.row_errors import RowError, add_unreadable
+from serve_app.core.row_errors import RESERVED, RowError, add_unreadable
 from serve_app.http.schemas import MAX_ID_LENGTH
 
 MAX_ROWS: Final = 100_000
@@ -130,7 +130,7 @@ def finish_table(
         _check_strings(field.name, array)
     plain = [_decode(array) for array in arrays]
     if not arrays:
-        return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=["_"]), n_ignored=n_ignored)
+        return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=[RESERVED]), n_ignored=n_ignored)
     columns = {f.name: array for f, array in zip(fields, plain, strict=True)}
     keys = {s.name: columns[s.name] for s in features if s.group == "key" and s.name in columns}
     columns |= convert_keys(keys, errors)

@@ -84,7 +84,8 @@ def plan_import(facts: ModelFacts, document: Mapping[str, Any], schema: Schema) 
 
 
 def _choose_names(facts: ModelFacts, document: Mapping[str, Any], schema: Schema) -> tuple[tuple[str, ...], list[str]]:
-    listed = [str(name) for name in document.get("feature_names") or ()]
+    # CatBoost calls an input without a name by its position.
+    listed = [str(name) or str(j) for j, name in enumerate(document.get("feature_names") or ())]
     notes: list[str] = []
     names = listed or list(schema.features)
     # Inputs that really are called 0, 1, 2 look like those of a model without names.

@@ -20,7 +20,8 @@ from serve_app.core.features import FeatureSpec
 
 N = 120
 QUIET: dict[str, Any] = {
-    "iterations": 5, "depth": 2, "verbose": False, "allow_writing_files": False, "thread_count": 1, "learning_rate": 0.3,
+    "iterations": 5, "depth": 2, "verbose": False, "allow_writing_files": False, "thread_count": 1,
+    "learning_rate": 0.3,
 }  # fmt: skip
 RNG = np.random.default_rng(0)
 ROWS = pd.DataFrame(RNG.normal(size=(N, 3)), columns=["a", "b", "c"])
@@ -203,9 +204,7 @@ def test_a_multiclass_loss_in_python_is_served_when_its_file_names_the_classes(p
 
 def test_a_multiclass_loss_in_python_without_labels_is_refused_and_the_page_says_so(tmp_path):
     model = CatBoostClassifier(loss_function=SoftmaxByHand(), eval_metric="MultiClass", classes_count=3, **QUIET)
-    with pytest.raises(
-        InvalidDataError, match=r"names no classes: train it as CatBoostClassifier\(class_names=\[...\]\)"
-    ):
+    with pytest.raises(InvalidDataError, match=r"names no classes: train it as CatBoostClassifier\(class_names="):
         reload(tmp_path, model.fit(ROWS, THREE))
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
     assert "when its file names the classes" in " ".join(page.split())
