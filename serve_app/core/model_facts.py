@@ -68,7 +68,7 @@ def check_size(names: Sequence[str], classes: Sequence[str]) -> None:
             )
     if any(RESERVED in name for name in names):
         raise InvalidDataError(
-            f"an input's name holds the code point {ascii(RESERVED)}, which is no character: give it another name"
+            f"an input's name holds the code point {RESERVED!a}, which is no character: give it another name"
         )
 
 

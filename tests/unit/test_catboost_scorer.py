@@ -19,7 +19,6 @@ from serve_app.adapters.package_dir import MODEL, load_package, load_parts
 from serve_app.core import shap_tables
 from serve_app.core.encoding import FeatureEncoder
 from serve_app.core.errors import GoldenMismatchError, InvalidDataError, InvariantError, PackageError
-from serve_app.core.features import FeatureSpec
 from serve_app.service.packaging import prove_encoder, prove_model
 from tests.testing_kit.kinds import (
     FORMS,

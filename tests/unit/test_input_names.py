@@ -37,7 +37,8 @@ NUMBERS = [
     "probability_a", "raw_a", "reasons", "_", "__unreadable__", "__index_level_0__", "source", "user_id", "event_time",
     "session_id", "x", "matrix.x", "input.x", "matrix.input.x", "output.0", "string.label", "a", "a.b", "a/b", "a~b",
     "two words", " led by a space", 'quo"te', "o'clock", "comma,name", "semi;colon", "tab\there", "[bold]x[/bold]",
-    "a|b", "*star*", "`tick`", "back\\slash", "$HOME", "{brace}", "%s", "🙂", "имя", "\u00e9", "e\u0301", "ns" * 100, "0", "1.5",
+    "a|b", "*star*", "`tick`", "back\\slash", "$HOME", "{brace}", "%s", "🙂", "имя", "\u00e9", "e\u0301", "ns" * 100, "0",
+    "1.5",
     "null", "nan", "True", "inputs", "columns", "data", "dataframe_records", "file", "row", "column", "reason",
     "content", "index", "name", "id", "__proto__", "A", "PROBABILITY",
 ]  # fmt: skip
@@ -205,7 +206,7 @@ def test_a_column_that_is_kept_and_named_like_a_result_is_refused_by_name(import
 
 def test_packages_without_such_names_are_written_as_before(package):
     assert package.golden.column_names[:4] == list(package.manifest.feature_names)[:4]
-    assert not (package.golden.schema.metadata or {})
+    assert package.golden.schema.metadata is None
 
 
 def test_an_input_without_a_name_is_called_by_its_position_as_catboost_does(tmp_path):

@@ -256,7 +256,7 @@ def test_half_characters_are_refused(extra, place):
 
 def test_an_input_whose_name_is_no_text_is_refused(place):
     rows = numbers().rename(columns={"a": UNREADABLE})
-    with pytest.raises(InvalidDataError, match="holds the code point .*fdd0.*give it another name"):
+    with pytest.raises(InvalidDataError, match=r"holds the code point .*fdd0.*give it another name"):
         import_it(place, CatBoostClassifier(**QUIET).fit(rows, rows.b > 0))
     model = CatBoostClassifier(**QUIET).fit(rows.to_numpy(), rows.b > 0)
     with pytest.raises(InvalidDataError, match="holds the code point"):
