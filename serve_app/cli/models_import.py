@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as library_version
 from pathlib import Path
@@ -22,7 +22,7 @@ from serve_app.core.errors import BadRequestError, InvalidDataError
 from serve_app.core.manifest import Manifest
 from serve_app.core.recommendation import Thresholds
 from serve_app.core.schema_file import Schema, parse_schema
-from serve_app.service.import_plan import ImportPlan, check_vocabularies, plan_import
+from serve_app.service.import_plan import ImportPlan, check_vocabularies, plan_import, propose_fills
 from serve_app.service.import_report import build_report, render_report
 from serve_app.service.importing import Sample, add_sample_classes, build_import
 from serve_app.service.ports import CHAMPION, Registry
@@ -117,6 +117,7 @@ def import_and_publish(
         name = _choose_name(options.name or schema.name, document, plan, original.facts.task)
         aliases = registry.aliases(name)
         lacking = _check_vocabularies(original, plan, options.allow)
+        plan = _add_proposals(original, plan)
         sample = _load_sample(options.sample, plan)
         plan = add_sample_classes(plan, sample)
         report("building and proving the package")
@@ -186,6 +187,13 @@ def _check_vocabularies(original: Original, plan: ImportPlan, allow: tuple[str, 
             f"(--schema FILE), or import it as it is with --allow {MISSING_CLASSES}"
         )
     return lacking
+
+
+def _add_proposals(original: Original, plan: ImportPlan) -> ImportPlan:
+    from serve_app.adapters.catboost_vocabulary import hash_labels, read_known
+
+    proposals = propose_fills(plan, read_known(original.model), hash_labels)
+    return replace(plan, notes=(*plan.notes, *proposals))
 
 
 def export_model(
