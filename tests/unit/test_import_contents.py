@@ -68,8 +68,10 @@ def saved(model, form: str, folder: Path) -> bytes:
     return (folder / "saved").read_bytes()
 
 
-PACKERS = {"gzip": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zlib": zlib.compress, "nothing": lambda data: data,
-           "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE)}  # fmt: skip
+PACKERS = {
+    "gzip": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zlib": zlib.compress, "nothing": bytes,
+    "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("form", ["cbm", "json", "pickle"])

@@ -37,8 +37,8 @@ NUMBERS = [
     "probability_a", "raw_a", "reasons", "_", "__unreadable__", "__index_level_0__", "source", "user_id", "event_time",
     "session_id", "x", "matrix.x", "input.x", "matrix.input.x", "output.0", "string.label", "a", "a.b", "a/b", "a~b",
     "two words", " led by a space", 'quo"te', "o'clock", "comma,name", "semi;colon", "tab\there", "[bold]x[/bold]",
-    "a|b", "*star*", "`tick`", "back\\slash", "$HOME", "{brace}", "%s", "🙂", "имя", "\u00e9", "e\u0301", "ns" * 100, "0",
-    "1.5",
+    "a|b", "*star*", "`tick`", "back\\slash", "$HOME", "{brace}", "%s", "🙂", "имя", "\u00e9", "e\u0301", "ns" * 100,
+    "0", "1.5",
     "null", "nan", "True", "inputs", "columns", "data", "dataframe_records", "file", "row", "column", "reason",
     "content", "index", "name", "id", "__proto__", "A", "PROBABILITY",
 ]  # fmt: skip
