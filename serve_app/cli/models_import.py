@@ -16,7 +16,7 @@ from serve_app.adapters.registry_aliases import check_alias
 from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.models import ModelArgument, locate
 from serve_app.cli.registry import open_settings_registry
-from serve_app.cli.served import describe_new_version
+from serve_app.cli.served import describe_new_version, find_default
 from serve_app.cli.status import find_served
 from serve_app.core.errors import BadRequestError, InvalidDataError
 from serve_app.core.manifest import Manifest
@@ -89,7 +89,11 @@ def import_model(
         registry.move_alias(manifest.name, alias, version)
     named = registry.aliases(manifest.name).versions
     next_step = describe_new_version(
-        manifest.name, version, named.get(CHAMPION), find_served(settings), settings.model.partition("@")[0]
+        manifest.name,
+        version,
+        named.get(CHAMPION),
+        find_served(settings),
+        find_default(settings, registry).partition("@")[0],
     )
     aliases = sorted(a for a, v in named.items() if v == version)
     report = {"name": manifest.name, "version": version, "aliases": aliases, "next": next_step, **report}

@@ -28,6 +28,7 @@ VERDICT_WORDS: Final[Mapping[str, str]] = {
     "too few rows": "too few rows to tell",
 }
 _BAR_WIDTH: Final = 24
+_SAID_ROWS: Final = 40
 _PLAIN: Final = re.compile(r"(?!_)[\w ,.:;/=()+-]*(?<!_)")
 """Text without any mark that Markdown knows."""
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
@@ -55,6 +56,27 @@ def lineage(manifest: Manifest, facts: GlobalFigures | None) -> list[str]:
     ]
     lines = ["## Lineage", "", "| | |", "|---|---|"]
     return [*lines, *(f"| {name} | {text} |" for name, text in rows if text), ""]
+
+
+def author_says(manifest: Manifest) -> list[str]:
+    """Return what came with an imported model about how good it is: nobody here has measured it."""
+    metadata = manifest.training.get("author_says", {}).get("metadata")
+    said = {"metrics": manifest.metrics.get("reported_by_author"), "metadata": metadata}
+    rows = [(name, text) for part in said.values() for name, text in _flatten(part)]
+    if not rows:
+        return []
+    more = [f"and {len(rows) - _SAID_ROWS} more, in the manifest"] if len(rows) > _SAID_ROWS else []
+    lines = [f"| {cell(name)} | {cell(text)} |" for name, text in rows[:_SAID_ROWS]]
+    head = ["## Said by its author (not measured here)", "", "| | |", "|---|---|"]
+    return [*head, *lines, "", *more, *([""] if more else [])]
+
+
+def _flatten(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [row for key, item in value.items() for row in _flatten(item, f"{name}.{key}" if name else str(key))]
+    if value is None:
+        return []
+    return [(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))]
 
 
 def features(specs: Sequence[FeatureSpec]) -> list[str]:
