@@ -14,9 +14,9 @@ from serve_app.core.event_rows import PUBLISHED_COLUMNS
 from serve_app.core.features import HISTORY_NAMES, FeatureSpec
 from serve_app.core.history_keys import KEY_NAMES, KEY_SPECS, REQUIRED_KEYS, convert_keys
 from serve_app.core.near_names import LOOSE, SIMILAR, find_similar, pair_near
-from serve_app.core.row_errors import UNREADABLE, RowError, add_unreadable, list_unreadable
+from serve_app.core.row_errors import RESERVED, UNREADABLE, RowError, add_unreadable, list_unreadable
 
-CONTENT: Final = "__content__"
+CONTENT: Final = f"{RESERVED}content"
 """Column of a batch beside `UNREADABLE`: the row as it was, where a value of it could not be read."""
 _KEYS: Final = ("columns", "defaults", "history")
 

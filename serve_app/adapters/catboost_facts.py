@@ -6,14 +6,17 @@ import json
 from collections import Counter
 from typing import Any, Final
 
-from catboost import CatBoost, CatBoostError
+from catboost import CatBoost
 
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.manifest import Task
 from serve_app.core.model_facts import ModelFacts
 
 _BINARY_LOSSES: Final = ("Logloss", "CrossEntropy", "Focal")
-_MULTICLASS_LOSSES: Final = ("MultiClass", "MultiClassOneVsAll")
+"""Losses of two classes even where a file has no labels: those are 0 and 1 then."""
+_LABEL_LOSSES: Final = ("MultiLogloss", "MultiCrossEntropy")
+"""Losses of several yes-or-no questions a row: their files name the questions as if they were classes."""
+_NUMBER_LOSSES: Final = ("RMSEWithUncertainty", "MultiRMSE", "MultiRMSEWithMissingValues", "MultiQuantile")
 _EXPONENT_LOSSES: Final = ("Poisson", "Tweedie")
 """Losses whose raw score is the logarithm of the value; CatBoost's regressor predicts the exponent."""
 
@@ -24,23 +27,23 @@ def read_facts(model: CatBoost) -> ModelFacts:
     Raises
     ------
     InvalidDataError
-        The model has text or embedding features, several outputs that are no classes, or repeats a
-        feature's name; the message names the feature.
+        The model has text or embedding features, several outputs that are no classes, names no classes
+        for them, or repeats a feature's name; the message names the feature.
     """
     if not model.is_fitted():
         raise InvalidDataError("the model was never trained")
     names = tuple(str(name) for name in model.feature_names_ or ())
     _refuse_features(model, names)
-    loss = _read_loss(model)
+    losses = _read_losses(model)
     labels = tuple(str(label) for label in model.classes_)
     n_outputs = count_outputs(model)
-    task = _choose_task(loss, labels, n_outputs)
+    task = _choose_task(losses, labels, n_outputs)
     prediction = "Probability"
     if task == "regression":
-        prediction = "Exponent" if loss in _EXPONENT_LOSSES else "RawFormulaVal"
+        prediction = "Exponent" if losses and set(losses) <= set(_EXPONENT_LOSSES) else "RawFormulaVal"
     return ModelFacts(
         task=task,
-        loss=loss,
+        loss=" and ".join(losses),
         classes=_check_classes(task, labels, n_outputs),
         feature_names=names,
         is_named=names != tuple(str(i) for i in range(len(names))),
@@ -70,26 +73,48 @@ def _refuse_features(model: CatBoost, names: tuple[str, ...]) -> None:
         raise InvalidDataError("the model has no features")
 
 
-def _choose_task(loss: str, labels: tuple[str, ...], n_outputs: int) -> Task:
-    if loss in _BINARY_LOSSES or (loss == "MultiClass" and len(labels) == 2):  # noqa: PLR2004
-        return "binary"
-    if loss in _MULTICLASS_LOSSES:
-        return "multiclass"
-    if n_outputs > 1:
+def _choose_task(losses: tuple[str, ...], labels: tuple[str, ...], n_outputs: int) -> Task:
+    """Return what the labels and outputs of a file make of it; a loss may be written in Python, or be a sum's.
+
+    Only classifiers keep labels. Where the file does not say otherwise, CatBoost's probabilities are the softmax
+    of several outputs, so that two of them are one log-odds.
+    """
+    said = f"loss {' and '.join(losses) or 'not known'}"
+    refused = ""
+    if set(losses) & set(_LABEL_LOSSES):
+        refused = "labels that do not exclude one another"
+    elif n_outputs > 1 and set(losses) & set(_NUMBER_LOSSES):
+        refused = f"{n_outputs} numbers"
+    if refused:
         raise InvalidDataError(
-            f"the model has {n_outputs} outputs and the loss {loss or 'is not known'}: only binary and multiclass "
-            f"classifiers and models with one number a row can be served"
+            f"the model answers {refused} for each row ({said}); served are classes that exclude one another, or one "
+            "number: train a model for each, with Logloss or RMSE for example"
         )
-    # Only classifiers keep labels: its loss is not known, or was written in Python.
-    return "binary" if labels else "regression"
+    if n_outputs == 1:
+        return "binary" if labels or set(losses) & set(_BINARY_LOSSES) else "regression"
+    if not labels:
+        raise InvalidDataError(
+            f"the model has {n_outputs} outputs ({said}) and its file names no classes: train it as "
+            "CatBoostClassifier(class_names=[...]), which writes them into the file, or with one output a row"
+        )
+    if len(losses) > 1:
+        raise InvalidDataError(
+            f"the model is a sum of models with different losses ({said}), so nothing says what its {n_outputs} "
+            "outputs are: sum models of one loss"
+        )
+    return "binary" if len(labels) == n_outputs == 2 and losses != ("MultiClassOneVsAll",) else "multiclass"  # noqa: PLR2004
 
 
 def _check_classes(task: Task, labels: tuple[str, ...], n_outputs: int) -> tuple[str, ...]:
     if task == "regression":
         return ()
-    found = labels or (("0", "1") if task == "binary" else ())
-    if len(found) != (2 if task == "binary" else n_outputs):
-        raise InvalidDataError(f"damaged: a {task} model of {n_outputs} outputs that names {len(found)} classes")
+    found = labels or ("0", "1")
+    expected = 2 if task == "binary" else n_outputs
+    if len(found) != expected:
+        raise InvalidDataError(
+            f"the model names {len(found)} classes and has outputs for {expected}: it is damaged, or some had no row "
+            "in training. Train it with the classes that have rows alone (classes_count and class_names left out)"
+        )
     return found
 
 
@@ -99,9 +124,18 @@ def count_outputs(model: CatBoost) -> int:
     return len(bias) if isinstance(bias, list) else 1
 
 
-def _read_loss(model: CatBoost) -> str:
+def _read_losses(model: CatBoost) -> tuple[str, ...]:
+    """Return the name of the loss; those of its parts for a sum of models that differ; none if nothing says."""
+    metadata = dict(model.get_metadata().items())
+    texts = [metadata.get("loss_function", "")]  # a sum of models of one loss says it here
+    # A model has `params`; a sum has them empty, and those of its parts, which may be sums, as `model0:params`.
+    texts += [text for key, text in sorted(metadata.items()) if key.rpartition(":")[2] in ("params", "loss_function")]
+    return tuple(dict.fromkeys(loss for text in texts if (loss := _parse_loss(text))))
+
+
+def _parse_loss(text: str) -> str:
     try:
-        loss = json.loads(model.get_metadata()["params"])["loss_function"]["type"]
-    except (KeyError, ValueError, TypeError, CatBoostError):
+        value = json.loads(text)
+        return str(value.get("loss_function", value)["type"])
+    except (KeyError, ValueError, TypeError, AttributeError):
         return ""
-    return str(loss)

@@ -45,7 +45,7 @@ def read_known(model: CatBoost) -> dict[int, frozenset[int]]:
 
 
 def hash_labels(labels: Sequence[str]) -> frozenset[int]:
-    """Return the hashes that CatBoost gives these labels."""
+    """Return the hashes that CatBoost gives these labels, and those of two more that it needs to be trained."""
     padded = [*labels, "\0one", "\0other"]  # a model needs something to tell apart
     rows = np.array([label for label in padded for _ in range(_ROWS)], dtype=object).reshape(-1, 1)
     target = np.repeat(np.arange(len(padded)) % 2, _ROWS)

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
+from serve_app.adapters.model_contents import CATBOOST, explain_contents
 from serve_app.adapters.sandbox import Limits
+from serve_app.core.contents import HEAD_BYTES
 from serve_app.core.errors import InvalidDataError, NotFoundError
 from serve_app.core.plain_text import LIMIT, show_line
 
@@ -29,9 +31,10 @@ TRIAL_MEMORY_BYTES: Final = 4 << 30
 """CatBoost and pandas alone reserve about 1 GiB of address space."""
 UNWRITTEN: Final = 120
 """Exit code of Python when what was written could not be flushed at its end."""
-SUFFIXES: Final = {".cbm": "cbm", ".json": "json"}
-
 Kind = Literal["pickle", "cbm", "json"]
+SUFFIXES: Final[dict[str, Kind]] = {
+    ".cbm": "cbm", ".json": "json", ".pkl": "pickle", ".pickle": "pickle", ".joblib": "pickle",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +94,22 @@ def read_model_file(path: Path, folder: Path, limits: Limits | None = None) -> M
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
             file.seek(0)
-            head = file.read(16)
+            head = file.read(HEAD_BYTES)
             file.seek(0)
             kind = _detect_kind(path, head, size)
-            model = folder / f"model.{'json' if kind == 'json' else 'cbm'}"
+            model = folder / f"model.{kind}"
             if kind == "pickle":
                 document, protections = _read_pickle(file, path, model, limits)
+                kind = document.pop("bare", kind)
+                model = model.rename(folder / f"model.{'json' if kind == 'json' else 'cbm'}")
             else:
                 document, protections = {}, {}
                 with model.open("wb") as copy:
                     shutil.copyfileobj(file, copy)
     except OSError as exc:
         raise NotFoundError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+    if notes := _compare_name(path, kind):
+        document["notes"] = [*document.get("notes", ()), *notes]
     protections |= {f"{what}, while it was tried": state for what, state in _try_model(model, path, limits).items()}
     return ModelFile(kind, path.name, sha256, size, model, document, protections)
 
@@ -110,15 +117,18 @@ def read_model_file(path: Path, folder: Path, limits: Limits | None = None) -> M
 def _detect_kind(path: Path, head: bytes, size: int) -> Kind:
     if size == 0:
         raise InvalidDataError(f"{path} is empty")
-    if head.startswith(b"PAR1"):
-        raise InvalidDataError(f"{path} is a Parquet file, which is no model: rows are given with --sample")
-    if head.startswith(b"CBM1"):
+    if reason := explain_contents(head):
+        raise InvalidDataError(f"{path} {reason}")
+    if head.startswith(CATBOOST):
         return "cbm"
-    if head.lstrip()[:1] == b"{":
-        return "json"
-    if path.suffix in SUFFIXES:
-        raise InvalidDataError(f"{path} is named {path.suffix} and is no CatBoost model of that form")
-    return "pickle"
+    return "json" if head.lstrip()[:1] == b"{" else "pickle"
+
+
+def _compare_name(path: Path, kind: Kind) -> list[str]:
+    """Return that a file is not what its name says, if so: it is read as what it is."""
+    named = SUFFIXES.get(path.suffix.lower(), kind)
+    words = {"pickle": "a pickle", "cbm": "CatBoost's own file", "json": "CatBoost's JSON"}
+    return [] if named == kind else [f"the file is {words[kind]}, whatever its name ends in: it was read as such"]
 
 
 def _read_pickle(file: IO[bytes], path: Path, model: Path, limits: Limits) -> tuple[dict[str, Any], dict[str, str]]:
@@ -129,6 +139,8 @@ def _read_pickle(file: IO[bytes], path: Path, model: Path, limits: Limits) -> tu
         why = ended or "gave an answer that makes no sense"
         raise InvalidDataError(f"{path} was not imported: reading it {why}. Nothing in it was run")
     error = header.pop("error", None)
+    if error is not None and error["kind"] == "contents":
+        raise InvalidDataError(f"{path} {error['detail']}")
     if error is not None:
         raise InvalidDataError(f"{path} was not imported: {_describe_error(error, limits)}")
     return header, header.pop("protections")

@@ -19,9 +19,11 @@ import sys
 import zlib
 from typing import Any, BinaryIO, Final
 
+from serve_app.adapters.model_contents import CATBOOST, explain_contents, explain_unreadable
 from serve_app.adapters.pickle_content import Content, read_content
-from serve_app.adapters.pickle_vm import MalformedError, RefusedError, load_inert
+from serve_app.adapters.pickle_vm import NO_PICKLE, MalformedError, RefusedError, load_inert
 from serve_app.adapters.sandbox import Limits, enter
+from serve_app.core.contents import HEAD_BYTES
 
 CHUNK_BYTES: Final = 1 << 20
 
@@ -78,36 +80,55 @@ class _Counted:
             )
 
 
-def open_source(file: io.BufferedReader, max_bytes: int) -> tuple[_Counted, str]:
-    """Return a source of unpacked bytes and the name of the compression that joblib used."""
+def open_source(file: io.BufferedReader) -> tuple[Any, str]:
+    """Return a reader of unpacked bytes and the name of the compression that joblib, or somebody, used."""
     head = file.peek(6)[:6]
-    if head.startswith(b"\x04\x22\x4d\x18"):
-        raise RefusedError("lz4 compression: write the file again with joblib.dump(..., compress='zlib')")
     if head.startswith(b"ZF"):
-        raise RefusedError("a file of joblib older than 0.10: write it again with a newer one")
+        raise MalformedError("it is a file of joblib older than 0.10: write it again with a newer one")
     if head.startswith(b"\x78"):
-        return _Counted(io.BufferedReader(_Zlib(file), CHUNK_BYTES), max_bytes), "zlib"
+        return io.BufferedReader(_Zlib(file), CHUNK_BYTES), "zlib"
     if head.startswith(b"\x1f\x8b"):
-        return _Counted(gzip.GzipFile(fileobj=file), max_bytes), "gzip"
+        return gzip.GzipFile(fileobj=file), "gzip"
     if head.startswith(b"BZ"):
-        return _Counted(bz2.BZ2File(file), max_bytes), "bz2"
+        return bz2.BZ2File(file), "bz2"
     if head.startswith((b"\xfd7zXZ", b"\x5d\x00")):
-        return _Counted(lzma.LZMAFile(file), max_bytes), "lzma"
-    return _Counted(file, max_bytes), "none"
+        return lzma.LZMAFile(file), "lzma"
+    return file, "none"
 
 
 def read(file: io.BufferedReader, limits: Limits) -> tuple[dict[str, Any], bytes]:
-    """Read a pickle; return an object fit for JSON and the model's bytes, or an ``error`` and none."""
+    """Read a pickle, or what is packed; return an object fit for JSON and the model's bytes, or an ``error`` and none.
+
+    A bare model that was packed is returned as it is, with its kind as ``bare``.
+    """
+    head = b""
     try:
-        source, compression = open_source(file, limits.memory_bytes // 2)
+        unpacked, compression = open_source(file)
+        head = unpacked.peek(HEAD_BYTES)[:HEAD_BYTES]
+        source = _Counted(unpacked, limits.memory_bytes // 2)
+        if compression != "none" and (document := _read_packed(head)):
+            model = source.read(limits.memory_bytes) if "bare" in document else b""
+            return {"compression": compression, **document}, model
         content: Content = read_content(load_inert(source))
     except RefusedError as exc:
         return {"error": {"kind": "refused", "detail": _show(exc)}}, b""
     except MemoryError:
         return {"error": {"kind": "memory", "detail": ""}}, b""
     except (MalformedError, EOFError, OSError, zlib.error, lzma.LZMAError, RecursionError) as exc:
+        if str(exc) == NO_PICKLE:
+            return {"error": {"kind": "contents", "detail": explain_unreadable(head)}}, b""
         return {"error": {"kind": "malformed", "detail": _show(exc) or "the file is cut short"}}, b""
     return {**content.document, "compression": compression}, content.model
+
+
+def _read_packed(head: bytes) -> dict[str, Any]:
+    """Return what begins so where it is no pickle: a bare model, or an error."""
+    if head.startswith(CATBOOST):
+        return {"bare": "cbm"}
+    if head.lstrip()[:1] == b"{":
+        return {"bare": "json"}
+    reason = explain_contents(head)
+    return {"error": {"kind": "contents", "detail": f"holds something that {reason}"}} if reason else {}
 
 
 def _show(exc: BaseException) -> str:

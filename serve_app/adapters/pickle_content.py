@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Final
 
+from serve_app.adapters.pickle_members import METADATA, METRICS, Members
 from serve_app.adapters.pickle_vm import (
     ARRAY_MAKERS,
     BUFFER_ARRAYS,
@@ -48,7 +49,7 @@ class Content:
     document : dict
         The rest, fit for JSON: ``model_class``, ``label_encoders`` (classes by column),
         ``feature_names``, ``categorical_features``, ``metadata``, ``metrics``, ``extra_keys``,
-        ``sklearn_version``.
+        ``sklearn_version``, ``name_lists`` (other lists of names by key) and ``notes`` (what was taken for what).
     """
 
     model: bytes
@@ -78,26 +79,25 @@ def _interpret(value: Any) -> Content:
         value = {"model": value}
     if type(value) is not dict:
         raise MalformedError(f"the file holds {_name(value)}, neither a dict with a model nor a CatBoost model")
-    model = value.get("model")
+    members = Members(value)
+    model = members.find_model()
     if type(model) is not Record or not _is(model, MODELS):
         keys = ", ".join(sorted(str(key)[:40] for key in value)[:20])
         raise MalformedError(f"'model' is {_name(model)}, not a CatBoost model; the dict has: {keys or 'nothing'}")
     plain = _Plain(MAX_NOTE_NODES, MAX_NOTE_TEXT)
-    known = {"model", "label_encoders", "feature_names", "categorical_features", "model_metadata", "metrics"}
-    encoders, versions = _read_encoders(value.get("label_encoders"))
-    return Content(
-        _read_model(model),
-        {
-            "model_class": str(model.name.name),
-            "label_encoders": encoders,
-            "feature_names": _read_names(value.get("feature_names"), "feature_names", plain),
-            "categorical_features": _read_names(value.get("categorical_features"), "categorical_features", plain),
-            "metadata": plain.convert(value.get("model_metadata")),
-            "metrics": plain.convert(value.get("metrics")),
-            "extra_keys": sorted(plain.convert([str(key)[:200] for key in value if key not in known])),
-            "sklearn_version": versions,
-        },
-    )
+    encoders, versions = _read_encoders(members.find_encoders())
+    document = {
+        "model_class": str(model.name.name),
+        "label_encoders": encoders,
+        "feature_names": _read_names(value.get("feature_names"), "feature_names", plain),
+        "categorical_features": _read_names(value.get("categorical_features"), "categorical_features", plain),
+        "metadata": plain.convert(members.find_table(METADATA)),
+        "metrics": plain.convert(members.find_table(METRICS)),
+        "extra_keys": sorted(plain.convert(members.unused)),
+        "sklearn_version": versions,
+        "name_lists": members.list_names(_Plain(MAX_NOTE_NODES, MAX_NOTE_TEXT).convert),
+    }
+    return Content(_read_model(model), {**document, "notes": plain.convert(members.notes)})
 
 
 def _read_model(record: Record) -> bytes:

@@ -47,6 +47,7 @@ ALLOWED: Final = (
 """Every (module, name) that may occur. None of them is ever imported or called."""
 
 MAX_ARRAY_BYTES: Final = 1 << 30
+NO_PICKLE: Final = "the bytes are no pickle"
 
 
 class RefusedError(Exception):
@@ -129,6 +130,8 @@ class InertUnpickler(pickle._Unpickler):  # noqa: SLF001
         if self.proto < 3:  # noqa: PLR2004  (names of Python 2)
             module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
             module = _compat_pickle.IMPORT_MAPPING.get(module, module)
+        if not (module.replace(".", "_").isidentifier() and name.replace(".", "_").isidentifier()):
+            raise MalformedError(NO_PICKLE)  # a text that begins like an instruction
         if (module, name) not in ALLOWED:
             raise RefusedError(f"{module}.{name}")
         return Name(module, name)
@@ -267,8 +270,8 @@ def load_inert(source: Source) -> Any:
         raise
     except (EOFError, struct.error) as exc:
         raise MalformedError("the pickle is cut short") from exc
-    except Exception as exc:
-        raise MalformedError(f"the bytes are no pickle: {type(exc).__name__}: {str(exc)[:200]}") from exc
+    except Exception as exc:  # of a machine that was given no program: what it says helps nobody
+        raise MalformedError(NO_PICKLE) from exc
 
 
 def _read_array(source: Source, state: Any) -> Any:

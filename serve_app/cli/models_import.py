@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as library_version
 from pathlib import Path
@@ -16,13 +16,13 @@ from serve_app.adapters.registry_aliases import check_alias
 from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.models import ModelArgument, locate
 from serve_app.cli.registry import open_settings_registry
-from serve_app.cli.served import describe_new_version
+from serve_app.cli.served import describe_new_version, find_default
 from serve_app.cli.status import find_served
 from serve_app.core.errors import BadRequestError, InvalidDataError
 from serve_app.core.manifest import Manifest
 from serve_app.core.recommendation import Thresholds
 from serve_app.core.schema_file import Schema, parse_schema
-from serve_app.service.import_plan import ImportPlan, check_vocabularies, plan_import
+from serve_app.service.import_plan import ImportPlan, check_vocabularies, plan_import, propose_fills
 from serve_app.service.import_report import build_report, render_report
 from serve_app.service.importing import Sample, add_sample_classes, build_import
 from serve_app.service.ports import CHAMPION, Registry
@@ -89,7 +89,11 @@ def import_model(
         registry.move_alias(manifest.name, alias, version)
     named = registry.aliases(manifest.name).versions
     next_step = describe_new_version(
-        manifest.name, version, named.get(CHAMPION), find_served(settings), settings.model.partition("@")[0]
+        manifest.name,
+        version,
+        named.get(CHAMPION),
+        find_served(settings),
+        find_default(settings, registry).partition("@")[0],
     )
     aliases = sorted(a for a, v in named.items() if v == version)
     report = {"name": manifest.name, "version": version, "aliases": aliases, "next": next_step, **report}
@@ -117,6 +121,7 @@ def import_and_publish(
         name = _choose_name(options.name or schema.name, document, plan, original.facts.task)
         aliases = registry.aliases(name)
         lacking = _check_vocabularies(original, plan, options.allow)
+        plan = _add_proposals(original, plan)
         sample = _load_sample(options.sample, plan)
         plan = add_sample_classes(plan, sample)
         report("building and proving the package")
@@ -186,6 +191,13 @@ def _check_vocabularies(original: Original, plan: ImportPlan, allow: tuple[str, 
             f"(--schema FILE), or import it as it is with --allow {MISSING_CLASSES}"
         )
     return lacking
+
+
+def _add_proposals(original: Original, plan: ImportPlan) -> ImportPlan:
+    from serve_app.adapters.catboost_vocabulary import hash_labels, read_known
+
+    proposals = propose_fills(plan, read_known(original.model), hash_labels)
+    return replace(plan, notes=(*plan.notes, *proposals))
 
 
 def export_model(

@@ -6,8 +6,20 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
+from serve_app.adapters.split_file import SplitFile
 from serve_app.core.errors import ScorecatError
 from serve_app.service.ports import CHAMPION, Registry
+from serve_app.settings import Settings
+
+
+def find_default(settings: Settings, registry: Registry) -> str:
+    """Return what is served unless somebody names it: the setting if there is one, else the model of before."""
+    if "model" not in settings.model_fields_set:
+        with contextlib.suppress(ScorecatError):
+            record = SplitFile(settings.split_path).read()
+            if record is not None and record["model"] in registry.names():
+                return str(record["model"])
+    return settings.model
 
 
 def find_champion(registry: Registry, name: str) -> int | None:

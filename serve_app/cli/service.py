@@ -24,7 +24,7 @@ from serve_app.adapters.registry_aliases import name_mover
 from serve_app.cli.console import JsonOption, err, out, print_json
 from serve_app.cli.example import example_command
 from serve_app.cli.registry import open_settings_registry
-from serve_app.cli.served import describe_gap, find_champion
+from serve_app.cli.served import describe_gap, find_champion, find_default
 from serve_app.cli.status import describe_endpoints, describe_shares, list_models, probe, url_of
 from serve_app.cli.train import train_demo
 from serve_app.cli.warm import check_state_from, load_state
@@ -43,6 +43,7 @@ from serve_app.deployments.local_cluster import (
     stop_cluster,
 )
 from serve_app.deployments.options import OPTIONS, Profile
+from serve_app.service.packaging import golden_inputs
 from serve_app.service.ports import CHAMPION, Registry
 from serve_app.settings import PREFIX, Settings, load_settings
 
@@ -53,7 +54,8 @@ CONTROLLER_POLL_S: Final = 0.05
 def up(
     port: Annotated[int | None, typer.Option(help="HTTP port (setting SCORECAT_PORT, default 8000).")] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model to serve: name, name@version or name@alias; default purchase@champion.")
+        str | None,
+        typer.Option(help="Model to serve: name, name@version or name@alias; default the one of before, or purchase."),
     ] = None,
     profile: Annotated[str | None, typer.Option(help="laptop (one replica each) or production (two and more).")] = None,
     state_from: Annotated[
@@ -81,7 +83,9 @@ def up(
         started = time.monotonic()
         check_port(settings.host, settings.port)
         registry = open_settings_registry(settings)
-        name, wanted = _parse_model(model, settings)
+        name, wanted = _parse_model(model or find_default(settings, registry))
+        if model is None and name != settings.model.partition("@")[0]:
+            err.print(f"serving {name}, as before; `--model NAME` serves another", markup=False)
         if not registry.names() and model is None:
             _train_demo(registry, name)
         if wanted == CHAMPION and registry.versions(name) == [1] and not registry.aliases(name).versions:
@@ -104,7 +108,8 @@ def up(
         return
     answers = ", ".join(f"v{v}" if share == 1.0 else f"v{v} {share * 100:.4g} %" for v, share in split.shares.items())
     err.print(f"ready in {result['ready_in_s']} s: {name} {answers} on {url_of(spec)} (docs at {url_of(spec)}/docs)")
-    out.print(example_command(url_of(spec), registry.manifest(name, split.stable)), markup=False)
+    parts = load_parts(registry.locate(name, split.stable))
+    out.print(example_command(url_of(spec), parts.manifest, golden_inputs(parts), settings.home), markup=False)
 
 
 def down(as_json: JsonOption = False) -> None:
@@ -281,8 +286,8 @@ def _settings(port: int | None, profile: str | None) -> Settings:
     return settings.model_copy(update={k: v for k, v in given.items() if v is not None})
 
 
-def _parse_model(model: str | None, settings: Settings) -> tuple[str, str]:
-    name, _, wanted = (model or settings.model).partition("@")
+def _parse_model(model: str) -> tuple[str, str]:
+    name, _, wanted = model.partition("@")
     return name, wanted or CHAMPION
 
 
@@ -293,7 +298,7 @@ def _say_running(spec: ClusterSpec, asked: dict[str, Any], as_json: bool) -> Non
     runs = {"port": spec.http_port, "profile": spec.profile}
     for option, value in asked.items():
         if option == "model" and value is not None:
-            name, wanted = _parse_model(value, load_settings())
+            name, wanted = _parse_model(value)
             version = open_settings_registry(load_settings()).resolve(name, wanted)
             differs = (name, version) != (ready["model"], ready["version"])
         else:

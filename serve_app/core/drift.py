@@ -167,11 +167,11 @@ def measure_drift(
     n_reference, n_new : float
         Independent rows behind the two samples, see `effective_rows`.
     """
-    columns: dict[str, NDArray[Any]] = {SCORE: scores, **{name: matrix[:, j] for j, name in enumerate(names)}}
+    columns = {(name, False): matrix[:, j] for j, name in enumerate(names)} | {(SCORE, True): scores}
     binned = [
-        _bin_column(name, bins, columns[name], vocabularies.get(name, ()), unseen)
-        for name, bins in _bins_by_feature(reference).items()
-        if name in columns
+        _bin_column(name, bins, columns[name, is_score], vocabularies.get(name, ()), unseen)
+        for (name, is_score), bins in _bins_by_feature(reference).items()
+        if (name, is_score) in columns
     ]
     if not binned:
         return []
@@ -201,10 +201,11 @@ class _Binned:
         return (0.0, 0.0, last) if self.is_categorical else (last, before, 0.0)
 
 
-def _bins_by_feature(reference: pa.Table) -> dict[str, list[dict[str, Any]]]:
-    out: dict[str, list[dict[str, Any]]] = {}
+def _bins_by_feature(reference: pa.Table) -> dict[tuple[str, bool], list[dict[str, Any]]]:
+    """Return the bins by name, and whether they are of scores: a feature may be called as they are."""
+    out: dict[tuple[str, bool], list[dict[str, Any]]] = {}
     for row in reference.to_pylist():
-        out.setdefault(row["feature"], []).append(row)
+        out.setdefault((row["feature"], row["kind"] == SCORE), []).append(row)
     return out
 
 

@@ -23,9 +23,10 @@ written as an integer, or as a native category that is the string itself."""
 
 UNKNOWN_CLASS: Final = "__unknown__"
 """The class every unseen category is encoded as (convention of existing `deployed_model.pkl`)."""
-DERIVED_FILLS: Final = ("nan", UNKNOWN_CLASS)
-"""Classes that an import takes for null where nobody says which: what a LabelEncoder that was fitted with missing
-values calls them, or the class of the unseen."""
+NAN_LABEL: Final = "nan"
+"""What a missing value is called among the classes of a LabelEncoder that was fitted with some."""
+DERIVED_FILLS: Final = (NAN_LABEL, UNKNOWN_CLASS)
+"""Classes that an import takes for null where nobody says which."""
 
 
 @dataclass(frozen=True, slots=True)

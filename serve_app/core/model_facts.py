@@ -9,7 +9,7 @@ from typing import Final
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import FeatureSpec
 from serve_app.core.manifest import Task
-from serve_app.core.row_errors import UNREADABLE
+from serve_app.core.row_errors import RESERVED
 
 MAX_INPUTS: Final = 10_000
 """Inputs of an imported model: golden rows and pages hold each of them some 300 to 1,300 times."""
@@ -25,7 +25,8 @@ class ModelFacts:
     ----------
     task : {"binary", "multiclass", "regression"}
     loss : str
-        CatBoost's loss function without its parameters; empty when the file does not say.
+        CatBoost's loss function without its parameters; empty when the file does not say, several by
+        ``and`` for a sum of models that differ.
     classes : tuple of str
         Labels of the classes in the model's order; empty for a regression.
     feature_names : tuple of str
@@ -65,8 +66,10 @@ def check_size(names: Sequence[str], classes: Sequence[str]) -> None:
                 f"the name {name[:40]}... has {len(name):,} characters, more than {MAX_NAME_CHARACTERS}: "
                 "train the model with shorter names"
             )
-    if UNREADABLE in names:
-        raise InvalidDataError(f"no input can be called {UNREADABLE}: tables have a column of that name")
+    if any(RESERVED in name for name in names):
+        raise InvalidDataError(
+            f"an input's name holds the code point {RESERVED!a}, which is no character: give it another name"
+        )
 
 
 def check_features(facts: ModelFacts, features: Sequence[FeatureSpec]) -> None:

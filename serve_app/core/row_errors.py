@@ -12,7 +12,10 @@ Rule = Literal["null", "type", "range", "unseen"]
 """What a bad value breaks: it is not there, it is of another type, it is outside the bounds (or NaN,
 infinite, no whole number), or it is a category that the model does not know."""
 RULES: Final[tuple[Rule, ...]] = ("null", "type", "range", "unseen")
-UNREADABLE: Final = "__unreadable__"
+RESERVED: Final = "\ufdd0"
+"""Begins the names of columns that are put beside an input's own: a code point that Unicode keeps from text for such
+ends, so that an input may have any name."""
+UNREADABLE: Final = f"{RESERVED}unreadable"
 """Column of a batch in which the reader of a text says which value of a row was of another type. Arrow
 columns have one type, so that a value of another can only be null there: without this column the
 encoder would take it for one that was not given."""

@@ -13,7 +13,7 @@ from serve_app.core.features import CategoryForm, FeatureSpec, Group, Kind, OnNu
 _CHOICES: Final[Mapping[str, tuple[Any, ...]]] = {
     "kind": get_args(Kind),
     "form": get_args(CategoryForm),
-    "group": get_args(Group),
+    "group": tuple(group for group in get_args(Group) if group != "key"),  # keys are no inputs of a model
     "on_null": get_args(OnNull),
     "on_unseen": get_args(OnUnseen),
 }

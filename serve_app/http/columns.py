@@ -17,7 +17,7 @@ from serve_app.core.errors import InvalidDataError, PayloadTooLargeError
 from serve_app.core.event_rows import MAX_ID_LENGTH
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.core.history_keys import convert_keys
-from serve_app.core.row_errors import RowError, add_unreadable
+from serve_app.core.row_errors import RESERVED, RowError, add_unreadable
 
 MAX_ROWS: Final = 100_000
 MAX_COLUMNS: Final = 1_024
@@ -117,7 +117,7 @@ def finish_table(
     """
     columns = {f.name: _flatten(f.name, array) for f, array in zip(fields, arrays, strict=True)}
     if not arrays:
-        return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=["_"]), tuple(ignored))
+        return ParsedTable(pa.RecordBatch.from_arrays([pa.nulls(n_rows)], names=[RESERVED]), tuple(ignored))
     keys = {s.name: columns[s.name] for s in features if s.group == "key" and s.name in columns}
     columns |= convert_keys(keys, errors)
     batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from operator import itemgetter
@@ -97,13 +98,16 @@ class PredictPurchase:
         defaults = read_defaults(query, INPUTS)
         check_json(exchange.headers)
         body = await read_body(exchange.receive, exchange.headers, MAX_ROW_BYTES)
-        row = parse_row(body, defaults)
+        try:
+            row = parse_row(body, defaults)
+        except BadRequestError:
+            with contextlib.suppress(NotReadyError):  # a row of another model is no malformed purchase
+                _check_inputs(self._traffic.choose(None).scorer)
+            raise
         user = row["user_id"]
         # a whole number stands for its text, so that 7 and "7" are one user
         route = self._traffic.choose(None if user is None else str(user), read_pin(exchange.headers))
-        if not route.scorer.is_purchase:
-            name = route.scorer.manifest.name
-            raise NotFoundError(f"the served model {name} does not have the inputs of /predict_purchase")
+        _check_inputs(route.scorer)
         exchange.version = route.scorer.version
         keys = read_keys(row)
         values = list_values(row, keys)
@@ -168,6 +172,16 @@ def _describe(route: Route, score: Score, row: dict[str, Any]) -> dict[str, Any]
         "features": features,
         "ignored": row.get(IGNORED, []),
     }
+
+
+def _check_inputs(scorer: VersionScorer) -> None:
+    """Raise NotFoundError when the served model takes other rows than this route."""
+    if not scorer.is_purchase:
+        name = scorer.manifest.name
+        raise NotFoundError(
+            f"the served model is {name}, which does not have the inputs of /predict_purchase: send its rows to POST "
+            f"/invocations, or to POST /v2/models/{name}/infer; GET /v2/models/{name} lists its inputs"
+        )
 
 
 def _fill_from_state(values: Values, score: Score) -> Values:

@@ -11,13 +11,19 @@ from typing import Any, Final
 
 from serve_app.core.encoding import MAX_EXACT
 from serve_app.core.errors import InvalidDataError
-from serve_app.core.features import DERIVED_FILLS, PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, FeatureSpec
-from serve_app.core.model_facts import ModelFacts, check_features, check_size
-from serve_app.core.near_names import LOOSE, find_similar
+from serve_app.core.features import (
+    DERIVED_FILLS,
+    NAN_LABEL,
+    PURCHASE_FEATURES,
+    PURCHASE_NAMES,
+    UNKNOWN_CLASS,
+    FeatureSpec,
+)
+from serve_app.core.model_facts import ModelFacts, check_features
 from serve_app.core.schema_file import FeatureEntry, Schema
+from serve_app.service.import_names import choose_names
+from serve_app.service.schema_example import quote, write_codes
 
-MAX_LISTED: Final = 30
-"""Inputs that a message names."""
 _PURCHASE: Final = {spec.name: spec for spec in PURCHASE_FEATURES}
 
 
@@ -53,7 +59,8 @@ def plan_import(facts: ModelFacts, document: Mapping[str, Any], schema: Schema) 
     """
     if schema.task and schema.task != facts.task:
         raise InvalidDataError(f"the schema says that the model is a {schema.task} one, it is a {facts.task} one")
-    names, notes = _choose_names(facts, document, schema)
+    names, notes = choose_names(facts, document, schema)
+    notes = [*document.get("notes", ()), *notes]
     encoders = document.get("label_encoders") or {}
     rules = _PURCHASE if set(names) == set(PURCHASE_NAMES) and facts.task == "binary" else {}
     features, vocabularies, kinds = [], {}, {}
@@ -79,55 +86,6 @@ def plan_import(facts: ModelFacts, document: Mapping[str, Any], schema: Schema) 
         notes.append(f"label_encoders of {', '.join(unused)} are not used: the model has no such input")
     check_features(dataclasses.replace(facts, feature_names=names), features)
     return ImportPlan(tuple(features), vocabularies, tuple(notes), kinds)
-
-
-def _choose_names(facts: ModelFacts, document: Mapping[str, Any], schema: Schema) -> tuple[tuple[str, ...], list[str]]:
-    listed = [str(name) for name in document.get("feature_names") or ()]
-    notes: list[str] = []
-    names = listed or list(schema.features)
-    # Inputs that really are called 0, 1, 2 look like those of a model without names.
-    if not facts.is_named and sorted(names) != sorted(facts.feature_names):
-        if not names:
-            raise InvalidDataError(
-                f"the model was trained without names for its {len(facts.feature_names)} inputs, and none came with "
-                "it: give a schema that lists them in the model's order (--schema FILE)"
-            )
-        if len(names) != len(facts.feature_names) or len(set(names)) != len(names):
-            raise InvalidDataError(
-                f"the model has {len(facts.feature_names)} inputs without names, {len(set(names))} different names "
-                "came with it: list them all, in the model's order (--schema FILE)"
-            )
-        notes.append("the model was trained without names; those that came with it are taken in their order")
-    else:
-        names = list(facts.feature_names)
-        if listed and listed != names:
-            if set(listed) != set(names) or len(listed) != len(names):
-                raise InvalidDataError(
-                    f"feature_names and the model's own names disagree: {_difference(listed, names)}"
-                )
-            notes.append(
-                "feature_names lists the model's inputs in another order; the model's own order counts, and rows are "
-                "read by name"
-            )
-    foreign = [name for name in schema.features if name not in names]
-    if foreign:
-        raise InvalidDataError(f"the schema describes {', '.join(foreign)}: {_explain_foreign(foreign, names)}")
-    check_size(names, ())
-    return tuple(names), notes
-
-
-def _explain_foreign(foreign: Sequence[str], names: Sequence[str]) -> str:
-    near = [meant for name in foreign if (meant := find_similar(name, names, LOOSE))]
-    hint = f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else "."
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return f"the model has no such input{hint} Its inputs: {', '.join(names[:MAX_LISTED])}{more}"
-
-
-def _difference(listed: Sequence[str], names: Sequence[str]) -> str:
-    only_listed, only_model = (sorted(set(a) - set(b)) for a, b in ((listed, names), (names, listed)))
-    parts = [f"only feature_names has {', '.join(only_listed[:5])}"] if only_listed else []
-    parts += [f"only the model has {', '.join(only_model[:5])}"] if only_model else []
-    return "; ".join(parts) or "a name is there twice"
 
 
 def _read_classes(name: str, classes: Sequence[Any] | None) -> list[str] | None:
@@ -168,9 +126,10 @@ def _derive(name: str, rules: FeatureSpec | None, classes: list[str] | None, *, 
         base = rules if rules and rules.kind == "categorical" else FeatureSpec(name, "categorical", "")
         return dataclasses.replace(base, form="native_string")
     if rules is not None:
+        coded = [spec.name for spec in PURCHASE_FEATURES if spec.kind == "categorical"]
         raise InvalidDataError(
             f"{name} is a number to the model, and no LabelEncoder says which class has which number: list the classes "
-            "in the order of their numbers in a schema (--schema FILE)"
+            f"in the order of their numbers in a schema (--schema FILE), all of them:\n{write_codes(coded)}"
         )
     return FeatureSpec(name, "numeric", "", on_null="nan")
 
@@ -252,6 +211,33 @@ def check_vocabularies(
         elif spec.is_string and known.get(j) and (reason := _find_codes(spec, classes, known[j], hash_labels)):
             found.append(reason)
     return found
+
+
+def propose_fills(
+    plan: ImportPlan,
+    known: Mapping[int, frozenset[int]],
+    hash_labels: Callable[[Sequence[str]], frozenset[int]],
+) -> list[str]:
+    """Return a sentence for each category whose training had a class for missing values that null does not become.
+
+    Parameters are those of `check_vocabularies`.
+    """
+    proposals = []
+    for j, spec in enumerate(plan.features):
+        if spec.kind != "categorical" or (spec.on_null == "fill" and spec.fill == NAN_LABEL):
+            continue
+        if spec.is_string:
+            had = bool(known.get(j)) and hash_labels([NAN_LABEL]) - hash_labels([]) <= known[j]
+        else:
+            had = NAN_LABEL in plan.vocabularies.get(spec.name, ())
+        if had:
+            null = f"becomes {spec.fill}" if spec.on_null == "fill" else "is rejected"
+            proposals.append(
+                f"{spec.name}: training had {NAN_LABEL} among the classes, as text made of missing values; null {null} "
+                f"here. To score it as the model learned it, say so in a schema (--schema FILE): {{features: [{{name: "
+                f"{quote(spec.name)}, fill: {NAN_LABEL}}}]}}"
+            )
+    return proposals
 
 
 def _find_codes(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from serve_app.core.features import FeatureSpec
 from serve_app.core.manifest import Manifest
 from serve_app.core.plain_text import LIMIT, show_line
+from serve_app.service.import_names import is_taken
 from serve_app.service.importing import NO_REFERENCE, REFERENCE_SOURCE
+from serve_app.service.schema_example import write_rules
 
+_SHOWN: Final = 6
+"""Inputs that an entry of the report names."""
 _FORMS = {"code": "code", "native_code": "native category, as a code", "native_string": "native category, as text"}
 
 
@@ -49,7 +53,9 @@ def build_report(
         "reference": used["reference"],
         "sample": used.get("sample"),
         "author_metrics": document.get("metrics"),
-        "extra_keys": document.get("extra_keys") or [],
+        "extra_keys": [
+            key for key in document.get("extra_keys") or () if not is_taken(key, manifest.training["notes"])
+        ],
         "parent_version": manifest.parent_version,
         "missing": _find_missing(manifest, document, used, vocabularies),
         "notes": [*manifest.training["notes"], *lacking],
@@ -105,9 +111,10 @@ def _find_missing(
     loose = [spec.name for spec in manifest.features if _is_loose(spec)]
     if loose:
         missing.append({
-            "what": f"units and bounds of {', '.join(loose[:6])}{' and others' if len(loose) > 6 else ''}: any number "  # noqa: PLR2004
-                    "and null is scored",
-            "how": "describe them in a schema: --schema FILE",
+            "what": f"units and bounds of {', '.join(loose[:_SHOWN])}{' and others' if len(loose) > _SHOWN else ''}: "
+                    "any number and null is scored",
+            "how": "describe them in a schema, --schema FILE, which can be for example:",
+            "example": write_rules(loose[:_SHOWN]),
         })  # fmt: skip
     unlisted = [
         spec.name
@@ -116,7 +123,7 @@ def _find_missing(
     ]
     if unlisted:
         missing.append({
-            "what": f"the classes of {', '.join(unlisted[:6])}: the model keeps hashes of them only. Every text "
+            "what": f"the classes of {', '.join(unlisted[:_SHOWN])}: the model keeps hashes of them only. Every text "
                     "reaches it unchanged",
             "how": "list them under 'classes' in a schema, or give a sample, to see unseen ones in drift reports",
         })  # fmt: skip
@@ -151,6 +158,7 @@ def render_report(report: Mapping[str, Any]) -> str:
         lines.append(f"  not used: {', '.join(report['extra_keys'])}")
     for item in report["missing"]:
         lines += [f"  not found: {item['what']}", f"    {item['how']}"]
+        lines += [f"    {line}" for line in item.get("example", "").splitlines()]
     refused = {what: state for what, state in report["protections"].items() if state != "in force"}
     lines += [f"  protection not in force while reading: {what}: {state}" for what, state in refused.items()]
     if report["next"]:

@@ -28,7 +28,8 @@ def render_model_page(manifest: Manifest, facts: GlobalFigures | None = None, *,
     if "overall" in manifest.metrics:
         parts += _measured(manifest, plot)
     else:
-        parts += ["This package carries no measurement made here.", "", *sections.bands(manifest)]
+        parts += ["This package carries no measurement made here.", "", *sections.author_says(manifest)]
+        parts += sections.bands(manifest)
     parts += [*sections.importance(facts), *sections.features(manifest.features), *sections.lineage(manifest, facts)]
     return "\n".join(parts)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from serve_app.core.features import FeatureSpec
 from serve_app.core.manifest import Manifest
 from serve_app.core.numeric_columns import describe_rule
+from serve_app.core.plain_text import LIMIT, show_line
 from serve_app.core.profile import SCORE
 from serve_app.service.global_figures import GlobalFigures
 
@@ -26,6 +28,9 @@ VERDICT_WORDS: Final[Mapping[str, str]] = {
     "too few rows": "too few rows to tell",
 }
 _BAR_WIDTH: Final = 24
+_SAID_ROWS: Final = 40
+_PLAIN: Final = re.compile(r"(?!_)[\w ,.:;/=()+-]*(?<!_)")
+"""Text without any mark that Markdown knows."""
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _DRIFT_ROWS: Final = 10
 
@@ -40,7 +45,7 @@ def lineage(manifest: Manifest, facts: GlobalFigures | None) -> list[str]:
         ("its SHA-256", f"`{source['sha256']}`" if source and "sha256" in source else ""),
         ("parent", f"version {manifest.parent_version}" if manifest.parent_version else "none"),
         ("task", manifest.task),
-        ("classes", ", ".join(manifest.class_labels)),
+        ("classes", ", ".join(map(cell, manifest.class_labels))),
         ("trees", f"{facts.n_trees:,}" if facts else ""),
         (
             "package digest",
@@ -53,11 +58,43 @@ def lineage(manifest: Manifest, facts: GlobalFigures | None) -> list[str]:
     return [*lines, *(f"| {name} | {text} |" for name, text in rows if text), ""]
 
 
+def author_says(manifest: Manifest) -> list[str]:
+    """Return what came with an imported model about how good it is: nobody here has measured it."""
+    metadata = manifest.training.get("author_says", {}).get("metadata")
+    said = {"metrics": manifest.metrics.get("reported_by_author"), "metadata": metadata}
+    rows = [(name, text) for part in said.values() for name, text in _flatten(part)]
+    if not rows:
+        return []
+    more = [f"and {len(rows) - _SAID_ROWS} more, in the manifest"] if len(rows) > _SAID_ROWS else []
+    lines = [f"| {cell(name)} | {cell(text)} |" for name, text in rows[:_SAID_ROWS]]
+    head = ["## Said by its author (not measured here)", "", "| | |", "|---|---|"]
+    return [*head, *lines, "", *more, *([""] if more else [])]
+
+
+def _flatten(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [row for key, item in value.items() for row in _flatten(item, f"{name}.{key}" if name else str(key))]
+    if value is None:
+        return []
+    return [(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))]
+
+
 def features(specs: Sequence[FeatureSpec]) -> list[str]:
     """Return what each input is and what happens when it is null."""
     lines = ["## Features", "", "| feature | kind | unit | null | value |", "|---|---|---|---|---|"]
-    lines += [f"| {spec.name} | {spec.kind} | {spec.unit} | {describe_null(spec)} | {_value(spec)} |" for spec in specs]
+    lines += [
+        f"| {cell(spec.name)} | {spec.kind} | {cell(spec.unit)} | {cell(describe_null(spec))} | {_value(spec)} |"
+        for spec in specs
+    ]
     return [*lines, ""]
+
+
+def cell(text: str) -> str:
+    """Return a text as a cell of a table shows it: what Markdown would read as its own stands as code."""
+    if _PLAIN.fullmatch(text):
+        return text
+    fence = "``" if "`" in text else "`"
+    return f"{fence} {show_line(text, LIMIT)} {fence}".replace("|", "\\|")
 
 
 def _value(spec: FeatureSpec) -> str:
@@ -86,11 +123,11 @@ def importance(facts: GlobalFigures | None) -> list[str]:
             "| feature | % | |",
             "|---|---:|---|",
         ]
-        lines += [f"| {name} | {value:.1f} | {bar(value / top)} |" for name, value in facts.importance]
+        lines += [f"| {cell(name)} | {value:.1f} | {bar(value / top)} |" for name, value in facts.importance]
         lines.append("")
     if facts.interactions:
         lines += ["| strongest interactions | % of all pairs' |", "|---|---:|"]
-        lines += [f"| {one} x {other} | {strength:.1f} |" for one, other, strength in facts.interactions]
+        lines += [f"| {cell(one)} x {cell(other)} | {strength:.1f} |" for one, other, strength in facts.interactions]
         lines.append("")
     return [*lines, *(f"Not available: {note}" for note in facts.missing), ""]
 

@@ -21,6 +21,9 @@ GOLDEN_TOLERANCE: Final = 1e-9
 """Largest difference of a reproduced probability; CatBoost is bit-identical on one kind of CPU."""
 
 _MATRIX, _STRING, _OUTPUT, _PROBABILITY = "matrix.", "string.", "output.", "probability"
+_INPUT: Final = "input."
+_PREFIX: Final = b"scorecat.inputs"
+"""Metadata of the golden rows: what stands before the inputs' names; nothing unless one has a name of the others."""
 
 PackageWriter = Callable[[Path, Package], Manifest]
 """Writes a package into an empty directory and returns its manifest with the file hashes."""
@@ -62,6 +65,7 @@ def make_golden(encoder: FeatureEncoder, model: Model, rows: pa.RecordBatch, tas
     Beside the inputs there is ``matrix.<feature>`` (float32) for each feature, ``string.<feature>``
     for each whose strings reach the model as they are, and the scores (float64): ``probability`` of
     a binary model, ``output.<k>`` for class k of several, ``output.0`` for the value of a regression.
+    Where an input has such a name, all inputs are called ``input.<feature>``, and the table's metadata says so.
     """
     if rows.num_rows < MIN_GOLDEN_ROWS:
         raise InvalidDataError(f"a package needs {MIN_GOLDEN_ROWS} golden rows, got {rows.num_rows}")
@@ -79,19 +83,19 @@ def make_golden(encoder: FeatureEncoder, model: Model, rows: pa.RecordBatch, tas
         columns[_PROBABILITY] = pa.array(scores)
     else:
         columns |= {f"{_OUTPUT}{k}": pa.array(column) for k, column in enumerate(np.atleast_2d(scores.T))}
-    taken = sorted(columns.keys() & set(names))
-    if taken:
-        raise InvalidDataError(
-            f"{', '.join(taken)} cannot be a feature's name: golden rows have such a column beside it"
-        )
-    return pa.table({**{name: rows.column(name) for name in names}, **columns})
+    prefix = "" if columns.keys().isdisjoint(names) else _INPUT
+    table = pa.table({**{f"{prefix}{name}": rows.column(name) for name in names}, **columns})
+    return table.replace_schema_metadata({_PREFIX: prefix}) if prefix else table
 
 
 def golden_inputs(package: PackageParts) -> pa.RecordBatch:
     """Return the input columns of the golden rows as one batch."""
-    present = set(package.golden.column_names)
-    names = [name for name in package.manifest.feature_names if name in present]
-    return package.golden.select(names).combine_chunks().to_batches()[0]
+    golden = package.golden
+    prefix = (golden.schema.metadata or {}).get(_PREFIX, b"").decode()
+    present = set(golden.column_names)
+    names = [name for name in package.manifest.feature_names if f"{prefix}{name}" in present]
+    inputs = golden.select([f"{prefix}{name}" for name in names]).rename_columns(names)
+    return inputs.replace_schema_metadata(None).combine_chunks().to_batches()[0]
 
 
 def golden_matrix(package: PackageParts) -> NDArray[np.float32]:

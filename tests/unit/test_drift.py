@@ -152,3 +152,11 @@ def test_effective_rows_are_the_users_when_all_have_the_same_number_and_fewer_ot
     assert effective_rows(np.repeat(np.arange(7), 3)) == pytest.approx(7)
     assert effective_rows(np.repeat([0, 1], [99, 1])) == pytest.approx(10_000 / 9_802)
     assert effective_rows(np.empty(0, dtype=np.int64)) == 0
+
+
+def test_an_input_named_score_is_told_from_the_scores():
+    rng = np.random.default_rng(0)
+    matrix, scores = rng.normal(size=(2_000, 1)).astype(np.float32), rng.random(2_000)
+    reference = profile_table(matrix, scores, ["score"], {}, UNKNOWN_CLASS)
+    drifts = measure_drift(reference, matrix, scores, ["score"], {}, UNKNOWN_CLASS, n_reference=2_000, n_new=2_000)
+    assert [drift.psi for drift in drifts] == [0.0, 0.0]

@@ -190,6 +190,7 @@ def test_a_schema_overrides_rules_and_is_held_against_the_model():
         ({"features": [1]}, "/features/0"),
         ({"features": [{"kind": "numeric"}]}, "/features/0"),
         ({"features": [{"name": "a", "kind": "text"}]}, "/features/0/kind"),
+        ({"features": [{"name": "a", "group": "key"}]}, "/features/0/group"),
         ({"features": [{"name": "a", "size": 1}]}, "/features/0/size"),
         ({"features": [{"name": "a", "minimum": "low"}]}, "/features/0/minimum"),
         ({"features": [{"name": "a", "integer": 1}]}, "/features/0/integer"),

@@ -16,6 +16,7 @@ from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.cli import main
 from serve_app.core.errors import PackageError
 from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, FeatureSpec
+from serve_app.core.manifest import Manifest
 from serve_app.service.global_figures import GlobalFigures
 from serve_app.service.model_page import render_model_page
 from serve_app.service.model_sections import bar, describe_null
@@ -139,3 +140,21 @@ def test_list_fits_eighty_columns_and_names_version_and_alias(command):
     listed = json.loads(command("list", "--json"))["models"]["purchase"]
     assert listed["versions"][0]["version"] == 1
     assert listed["aliases"] == {"champion": 1}
+
+
+def test_what_the_author_said_is_shown_as_not_measured_here():
+    manifest = Manifest(
+        "credit", "2026-01-01T00:00:00Z", "binary", (FeatureSpec("age", "numeric", ""),),
+        metrics={"reported_by_author": {"roc_auc": 0.991, "folds": [0.99, 0.992]}},
+        training={"author_says": {"metadata": {"author": "anna|b", "metrics": {"test": {"f1": 0.7}}, "gone": None}}},
+    )  # fmt: skip
+    page = render_model_page(manifest)
+    section = page.partition("## Said by its author (not measured here)")[2].partition("##")[0]
+    assert "| roc_auc | 0.991 |" in section
+    assert "| folds | 0.99, 0.992 |" in section
+    assert "| metrics.test.f1 | 0.7 |" in section
+    assert "anna\\|b" in section
+    assert "gone" not in section
+    assert "carries no measurement made here" in page
+    silent = dataclasses.replace(manifest, metrics={}, training={})
+    assert "Said by its author" not in render_model_page(silent)

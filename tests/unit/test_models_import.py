@@ -401,7 +401,7 @@ BAD = {
     "a pipe": (pipe, "is no regular file"),
     "a device": (lambda _: Path("/dev/zero"), "is no regular file"),
     "empty": (written(b""), "is empty"),
-    "text": (written(b"hello"), "was not imported"),
+    "text": (written(b"hello"), "is neither a pickle nor a CatBoost model; it looks like text"),
     "another dict": (written(pickle.dumps({"a": 1})), "'model' is missing, not a CatBoost model; the dict has: a"),
     "another value": (written(pickle.dumps([1, 2])), "the file holds a list"),
     "not a model": (written(pickle.dumps({"model": 7})), "'model' is a int, not a CatBoost model"),

@@ -6,10 +6,12 @@ import pytest
 from typer.testing import CliRunner
 
 from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.adapters.split_file import SplitFile
 from serve_app.cli import app, service, status
-from serve_app.cli.served import describe_gap, describe_new_version
+from serve_app.cli.served import describe_gap, describe_new_version, find_default
 from serve_app.core.errors import NotReadyError
 from serve_app.deployments.local_cluster import plan_cluster
+from serve_app.settings import load_settings
 
 pytestmark = pytest.mark.unit
 
@@ -75,3 +77,20 @@ def test_a_command_in_another_folder_says_where_it_looked(tmp_path, monkeypatch,
     assert isinstance(done.exception, NotReadyError)
     assert f"nothing runs from {tmp_path}" in str(done.exception)
     assert "SCORECAT_HOME" in str(done.exception)
+
+
+def test_the_model_of_before_is_served_again_unless_a_setting_says_otherwise(home):
+    registry = DirectoryRegistry(home / "registry")
+
+    def find(**environment: str) -> str:
+        return find_default(load_settings({"SCORECAT_HOME": str(home), **environment}), registry)
+
+    assert find() == "purchase"
+    split = SplitFile(home / "state" / "split.json")
+    split.write({"model": "credit", "stable": 1})
+    assert find() == "purchase"  # which the registry does not have
+    registry.publish("credit", registry.locate("purchase", 1))
+    assert find() == "credit"
+    assert find(SCORECAT_MODEL="purchase@1") == "purchase@1"
+    (home / "state" / "split.json").write_text("{")
+    assert find() == "purchase"
