@@ -141,6 +141,8 @@ def _find_files(path: Path) -> list[Path]:
         return files
     if not path.exists():
         raise NotFoundError(f"there is no event log at {path}")
+    if not path.is_file():  # some devices never end
+        raise InvalidDataError(f"{path} is a device, pipe or socket: an event log is a file, or a folder of files")
     _check_suffix(path)
     return [path]
 

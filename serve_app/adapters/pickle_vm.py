@@ -268,7 +268,7 @@ def load_inert(source: Source) -> Any:
     except (EOFError, struct.error) as exc:
         raise MalformedError("the pickle is cut short") from exc
     except Exception as exc:
-        raise MalformedError(f"the bytes are no pickle: {type(exc).__name__}: {str(exc)[:200]}") from exc
+        raise MalformedError("the bytes are no pickle, or a damaged one") from exc
 
 
 def _read_array(source: Source, state: Any) -> Any:

@@ -165,9 +165,9 @@ def _build(
 
 
 def _load_schema(path: Path | None) -> Schema:
-    from serve_app.adapters.sample_file import load_document
+    from serve_app.adapters.document_file import load_document
 
-    return Schema() if path is None else parse_schema(load_document(path))
+    return Schema() if path is None else parse_schema(load_document(path, "the schema"))
 
 
 def _load_sample(path: Path | None, plan: ImportPlan) -> Sample | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from serve_app.adapters.document_file import load_bytes
 from serve_app.cli.console import JsonOption, out, print_json
 from serve_app.cli.status import read_url
 from serve_app.client.clients import Client
-from serve_app.core.errors import DeadlineExceededError, NotFoundError, NotReadyError
+from serve_app.core.errors import DeadlineExceededError, NotReadyError
 from serve_app.settings import load_settings
 
 TIMEOUT_S = 30.0
@@ -51,8 +53,5 @@ def _read_row(given: str) -> bytes:
     if given == "-":
         return sys.stdin.buffer.read()
     if given.startswith("@"):
-        try:
-            return Path(given[1:]).read_bytes()
-        except OSError as exc:
-            raise NotFoundError(f"{given[1:]} cannot be read: {exc.strerror}") from exc
-    return given.encode()
+        return load_bytes(Path(given[1:]), "the row")
+    return os.fsencode(given)
