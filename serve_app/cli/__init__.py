@@ -10,10 +10,11 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from serve_app import __version__
 from serve_app.cli import (
     aliases,
     data,
@@ -32,7 +33,7 @@ from serve_app.cli import (
     status,
     train,
 )
-from serve_app.cli.console import err
+from serve_app.cli.console import err, out
 from serve_app.cli.exits import exit_code, report_error
 from serve_app.cli.unforeseen import explain
 
@@ -43,6 +44,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if value:
+        out.print(f"scorecat {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def scorecat(
+    version: Annotated[  # noqa: ARG001 - its callback does it
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """A distributed scoring cluster for CatBoost models on tabular data."""
+
+
 app.command("up")(service.up)
 app.command("down")(service.down)
 app.command("status")(status.status)
