@@ -85,6 +85,8 @@ def _explain(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         said = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    if isinstance(error, yaml.reader.ReaderError):
+        said = f"character {error.position + 1:,} is a control character, as files that are no text hold"
     if r"'\t' that cannot start" in said:
         return f"{said}; YAML is indented by blanks, not by tabs"
     return "it holds a whole number of more than 4,300 digits" if "set_int_max_str_digits" in said else said

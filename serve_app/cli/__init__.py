@@ -46,7 +46,7 @@ app = typer.Typer(
 )
 
 
-def _print_version(value: bool) -> None:  # noqa: FBT001 - as typer calls it
+def _print_version(value: bool) -> None:
     if value:
         out.print(f"scorecat {__version__}")
         raise typer.Exit
@@ -54,7 +54,7 @@ def _print_version(value: bool) -> None:  # noqa: FBT001 - as typer calls it
 
 @app.callback()
 def scorecat(
-    version: Annotated[  # noqa: ARG001 - its callback does it
+    version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:

@@ -198,6 +198,8 @@ def export_model(
     from serve_app.adapters import model_export
 
     directory, name, version = locate(model)
+    if path.is_dir():
+        raise BadRequestError(f"{path} is a folder: name a file in it")
     if path.exists() and not force:
         raise BadRequestError(f"{path} exists: choose another name, or write over it with --force")
     keys = model_export.export_model(directory, path, version)
