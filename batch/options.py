@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from batch.jobs.asked import DEFAULT_LIMIT, DEFAULT_PATIENCE_S, Asked
 from batch.view import make_absolute
+from serve_app.adapters.document_file import load_document
 from serve_app.core.errors import InvalidDataError
-from serve_app.core.wordings import say_os_error
 
 
 class Pool(StrEnum):
@@ -93,13 +92,8 @@ def split_names(text: str | None) -> tuple[str, ...] | None:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a mapping file; raises InvalidDataError."""
-    try:
-        found = yaml.safe_load(path.read_text())
-    except OSError as exc:
-        raise InvalidDataError(f"--mapping {path} cannot be read: {say_os_error(exc)}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise InvalidDataError(f"--mapping {path} cannot be read: {exc}") from exc
+    """Read a mapping file; raises NotFoundError, InvalidDataError."""
+    found = load_document(path, "--mapping")
     if not isinstance(found, dict):
         raise InvalidDataError(
             f"--mapping {path} must be a table with `columns`, `defaults` or `history`, see docs/batch.md"
@@ -115,6 +109,6 @@ def read_asked(
     partition_by: str | None,
     explain: int | None,
 ) -> Asked:
-    """Return what the options ask for; raises InvalidDataError for a mapping that cannot be read."""
+    """Return what the options ask for; raises NotFoundError, InvalidDataError for a mapping that cannot be read."""
     content = None if mapping is None else read_mapping(mapping)
     return Asked(make_absolute(source), model, content, split_names(keep), split_names(partition_by), explain)

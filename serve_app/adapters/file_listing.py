@@ -77,6 +77,8 @@ def list_files(
         else:
             kind = system.get_file_info(root).type
             is_file, is_folder = kind == pafs.FileType.File, kind == pafs.FileType.Directory
+        if not (is_file or is_folder) and isinstance(system, pafs.LocalFileSystem) and Path(root).exists():
+            raise InvalidDataError(f"{shown} is a device, pipe or socket: give a file, or a folder of files")
         if not (is_file or is_folder):
             raise NotFoundError(f"there is {what} at {shown}")
         if is_file and not has_suffix(root, suffixes):

@@ -1,15 +1,14 @@
-"""Rows and schemas that a person gives with a model: Parquet, CSV, JSON, YAML."""
+"""Rows that a person gives with a model: Parquet or CSV."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-import yaml
 
 from serve_app.core.errors import InvalidDataError, NotFoundError
 from serve_app.core.features import FeatureSpec, arrow_schema
@@ -50,21 +49,3 @@ def load_sample(path: Path, features: Sequence[FeatureSpec]) -> pa.RecordBatch:
     if batch is None or not batch.num_rows:
         raise InvalidDataError(f"{path} has no rows")
     return batch
-
-
-def load_document(path: Path) -> Any:
-    """Read a JSON or YAML file; JSON is YAML too.
-
-    Raises
-    ------
-    NotFoundError
-        There is no such file.
-    InvalidDataError
-        It is neither.
-    """
-    try:
-        return yaml.safe_load(path.read_text("utf-8"))
-    except OSError as exc:
-        raise NotFoundError(f"{path} cannot be read: {exc.strerror or exc}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
-        raise InvalidDataError(f"{path} is neither JSON nor YAML: {exc}") from exc

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
+import io
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from serve_app import __version__
 from serve_app.cli import (
     aliases,
     backtest,
@@ -34,7 +36,7 @@ from serve_app.cli import (
 )
 from serve_app.cli.console import err, out
 from serve_app.cli.exits import exit_code, report_error
-from serve_app.core.errors import BadRequestError, ScorecatError
+from serve_app.cli.unforeseen import explain
 
 app = typer.Typer(
     name="scorecat",
@@ -45,21 +47,19 @@ app = typer.Typer(
 )
 
 
-def _print_version(is_asked: bool) -> None:
-    if is_asked:
-        from importlib.metadata import version
-
-        out.print(f"scorecat {version('scorecat')}")
+def _print_version(value: bool) -> None:
+    if value:
+        out.print(f"scorecat {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def _main(
+def scorecat(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Score with CatBoost models on tabular data."""
+    """A distributed scoring cluster for CatBoost models on tabular data."""
 
 
 app.command("up")(service.up)
@@ -91,29 +91,51 @@ def build_command() -> Any:
 
 
 def main() -> None:
-    """Run a command; exit codes: 0 done, 1 failed, 2 wrong use or wrong input, 130 interrupted."""
+    """Run a command; exit codes: 0 done, 1 failed, 2 wrong use or wrong input, 130 interrupted.
+
+    Nothing else ends it: an error that nobody foresaw becomes a message, see `unforeseen`.
+    """
+    _open_streams()
     try:
-        with _ended_gently():
-            build_command()(standalone_mode=True)
-    except ScorecatError as error:
-        report_error(error)
-        sys.exit(exit_code(error))
+        try:
+            with _ended_gently():
+                build_command()(standalone_mode=True)
+        finally:
+            sys.stdout.flush()  # a full disk is told here, not by the interpreter when all is over
     except KeyboardInterrupt:
         err.print("interrupted")
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         sys.exit(1)
-    except OSError as error:
-        if error.errno not in _REFUSED:
-            raise
-        where = f" {error.filename}" if error.filename else ""
-        report_error(BadRequestError(f"cannot write{where}: {error.strerror}. Nothing was registered or changed"))
-        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - told in words, and kept whole in a log
+        told = explain(error)
+        try:
+            report_error(told)
+            sys.stdout.flush()
+        except OSError:
+            _forget_output()
+        sys.exit(exit_code(told))
 
 
-_REFUSED: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
-"""What the system says when files cannot be written, which no mistake of ours causes."""
+def _open_streams() -> None:
+    """Give the process streams that take any text: a stream may be closed, or have an encoding of a few letters."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_output() -> None:
+    """Send what is still to be written nowhere: the interpreter writes it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
 
 
 @contextlib.contextmanager

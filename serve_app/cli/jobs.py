@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import typer
+from rich.text import Text
 
 from serve_app.adapters.registry_aliases import name_mover
 from serve_app.cli.console import JsonOption, out, print_aligned, print_json
+from serve_app.cli.health import choose_style
 from serve_app.cli.status import read_url
 from serve_app.client.jobs import JobsClient
 from serve_app.core.errors import BadRequestError, InvariantError
@@ -51,7 +53,7 @@ def list_jobs(
         began = (job["started_at"] or job["created_at"]).replace("T", " ").removesuffix("+00:00")
         read = f"{job['progress']['rows_read']:,}" if job["progress"] else ""
         rows.append((job["id"], _name_state(job), _name_model(job), began, read, _say_progress(job), job["input"]))
-    print_aligned(rows, "")
+    print_aligned(rows, "", state=1, n_below=3)
 
 
 @app.command("show")
@@ -96,7 +98,7 @@ def connect(url: str | None) -> Iterator[JobsClient]:
 
 def print_job(job: Mapping[str, Any]) -> None:
     """Print a job."""
-    out.print(f"{job['id']}: {_name_state(job)}", markup=False)
+    out.print(Text(f"{job['id']}: ").append(_name_state(job), choose_style(job["state"])))
     lines: list[tuple[str, Any]] = [
         ("model", _name_model(job)),
         ("asked", f"{job['created_at']} by {job['who']} ({job['origin']})"),
@@ -113,7 +115,7 @@ def print_job(job: Mapping[str, Any]) -> None:
     ]
     for name, value in lines:
         if value:
-            out.print(f"  {name:15}{value}", markup=False)
+            out.print(f"  {name:15}{value}", markup=False, soft_wrap=True)  # commands and paths, to be pasted
     _print_results(job["results"])
 
 

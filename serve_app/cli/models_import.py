@@ -170,9 +170,9 @@ def _build(
 
 
 def _load_schema(path: Path | None) -> Schema:
-    from serve_app.adapters.sample_file import load_document
+    from serve_app.adapters.document_file import load_document
 
-    return Schema() if path is None else parse_schema(load_document(path))
+    return Schema() if path is None else parse_schema(load_document(path, "the schema"))
 
 
 def _load_sample(path: Path | None, plan: ImportPlan) -> Sample | None:
@@ -210,6 +210,8 @@ def export_model(
     from serve_app.adapters import model_export
 
     directory, name, version = locate(model)
+    if path.is_dir():
+        raise BadRequestError(f"{path} is a folder: name a file in it")
     if path.exists() and not force:
         raise BadRequestError(f"{path} exists: choose another name, or write over it with --force")
     keys = model_export.export_model(directory, path, version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -12,6 +13,7 @@ import httpx
 import pyarrow as pa
 import typer
 
+from serve_app.adapters.document_file import load_bytes
 from serve_app.cli.console import JsonOption, out, print_json
 from serve_app.cli.status import read_url
 from serve_app.client.clients import Client
@@ -142,8 +144,5 @@ def _read_row(given: str) -> bytes:
     if given == "-":
         return sys.stdin.buffer.read()
     if given.startswith("@"):
-        try:
-            return Path(given[1:]).read_bytes()
-        except OSError as exc:
-            raise NotFoundError(f"{given[1:]} cannot be read: {exc.strerror}") from exc
-    return given.encode()
+        return load_bytes(Path(given[1:]), "the row")
+    return os.fsencode(given)

@@ -17,7 +17,7 @@ from serve_app.cli.status import read_url
 from serve_app.client.clients import AsyncClient
 from serve_app.client.replay import SCORE_BINS, ReplayReport, read_ahead, replay
 from serve_app.client.wire import DirectTransport
-from serve_app.core.errors import NotReadyError
+from serve_app.core.errors import BadRequestError, NotReadyError
 from serve_app.settings import load_settings
 
 TIMEOUT_S = 30.0
@@ -85,6 +85,8 @@ def check_present(url: str) -> None:
         raise NotReadyError(
             f"nothing answers on {url}: start it with `scorecat up`, or name a service by --url"
         ) from exc
+    except httpx.InvalidURL as exc:
+        raise BadRequestError(f"{url!r} is no URL of a service: write http://HOST:PORT") from exc
     except httpx.HTTPError:
         pass  # slow or odd, but there
 

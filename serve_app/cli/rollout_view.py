@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from rich.markup import escape
+from rich.text import Text
 
+from serve_app.cli.columns import measure
 from serve_app.cli.console import err, out, print_aligned
+from serve_app.cli.health import choose_style
 from serve_app.client.rollouts import RolloutClient
 from serve_app.core.errors import NotReadyError
 from serve_app.core.plain_text import show_line
@@ -85,7 +88,7 @@ def summarise(rollout: Mapping[str, Any]) -> str:
 
 def print_brief(rollout: Mapping[str, Any]) -> None:
     """Print one line of a rollout."""
-    _say(f"{_name(rollout)}: {summarise(rollout)}")
+    _say_state(rollout)
 
 
 def print_list(rollouts: Sequence[Mapping[str, Any]]) -> None:
@@ -98,7 +101,7 @@ def print_list(rollouts: Sequence[Mapping[str, Any]]) -> None:
         (str(r["id"]), f"{r['model']} {_describe_versions(r)}", _say_time(r["created_at"]), summarise(r))
         for r in rollouts
     ]
-    print_aligned(rows, "")
+    print_aligned(rows, "", state=3)
 
 
 def print_history(rollout: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> None:
@@ -117,7 +120,7 @@ def print_history(rollout: Mapping[str, Any], changes: Sequence[Mapping[str, Any
 
 def print_rollout(rollout: Mapping[str, Any]) -> None:
     """Print everything a person wants to know of a rollout."""
-    _say(f"{_name(rollout)}: {summarise(rollout)} since {_say_time(rollout['since'])}")
+    _say_state(rollout, f" since {_say_time(rollout['since'])}")
     if rollout["why"]:
         _say(f"  {rollout['why']}")
     if rollout.get("mismatch") or rollout.get("sample_ratio"):
@@ -126,7 +129,7 @@ def print_rollout(rollout: Mapping[str, Any]) -> None:
         _print_shadow(rollout)
     else:
         _print_arms(rollout)
-        _print_verdicts(rollout["verdicts"])
+        _print_verdicts(rollout)
     if rollout["n_allowed"]:
         _say(f"  named users: {rollout['n_allowed']:,}, whose requests are not compared")
     _print_apps(rollout)
@@ -141,6 +144,12 @@ def print_rollout(rollout: Mapping[str, Any]) -> None:
 def _say(line: str) -> None:
     """Print a line; names and reasons in it were written by others."""
     out.print(show_line(line), markup=False)
+
+
+def _say_state(rollout: Mapping[str, Any], more: str = "") -> None:
+    state = summarise(rollout)
+    line = Text(show_line(f"{_name(rollout)}: ")).append(show_line(state), choose_style(state))
+    out.print(line.append(more))
 
 
 def _print_arms(rollout: Mapping[str, Any]) -> None:
@@ -158,19 +167,29 @@ def _print_arms(rollout: Mapping[str, Any]) -> None:
         )
         for arm in rollout["arms"]
     ]
+    if out.is_terminal and measure(rows) > out.width - 2:  # as it is with intervals: a column a version
+        rows = list(zip(*rows, strict=True))
     print_aligned(rows)
 
 
-def _print_verdicts(verdicts: Sequence[Mapping[str, Any]]) -> None:
-    if not verdicts:
+def _print_verdicts(rollout: Mapping[str, Any]) -> None:
+    if not rollout["verdicts"]:
         return
     rows = [("metric", "verdict", "evidence")]
-    for v in verdicts:
-        outcome = v["outcome"] or "not measured yet"
-        if v["outcome"]:
-            outcome += f" ({v['n_passed']} passed of {v['n_needed']} needed)"
-        rows.append((v["metric"], f"{outcome}, dry run" if v["is_dry_run"] else outcome, v["evidence"]))
-    print_aligned(rows)
+    rows += [(v["metric"], _say_verdict(v, rollout["phase"]), v["evidence"]) for v in rollout["verdicts"]]
+    print_aligned(rows, state=1)
+
+
+def _say_verdict(verdict: Mapping[str, Any], phase: str) -> str:
+    """Return a verdict in words; what a rollout did not have to wait for before it succeeded is not left open."""
+    outcome = verdict["outcome"]
+    if outcome is None:
+        said = "not measured yet"
+    elif outcome == "inconclusive" and phase == "succeeded":
+        said = "no harm found"
+    else:
+        said = f"{outcome} ({verdict['n_passed']} passed of {verdict['n_needed']} needed)"
+    return f"{said}, dry run" if verdict["is_dry_run"] else said
 
 
 def _print_apps(rollout: Mapping[str, Any]) -> None:

@@ -36,6 +36,7 @@ from serve_app.deployments.local_cluster import (
     check_port,
     cluster_environment,
     find_processes,
+    keep_logs,
     load_spec,
     plan_cluster,
     save_spec,
@@ -174,7 +175,8 @@ def _start(settings: Settings, registry: Registry, split: Split) -> ClusterSpec:
     try:
         os.environ.update(cluster_environment(spec))
         _deploy(settings, spec, registry, split)
-    except BaseException:
+    except BaseException as exc:
+        _keep_logs(settings, spec, exc)
         _forget(settings, spec)
         raise
     return spec
@@ -194,6 +196,7 @@ def _start_ray(settings: Settings) -> ClusterSpec:
                 start_cluster(spec, {**environment, **_job_environment(settings)}, settings.log_dir / "ray.log")
                 importing.join()
         except BaseException as exc:
+            _keep_logs(settings, spec, exc)
             _forget(settings, spec)
             if is_last or not isinstance(exc, InvariantError):
                 raise
@@ -221,6 +224,15 @@ def _job_environment(settings: Settings) -> dict[str, str]:
     if settings.registry is not None:
         variables[f"{PREFIX}REGISTRY"] = str(settings.registry_root)
     return variables
+
+
+def _keep_logs(settings: Settings, spec: ClusterSpec, failure: BaseException) -> None:
+    """Keep Ray's logs of a start that failed, and say where: its folder goes with the cluster."""
+    if isinstance(failure, KeyboardInterrupt):
+        return
+    kept = keep_logs(spec, settings.log_dir / "ray-failed-start")
+    if kept is not None:
+        err.print(f"Ray's logs of the start that failed are kept in {kept}", markup=False)
 
 
 def _forget(settings: Settings, spec: ClusterSpec) -> None:
@@ -266,7 +278,7 @@ def _await_ready(spec: ClusterSpec, problem: BaseException | None) -> None:
         if probe(spec) is not None:
             return
         time.sleep(0.1)
-    why = f": {problem}" if problem else "; see the logs folder"
+    why = f": {problem}" if problem else ""
     raise InvariantError(f"the service did not become ready in {READY_TIMEOUT_S:g} s{why}")
 
 

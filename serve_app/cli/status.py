@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import typer
+from rich.padding import Padding
+from rich.text import Text
 
-from serve_app.cli.console import JsonOption, err, out, print_json
+from serve_app.cli.console import JsonOption, err, out, print_aligned, print_json
+from serve_app.cli.health import choose_style
 from serve_app.cli.registry import open_settings_registry
 from serve_app.cli.served import describe_gap, find_champion
 from serve_app.client.rollouts import RolloutClient
 from serve_app.core.errors import NotReadyError, ScorecatError
+from serve_app.core.plain_text import show_line
 from serve_app.deployments.local_cluster import ClusterSpec, find_processes, load_spec
 from serve_app.settings import PREFIX, Settings, load_settings
+
+_COMING: Final = ("UPDATING", "DEPLOYING", "NOT_STARTED")
+"""States of deployments whose replicas are on their way."""
 
 
 def status(as_json: JsonOption = False) -> None:
@@ -35,18 +42,60 @@ def status(as_json: JsonOption = False) -> None:
         found = {"running": True, "ready": ready is not None, **(ready or {}), **describe_endpoints(spec)}
         print_json({**found, "champion": champion, "models": models, "apps": apps})
     else:
-        serving = f"serving {ready['model']} v{ready['version']}" if ready else "NOT READY"
-        out.print(f"{serving} on {url_of(spec)} · jobs at {spec.job_address} · Ray at {spec.address}")
-        out.print(f"metrics at {spec.metrics_url}")
-        for model in models:
-            out.print(f"  {model['name']}: {describe_shares(model)}", markup=False)
+        state = f"serving {name_answering(ready, models)}" if ready else explain_unready(spec, apps)
+        out.print(Text(state, choose_style(state)).append(f" on {url_of(spec)}", "none"))
+        print_aligned(
+            [("jobs", spec.job_address), ("Ray", spec.address), ("metrics", spec.metrics_url)]
+            + [(model["name"], describe_shares(model)) for model in models]
+        )
         if gap := describe_gap(champion, ready):
-            out.print(f"  {gap}", markup=False)
-        for app_name, deployments in apps.items():
-            for deployment, d in deployments.items():
-                out.print(f"  {app_name:20} {deployment:17} {d['status']:10} replicas {d['replicas']}", markup=False)
+            out.print(Padding(Text(gap), (0, 0, 0, 2)))
+        _print_apps(apps)
     if ready is None:
         raise typer.Exit(1)
+
+
+def _print_apps(apps: dict[str, dict[str, dict[str, Any]]]) -> None:
+    rows = [
+        (app_name, deployment, d["status"].lower().replace("_", " "), f"{d['replicas']} of {d['target']}")
+        for app_name, deployments in apps.items()
+        for deployment, d in deployments.items()
+    ]
+    if rows:
+        print_aligned([("application", "deployment", "state", "replicas"), *rows], state=2)
+
+
+def name_answering(ready: dict[str, Any], models: list[dict[str, Any]]) -> str:
+    """Return the versions that answer users, by their shares; the stable one where nobody tells the shares.
+
+    While a canary is promoted it answers everybody, and is not the stable version yet.
+    """
+    for model in models:
+        if model["name"] == ready["model"]:
+            shares = {v["version"]: v["share"] for v in model["versions"] if v["share"]}
+            answering = [f"v{v}" if share == 1.0 else f"v{v} {share * 100:.4g} %" for v, share in shares.items()]
+            if answering:
+                return f"{ready['model']} {', '.join(answering)}"
+    return f"{ready['model']} v{ready['version']}"
+
+
+def explain_unready(spec: ClusterSpec, apps: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Return ``starting`` while deployments come up, else ``not ready`` with the service's own reason."""
+    states = [d["status"] for deployments in apps.values() for d in deployments.values()]
+    if not states or any(state in _COMING for state in states):
+        return "starting"
+    try:
+        answer = httpx.get(f"{url_of(spec)}/readyz", timeout=2.0)
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        return f"not ready: {explain_silence(exc)}"
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return f"not ready: {show_line(str(answer.json()['detail']))}"
+    return f"not ready: another server seems to answer there, with status {answer.status_code}"
+
+
+def explain_silence(failure: Exception) -> str:
+    """Return why a probe got no answer."""
+    return "it does not answer in time" if isinstance(failure, httpx.TimeoutException) else "nothing answers there"
 
 
 def describe_shares(model: dict[str, Any]) -> str:
@@ -105,7 +154,7 @@ def describe_endpoints(spec: ClusterSpec) -> dict[str, Any]:
 
 def probe(spec: ClusterSpec) -> dict[str, Any] | None:
     """Return the stable version of a service that can score, else None."""
-    with contextlib.suppress(httpx.HTTPError, ValueError):
+    with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
         answer = httpx.get(f"{url_of(spec)}/readyz", timeout=2.0)
         if answer.status_code == httpx.codes.OK:
             body = answer.json()
@@ -125,7 +174,7 @@ def list_models(spec: ClusterSpec) -> list[dict[str, Any]]:
 
 def list_apps(spec: ClusterSpec) -> dict[str, dict[str, dict[str, Any]]]:
     """Return deployments by application, as the cluster tells them; nothing when it does not say."""
-    with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
+    with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError):
         details = httpx.get(f"{spec.job_address}/api/serve/applications/", timeout=5.0).json()
         return {
             app_name: {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from serve_app.client.operator import OperatorClient
+from serve_app.client.operator import OperatorClient, take_list
 
 
 class JobsClient(OperatorClient):
@@ -30,8 +30,7 @@ class JobsClient(OperatorClient):
 
     def recent(self, limit: int = 20) -> list[dict[str, Any]]:
         """Return jobs in short form, newest first."""
-        found: list[dict[str, Any]] = self.send("GET", f"/v1/jobs?limit={limit}")["jobs"]
-        return found
+        return take_list(self.send("GET", f"/v1/jobs?limit={limit}"), "jobs")
 
     def describe(self, job_id: str) -> dict[str, Any]:
         """Return a job."""

@@ -54,6 +54,8 @@ class OperatorClient:
             answer = self._http.request(method, f"{self._url}{path}", content=content, headers=headers)
         except httpx.RequestError as failure:
             raise explain_failure(failure, self._url) from failure
+        except (httpx.InvalidURL, UnicodeError) as exc:
+            raise BadRequestError(f"{self._url!r} is no URL of a service: write http://HOST:PORT") from exc
         if not answer.is_success:
             raise parse_problem(answer, parse_retry_after(answer.headers.get("retry-after"), 0.0))
         try:
@@ -63,6 +65,14 @@ class OperatorClient:
         if not isinstance(found, dict):
             raise InvariantError(f"{self._url} answers no JSON object: is it scorecat?")
         return found
+
+
+def take_list(answer: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return a list of objects of an answer; raises InvariantError when it is not there."""
+    found = answer.get(name)
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise InvariantError(f"the answer has no list of {name}: is it scorecat that answers there?")
+    return found
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:

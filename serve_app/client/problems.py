@@ -77,7 +77,7 @@ def explain_failure(failure: httpx.RequestError, url: str) -> ScorecatError:
     """Return the error for a request that got no answer."""
     said = str(failure) or type(failure).__name__
     if isinstance(failure, httpx.TimeoutException):
-        return DeadlineExceededError(f"{url} did not answer in time ({type(failure).__name__})")
+        return DeadlineExceededError(f"{url} did not answer in time")
     if isinstance(failure, httpx.UnsupportedProtocol):
         return BadRequestError(f"{url} is no URL of a service: {said}")
     if isinstance(failure, (httpx.DecodingError, httpx.LocalProtocolError)):

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from serve_app.client.operator import OperatorClient
+from serve_app.client.operator import OperatorClient, take_list
 
 
 class RolloutClient(OperatorClient):
@@ -27,8 +27,7 @@ class RolloutClient(OperatorClient):
 
     def models(self) -> list[dict[str, Any]]:
         """Return what is served, with the share of each version."""
-        found: list[dict[str, Any]] = self.send("GET", "/v1/models")["models"]
-        return found
+        return take_list(self.send("GET", "/v1/models"), "models")
 
     def start(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Start a rollout, and return it."""
@@ -37,8 +36,7 @@ class RolloutClient(OperatorClient):
     def recent(self, model: str = "", limit: int = 20) -> list[dict[str, Any]]:
         """Return rollouts in short form, newest first."""
         query = httpx.QueryParams({"model": model, "limit": limit})
-        found: list[dict[str, Any]] = self.send("GET", f"/v1/rollouts?{query}")["rollouts"]
-        return found
+        return take_list(self.send("GET", f"/v1/rollouts?{query}"), "rollouts")
 
     def describe(self, rollout_id: int) -> dict[str, Any]:
         """Return a rollout."""
@@ -46,8 +44,7 @@ class RolloutClient(OperatorClient):
 
     def history(self, rollout_id: int) -> list[dict[str, Any]]:
         """Return the changes of a rollout, oldest first."""
-        found: list[dict[str, Any]] = self.send("GET", f"/v1/rollouts/{rollout_id}/history")["changes"]
-        return found
+        return take_list(self.send("GET", f"/v1/rollouts/{rollout_id}/history"), "changes")
 
     def command(self, rollout_id: int, command: str, who: str, why: str) -> dict[str, Any]:
         """Tell a rollout to pause, resume, promote or abort, and return it."""

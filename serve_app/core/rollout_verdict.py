@@ -130,7 +130,10 @@ def judge_errors(metric: Metric, state: RolloutState) -> Verdict:
     is_harmless = harmless >= needed
     where = "at 100 %" if is_alone else f"in this step{_clusters(factor)}"
     ruled = f"{metric.limit:.2%} or more added is {'ruled out' if is_harmless else 'not ruled out yet'} {where}"
-    detail = f"{counts}; E-value {_number(e_value)} of {bound:.3g}; {ruled} ({_number(harmless)} of {needed:.3g})"
+    ruled += f" ({_number(harmless)} of {needed:.3g})"
+    if is_alone and not is_harmless:  # nothing waits for that any more: only harm that is shown would count
+        ruled = "no harm found at 100 %"
+    detail = f"{counts}; E-value {_number(e_value)} of {bound:.3g}; {ruled}"
     return Verdict(metric.name, "pass" if is_harmless else "inconclusive", detail, figures, metric.dry_run)
 
 

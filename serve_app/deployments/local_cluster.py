@@ -258,6 +258,22 @@ def start_cluster(spec: ClusterSpec, environment: dict[str, str], log_path: Path
     raise InvariantError(f"Ray did not start; the end of {log_path} says:\n{tail}")
 
 
+def keep_logs(spec: ClusterSpec, folder: Path) -> Path | None:
+    """Copy what Ray logged in this session to `folder`, in place of what was there; None when there is nothing."""
+    logs = spec.run_dir / "ray" / "session_latest" / "logs"
+    if not logs.is_dir():
+        return None
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # a file that cannot be copied leaves the others
+        shutil.copytree(logs, folder, ignore=_ignore_odd)
+    return folder if folder.is_dir() else None
+
+
+def _ignore_odd(folder: str, names: list[str]) -> list[str]:
+    """Return what is neither a file nor a folder: sockets cannot be copied."""
+    return [name for name in names if not (Path(folder, name).is_file() or Path(folder, name).is_dir())]
+
+
 def find_processes(spec: ClusterSpec) -> list[psutil.Process]:
     """Return the living processes of the cluster, this one and its parents excepted.
 

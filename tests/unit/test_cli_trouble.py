@@ -142,7 +142,7 @@ def test_a_command_that_finds_the_disk_full_says_so(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 def test_what_the_system_refuses_to_write_is_a_failure_in_a_line(run, deployed, monkeypatch, number):
     def refuse(*_):
         raise OSError(number, os.strerror(number), "/somewhere/file")
@@ -153,15 +153,46 @@ def test_what_the_system_refuses_to_write_is_a_failure_in_a_line(run, deployed, 
     assert f"cannot write /somewhere/file: {os.strerror(number)}" in said.replace("\n", " ")
 
 
-def test_a_mistake_of_ours_is_not_taken_for_a_full_disk(deployed, monkeypatch, tmp_path):
+def test_a_mistake_of_ours_is_told_in_words_and_kept_whole_in_a_log(run, deployed, monkeypatch, tmp_path):
     def fail(*_):
         raise OSError(errno.EBADF, "Bad file descriptor")
 
-    monkeypatch.setenv("SCORECAT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(models_import, "_build", fail)
-    monkeypatch.setattr(sys, "argv", ["scorecat", "models", "import", str(deployed)])
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        main()
+    code, said = run("models", "import", deployed)
+    assert code == 1
+    assert "Traceback" not in said
+    assert "Errno" not in said
+    log = tmp_path / "home" / "logs" / "commands.log"
+    assert str(log) in said
+    assert "OSError: [Errno 9] Bad file descriptor" in log.read_text()
+    assert "scorecat models import\n" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EACCES, "may not be read or written by this user"),
+        (errno.ENAMETOOLONG, "is too long: a name may have 255 bytes"),
+        (errno.ELOOP, "is a link that leads back to itself"),
+        (errno.ENOTDIR, "a part of the path is a file"),
+    ],
+)
+def test_what_the_system_says_of_a_path_is_said_in_words_with_what_to_do(run, deployed, monkeypatch, number, words):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number), "/somewhere/file")
+
+    monkeypatch.setattr(models_import, "_build", refuse)
+    code, said = run("models", "import", deployed)
+    assert code == 2
+    assert f"/somewhere/file {words}"[:40] in said.replace("\n", " ")
+    assert words in said.replace("\n", " ")
+
+
+def test_output_that_cannot_be_written_is_told_and_fails():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([SCORECAT, "--version"], check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: cannot write: No space left on device: free space there; what was done before stays\n"
 
 
 def test_an_alias_on_a_disk_that_cannot_be_written_is_not_moved(run, deployed, tmp_path, monkeypatch):

@@ -448,7 +448,7 @@ def test_wrong_words_are_refused_before_any_work(run, home, tmp_path):
         (["--allow", "everything"], "there is no check everything"),
         (["--threshold-medium", "0.9"], "thresholds must satisfy"),
         (["--schema", tmp_path / "no.yaml"], "no.yaml cannot be read"),
-        (["--schema", write_text(tmp_path, "a: [")], "is neither JSON nor YAML"),
+        (["--schema", write_text(tmp_path, "a: [")], "is not YAML or JSON"),
         (["--schema", write_text(tmp_path, "features: 7")], "/features: must be a list"),
     ):
         code, _, err = run("models", "import", path, *words)
