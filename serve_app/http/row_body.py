@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from serve_app.core.cells import show_value
 from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyError
 from serve_app.core.features import PURCHASE_FEATURES
 from serve_app.core.history_keys import CATEGORY_KEY, KEY_NAMES, NO_CATEGORY, TIME_KEY
 from serve_app.core.numeric_columns import describe_required, describe_rule
+from serve_app.http.json_bodies import has_constants, load_json
 from serve_app.http.schemas import ID_NUMBER_RULE, PurchaseRequest
 
 
 def parse_row(body: bytes) -> dict[str, Any]:
-    """Parse and validate the body of ``POST /predict_purchase``.
+    """Parse and validate the body of ``POST /predict_purchase``; NaN is null.
 
     Raises
     ------
     MalformedBodyError
-        Not JSON, or not an object.
+        Not JSON, or not an object; a number beyond a double.
     InvalidRowError
         A member is missing, has another type or breaks a bound; each is named.
     """
     try:
         parsed = PurchaseRequest.__pydantic_validator__.validate_json(body)
     except ValidationError as exc:
-        raise _explain(exc) from exc
+        parsed = _parse_again(body, exc)
     row: dict[str, Any] = parsed.__dict__
     if row[CATEGORY_KEY] is None and CATEGORY_KEY in parsed.__pydantic_fields_set__:
         row[CATEGORY_KEY] = NO_CATEGORY
     return row
+
+
+def _parse_again(body: bytes, found: ValidationError) -> BaseModel:
+    """Parse a body that was refused as the routes of many rows do; what they do not read is said in their words."""
+    value = load_json(body)
+    if not has_constants(body):
+        raise _explain(found) from found
+    try:
+        return PurchaseRequest.__pydantic_validator__.validate_json(json.dumps(value))
+    except ValidationError as exc:
+        raise _explain(exc) from exc
+    except RecursionError as exc:
+        raise MalformedBodyError("the body is not valid JSON: it is nested too deeply") from exc
 
 
 EVENT_ID: Final = KEY_NAMES.index("event_id")
@@ -55,7 +70,7 @@ def read_keys(row: dict[str, Any]) -> list[Any]:
 def _explain(exc: ValidationError) -> InvalidRowError | MalformedBodyError:
     found: dict[str, str] = {}
     for error in exc.errors(include_url=False, include_context=True):
-        if error["type"] == "json_invalid":
+        if error["type"] == "json_invalid":  # to pydantic alone
             return MalformedBodyError(f"the body is not valid JSON: {error['ctx']['error']}")
         if error["type"] == "model_type":
             return MalformedBodyError("the body must be one JSON object")
