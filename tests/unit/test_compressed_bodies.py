@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import json
@@ -9,6 +10,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 
+import httpx
 import numpy as np
 import pytest
 import tritonclient.http as triton
@@ -16,11 +18,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.core.errors import MalformedBodyError, PayloadTooLargeError
+from serve_app.http.app import create_app
 from serve_app.http.bulk import MAX_BODY_BYTES
 from serve_app.http.compression import unpack
 from serve_app.http.predict import MAX_ROW_BYTES
 from serve_app.http.schemas import EXAMPLE_REQUEST
+from serve_app.service.traffic import Traffic
+from tests.testing_kit import MemoryAccessLog, MemorySplit
 from tests.testing_kit.calls import AppCalls
+from tests.testing_kit.control import AppTransport, LocalRollouts
+from tests.testing_kit.jobs import JobWorld, LocalJobs
+from tests.testing_kit.live import LiveService
+from tests.testing_kit.rollouts import RolloutWorld
 
 pytestmark = pytest.mark.unit
 
@@ -78,6 +87,42 @@ def test_a_compressed_body_is_answered_as_the_plain_one(calls, path, packer):
     expected = calls.post(path, body, content_type=media)
     assert expected.status_code == 200
     assert (answer.status_code, content(answer)) == (200, content(expected))
+
+
+EVENT = {"event_type": "view", "product_id": "1", "price": 5, "user_id": "u", "user_session": "s", "event_id": "e"}
+
+
+@pytest.mark.parametrize("packer", ["gzip", "deflate"])
+def test_events_may_come_compressed(package, packer):
+    encoding, pack = PACKERS[packer]
+    headers = {"content-type": "application/x-ndjson", "content-encoding": encoding}
+
+    async def send() -> httpx.Response:
+        async with LiveService(package) as service:
+            return await service.client.post("/v1/events", content=pack(json.dumps(EVENT).encode()), headers=headers)
+
+    answer = asyncio.run(send())
+    assert (answer.status_code, answer.json()["recorded"]) == (202, 1)
+
+
+@pytest.mark.parametrize("packer", ["gzip", "deflate"])
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/rollouts"])
+def test_commands_may_come_compressed(tmp_path, package_dir, path, packer):
+    encoding, pack = PACKERS[packer]
+    apps = {
+        "rollouts": LocalRollouts(RolloutWorld(tmp_path / "rollouts", package_dir).control),
+        "jobs": LocalJobs(JobWorld(tmp_path / "jobs").control),
+    }
+    app = create_app(Traffic(MemorySplit(), None), MemoryAccessLog(), timeout_s=1, **apps)
+    with httpx.Client(transport=AppTransport(lambda: app), base_url="http://shop") as client:
+        headers = {"content-type": "application/json"}
+        plain = client.post(path, content=b'{"surprise": 1}', headers=headers)
+        headers |= {"content-encoding": encoding}
+        packed = client.post(path, content=pack(b'{"surprise": 1}'), headers=headers)
+        refused = client.post(path, content=b"{}", headers=headers | {"content-encoding": "br"})
+    assert packed.status_code == plain.status_code == 422
+    assert packed.json()["errors"] == plain.json()["errors"]
+    assert (refused.status_code, refused.headers["accept-encoding"]) == (415, "gzip, deflate")
 
 
 @pytest.mark.parametrize("encoding", ["zstd", "br", "compress", "gzip, gzip", "gzip, deflate", "utf-8", "*"])
