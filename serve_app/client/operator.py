@@ -11,7 +11,7 @@ import orjson
 
 from serve_app.client.problems import explain_failure, parse_problem
 from serve_app.client.retries import parse_retry_after
-from serve_app.core.errors import BadRequestError, FieldError, InvariantError
+from serve_app.core.errors import BadRequestError, FieldError, InvariantError, point_at
 
 TIMEOUT_S: Final = 70.0
 """Longer than the service waits for its control app: a start fetches and checks the package."""
@@ -80,7 +80,7 @@ def _encode(body: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(body)
     except TypeError:
-        wrong = tuple(FieldError(f"/{name}", why) for name, value in body.items() if (why := _find_wrong(value)))
+        wrong = tuple(FieldError(point_at(name), why) for name, value in body.items() if (why := _find_wrong(value)))
         raise BadRequestError("this cannot be sent", wrong) from None
 
 

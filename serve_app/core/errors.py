@@ -9,6 +9,7 @@
     │   ├── PayloadTooLargeError     more bytes or rows than allowed
     │   ├── NotAcceptableError       no form of answer that the caller accepts
     │   ├── UnsupportedMediaError    a content type or charset nobody reads here
+    │   │   └── UnsupportedEncodingError a content encoding nobody reads here
     │   ├── NotFoundError            no such route, model, version or file
     │   ├── ConflictError            somebody else changed it first, or it exists
     │   └── InvalidDataError         a data file breaks a rule (column, type, content)
@@ -30,7 +31,7 @@ replicas; each has a stable `code`; none knows HTTP.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,28 @@ class FieldError:
     Attributes
     ----------
     pointer : str
-        JSON pointer into what was sent, for example ``/price`` or ``/3/price``; empty for the whole.
+        JSON pointer (RFC 6901) into what was sent, see `point_at`: ``/price``, of rows ``/3/price``; empty for the
+        whole.
     detail : str
         What is wrong and what would be right.
     """
 
     pointer: str
     detail: str
+
+
+MAX_POINTED: Final = 200
+"""Characters of a name that a pointer repeats; of a longer one it is what holds the member that is pointed at."""
+
+
+def point_at(*parts: str | int) -> str:
+    """Return the JSON pointer to a member: the names and indices that lead there, as RFC 6901 escapes them."""
+    pointer = ""
+    for part in parts:
+        if len(str(part)) > MAX_POINTED:
+            break
+        pointer += "/" + str(part).replace("~", "~0").replace("/", "~1")
+    return pointer
 
 
 class ScorecatError(Exception):
@@ -90,9 +106,15 @@ class PayloadTooLargeError(BadRequestError):
 
 
 class UnsupportedMediaError(BadRequestError):
-    """A content type, encoding or charset that no reader here understands."""
+    """A content type or charset that no reader here understands."""
 
     code = "unsupported-media-type"
+
+
+class UnsupportedEncodingError(UnsupportedMediaError):
+    """A body that is compressed in a way that no reader here understands."""
+
+    code = "unsupported-encoding"
 
 
 class NotAcceptableError(BadRequestError):

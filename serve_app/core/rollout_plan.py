@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from serve_app.core.errors import BadRequestError, FieldError
+from serve_app.core.errors import BadRequestError, FieldError, point_at
 from serve_app.core.plan_values import (
     FULL,
-    MAX_DIGITS,
     Read,
     read_count,
     read_flag,
@@ -24,7 +23,7 @@ from serve_app.core.plan_values import (
     read_steps,
     read_webhook,
 )
-from serve_app.core.wordings import show
+from serve_app.core.wordings import say_unknown, show
 
 LIMIT_NAMES: Final[Mapping[str, str]] = {"errors": "max_added_share", "latency": "max_ratio", "score": "max_psi"}
 """The name of each metric's limit in a plan file."""
@@ -176,7 +175,7 @@ def dump_plan(plan: Plan) -> dict[str, Any]:
 
 
 def _parse_metric(name: Any, settings: Any, errors: list[FieldError]) -> Metric | None:
-    pointer = f"/metrics/{name:.{MAX_DIGITS}}" if isinstance(name, str) else f"/metrics/{show(name)}"
+    pointer = point_at("metrics", name if isinstance(name, str) else show(name))
     settings = {} if settings is None else settings
     if name not in LIMIT_NAMES:
         errors.append(FieldError(pointer, f"there is no such metric; there are {', '.join(LIMIT_NAMES)}"))
@@ -198,11 +197,11 @@ def _read_fields(
     read_as: dict[str, Any] = {}
     for given, value in record.items():
         name = _ARGO.get(given, given) if isinstance(given, str) else show(given)
-        pointed = f"{pointer}/{given:.{MAX_DIGITS}}" if isinstance(given, str) else f"{pointer}/{show(given)}"
+        pointed = pointer + point_at(given if isinstance(given, str) else show(given))
         if name not in readers:
             near = difflib.get_close_matches(name, readers, 1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(readers)}"
-            errors.append(FieldError(pointed, f"unknown; {hint}"))
+            errors.append(FieldError(pointed, f"{say_unknown(given)}; {hint}"))
         elif name in read_as:
             errors.append(FieldError(pointed, f"says the same as {read_as[name]}: give one of them"))
         else:

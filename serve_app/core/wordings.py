@@ -7,6 +7,8 @@ import os
 import reprlib
 from typing import Any, Final
 
+from serve_app.core.errors import MAX_POINTED
+
 MAX_CHARACTERS: Final = 60
 
 _SHORT: Final = reprlib.Repr()
@@ -36,3 +38,9 @@ def is_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
+
+
+def say_unknown(name: Any) -> str:
+    """Return that a member is unknown, with its name when that is too long for the pointer to repeat."""
+    is_long = isinstance(name, str) and len(name) > MAX_POINTED
+    return f"{show(name)} is unknown" if is_long else "unknown"

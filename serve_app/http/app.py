@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
@@ -12,29 +11,27 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from serve_app import __version__
-from serve_app.core.errors import FieldError, InvalidRowError, InvariantError, ScorecatError
+from serve_app.core.errors import FieldError, InvalidRowError, InvariantError, ScorecatError, point_at
 from serve_app.http import events as event_routes
 from serve_app.http import jobs as job_routes
 from serve_app.http import mlflow, oip
 from serve_app.http import rollouts as rollout_routes
+from serve_app.http.api_document import HEALTH, PREDICTIONS, TAGS, complete_document
 from serve_app.http.asgi import AccessLog, Exchange, Meter, Receive, Scope, Send
 from serve_app.http.bulk import Bulk
 from serve_app.http.fast_lane import FastLane
-from serve_app.http.job_schemas import JobBody
-from serve_app.http.parameters import DEFAULTS, IGNORED_HEADER, PIN, REQUEST_ID, TIMEOUT, describe_parameter
+from serve_app.http.parameters import (
+    DEFAULTS,
+    PIN,
+    REQUEST_ID,
+    ROUTING_HEADERS,
+    TIMEOUT,
+    describe_header,
+    describe_parameter,
+)
 from serve_app.http.predict import HOT_PATH, PredictPurchase
 from serve_app.http.problems import CONTENT_TYPE, describe_problem, document_problems, dump_problem, problem_members
-from serve_app.http.rollout_schemas import CommandBody, StartBody
-from serve_app.http.schemas import (
-    DetailedResponse,
-    Health,
-    InferBody,
-    Problem,
-    PurchaseRequest,
-    PurchaseResponse,
-    Readiness,
-    ShopEvent,
-)
+from serve_app.http.schemas import DetailedResponse, Health, PurchaseResponse, Readiness
 from serve_app.service.event_intake import EventSink
 from serve_app.service.job_ports import Jobs
 from serve_app.service.rollout_ports import Rollouts
@@ -47,6 +44,14 @@ _DESCRIPTION: Final = """Will this shopper buy this product?
 Send what the shop knows of one row, get a probability and a recommendation. Errors are
 RFC 9457 problem details that name the field and the rule. `503` and `429` carry `Retry-After`;
 `X-Request-Timeout-Seconds` sets a deadline."""
+
+_ROW_HEADERS: Final = {
+    **describe_header("X-Prediction-Id", {"type": "string"}, "The prediction's id, as `?detail=true` has it."),
+    **ROUTING_HEADERS,
+    **describe_header(
+        "X-Observed", {"type": "string"}, "With `observe`: whether the row was recorded as a view.", is_always=False
+    ),
+}
 
 
 def create_app(
@@ -80,8 +85,11 @@ def create_app(
     meter = meter or Meter()
     predict = PredictPurchase(traffic, access_log, timeout_s, meter, events)
     # its documentation page loads nothing from elsewhere
-    api = FastAPIOffline(title="scorecat", version=__version__, description=_DESCRIPTION, redirect_slashes=False)
+    api = FastAPIOffline(
+        title="scorecat", version=__version__, description=_DESCRIPTION, redirect_slashes=False, openapi_tags=TAGS
+    )
     _document_predict(api)
+    complete_document(api)
     _add_probes(api, traffic)
     bulk = Bulk(traffic, timeout_s, meter)
     api.include_router(mlflow.create_router(bulk))
@@ -94,7 +102,7 @@ def create_app(
 
 
 class Front:
-    """Sends the hot route past FastAPI, and gives every other answer its log line.
+    """Sends the hot route past FastAPI, answers HEAD as GET without its body, and gives every answer its log line.
 
     Attributes
     ----------
@@ -119,13 +127,17 @@ class Front:
 
     async def _call_api(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.open(scope, receive, send, self.lane.access_log, self.lane.meter)
-        scope["state"] = {**scope.get("state", {}), "request_id": exchange.request_id}
+        is_head = scope["method"] == "HEAD"
+        state = {**scope.get("state", {}), "request_id": exchange.request_id, "method": scope["method"]}
+        scope = {**scope, "state": state, "method": "GET" if is_head else scope["method"]}
         status = 500
 
         async def note_status(message: Any) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif is_head:
+                message = {**message, "body": b""}
             await send(message)
 
         try:
@@ -137,8 +149,13 @@ class Front:
 def _document_predict(api: FastAPI) -> None:
     @api.post(
         HOT_PATH,
+        operation_id="predictPurchase",
+        tags=[PREDICTIONS],
         response_model=PurchaseResponse | DetailedResponse,
-        responses={200: {"headers": IGNORED_HEADER}, **document_problems(400, 404, 413, 415, 422, 500, 503, 504)},
+        responses={
+            200: {"headers": _ROW_HEADERS},
+            **document_problems(400, 404, 413, 415, 422, 500, 503, 504),
+        },
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -162,27 +179,20 @@ def _document_predict(api: FastAPI) -> None:
         """
         raise InvariantError(f"{request.url.path} is answered before FastAPI")  # documented here only
 
-    original: Callable[[], dict[str, Any]] = api.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = original()
-        schemas = document["components"]["schemas"]
-        for model in (PurchaseRequest, InferBody, Problem, StartBody, CommandBody, JobBody, ShopEvent):
-            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update(schema.pop("$defs", {}))
-            schemas[model.__name__] = schema
-        return document
-
-    api.openapi = openapi  # type: ignore[method-assign]
-
 
 def _add_probes(api: FastAPI, traffic: Traffic) -> None:
-    @api.get("/livez", summary="Is the process alive?")
+    @api.get("/livez", operation_id="checkLiveness", tags=[HEALTH], summary="Is the process alive?")
     async def livez() -> Health:
         """Answer as long as the process can answer anything."""
         return Health(status="ok")
 
-    @api.get("/readyz", responses=document_problems(503), summary="Can it score?")
+    @api.get(
+        "/readyz",
+        operation_id="checkReadiness",
+        tags=[HEALTH],
+        responses=document_problems(503),
+        summary="Can it score?",
+    )
     async def readyz() -> Readiness:
         """Answer 200 when a model version has answered and has not just been lost."""
         await traffic.check_ready()
@@ -204,18 +214,20 @@ def _add_errors(api: FastAPI, meter: Meter) -> None:
         status = exc.status_code if isinstance(exc, HTTPException) else 500
         detail = {
             404: f"there is no route {request.url.path}; /docs lists them",
-            405: f"{request.method} is not allowed on {request.url.path}; /docs lists what is",
+            405: f"{request.state.method} is not allowed on {request.url.path}; /docs lists what is",
         }.get(status, str(getattr(exc, "detail", "")))
         code = {404: "not-found", 405: "method-not-allowed"}.get(status, "bad-request")
         meter.count_problem(find_route(request.scope), code)
         members = problem_members(status, code, detail, request.state.request_id)
         headers = dict(getattr(exc, "headers", None) or {})
+        if "GET" in headers.get("Allow", ""):
+            headers["Allow"] += ", HEAD"
         _add_protocol_error(members, request)
         return Response(dump_problem(members), status, headers, media_type=CONTENT_TYPE.decode())
 
     async def on_invalid(request: Request, exc: Exception) -> Response:
         errors = exc.errors() if isinstance(exc, RequestValidationError) else []
-        fields = tuple(FieldError("/" + "/".join(map(str, e["loc"])), e["msg"]) for e in errors)
+        fields = tuple(FieldError(point_at(*e["loc"]), e["msg"]) for e in errors)
         return respond(InvalidRowError("the request is not as documented", fields), request)
 
     api.add_exception_handler(ScorecatError, on_known)

@@ -16,6 +16,7 @@ from serve_app.core.errors import (
     ScorecatError,
     UnsupportedMediaError,
 )
+from serve_app.http.compression import PLAIN, check_encoding, unpack_body
 from serve_app.http.problems import CONTENT_TYPE, describe_problem, dump_problem
 
 Scope = MutableMapping[str, Any]
@@ -140,19 +141,25 @@ def check_json(headers: dict[bytes, bytes]) -> None:
 
 
 async def read_body(receive: Receive, headers: dict[bytes, bytes], limit_bytes: int) -> bytes:
-    """Read the body.
+    """Read the body, and unpack it when it comes compressed.
 
     Raises
     ------
     PayloadTooLargeError
-        It has more than `limit_bytes`; no more than those were kept.
-    UnsupportedMediaError
-        It comes compressed: its size would be known only after unpacking.
+        It has more than `limit_bytes`, as it came or unpacked; no more than those were kept.
+    UnsupportedEncodingError
+        It is compressed in a way that is not read here.
     MalformedBodyError
-        The connection was closed first.
+        The connection was closed first, or it is not what Content-Encoding says.
     """
-    if headers.get(b"content-encoding", b"").lower() not in {b"", b"identity"}:
-        raise UnsupportedMediaError("send the body without Content-Encoding")
+    encoding = headers.get(b"content-encoding", b"").strip().lower()
+    if encoding in PLAIN:
+        return await _receive_body(receive, headers, limit_bytes)
+    check_encoding(encoding)
+    return await unpack_body(await _receive_body(receive, headers, limit_bytes), encoding, limit_bytes)
+
+
+async def _receive_body(receive: Receive, headers: dict[bytes, bytes], limit_bytes: int) -> bytes:
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > limit_bytes:
         raise PayloadTooLargeError(f"the body may have {limit_bytes} bytes, {int(declared)} were announced")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, TypeVar
 from urllib.parse import quote
 
-from serve_app.core.errors import FieldError, InvalidRowError
+from serve_app.core.errors import FieldError, InvalidRowError, point_at
 from serve_app.core.features import FeatureSpec
 from serve_app.core.near_names import pair_near
 from serve_app.core.numeric_columns import describe_required
@@ -55,7 +55,7 @@ def check_columns(table: ParsedTable, features: Sequence[FeatureSpec], defaults:
     if not absent or not table.batch.num_rows:
         return
     lacking = [spec for spec in absent if spec.on_null == "reject" or not (spec.may_be_absent or spec.name in defaults)]
-    errors = [FieldError(_point(spec.name), _describe_lacking(spec)) for spec in lacking]
+    errors = [FieldError(point_at(spec.name), _describe_lacking(spec)) for spec in lacking]
     near = pair_near(table.ignored, [spec.name for spec in absent if spec.name not in defaults])
     said = [f"the table lacks required columns: {_list([spec.name for spec in lacking])}"] if lacking else []
     said += [describe_near(near)] if near else []
@@ -65,7 +65,7 @@ def check_columns(table: ParsedTable, features: Sequence[FeatureSpec], defaults:
 
 def point_near(near: Mapping[str, str]) -> tuple[FieldError, ...]:
     """Return an error for each name that was probably meant for another, `near` gives for which."""
-    return tuple(FieldError(_point(name), f"is not known here; did you mean {meant}?") for name, meant in near.items())
+    return tuple(FieldError(point_at(name), f"is not known here; did you mean {meant}?") for name, meant in near.items())
 
 
 def describe_near(near: Mapping[str, str]) -> str:
@@ -99,11 +99,6 @@ def ignored_header(names: Sequence[str]) -> tuple[bytes, bytes]:
 
 def _encode(name: str) -> str:
     return quote(name, safe="", errors="replace")
-
-
-def _point(name: str) -> str:
-    """Return a JSON pointer to a member."""
-    return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
 def _describe_lacking(spec: FeatureSpec) -> str:

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request
 
-from serve_app.core.errors import FieldError, InvalidRowError, NotReadyError
+from serve_app.core.errors import FieldError, InvalidRowError, NotReadyError, point_at
+from serve_app.http.api_document import EVENTS
 from serve_app.http.bulk import Bulk
 from serve_app.http.event_bodies import ARROW, JSON, NDJSON, choose_event_media
 from serve_app.http.parameters import REQUEST_ID, TIMEOUT
@@ -30,10 +31,11 @@ _BODY: Final[dict[str, Any]] = {
 
 def create_router(bulk: Bulk, sink: EventSink | None) -> APIRouter:
     """Return the route; without a sink it answers 503."""
-    router = APIRouter()
+    router = APIRouter(tags=[EVENTS])
 
     @router.post(
         ROUTE,
+        operation_id="recordEvents",
         status_code=202,
         summary="Record shop events",
         response_model=EventsAnswer,
@@ -53,7 +55,7 @@ def create_router(bulk: Bulk, sink: EventSink | None) -> APIRouter:
             raise NotReadyError(STATE_OFF, 60.0)
         body = await bulk.read(request, deadline_at)
         intake = await sink.record(media, body, deadline_at)
-        _refuse_if_all_rejected(intake)
+        _refuse_if_all_rejected(intake, is_one=media == JSON and body.lstrip()[:1] == b"{")
         for kind, n in intake.counts.items():
             if n:
                 bulk.meter.count_events(ROUTE, kind, n)
@@ -64,8 +66,9 @@ def create_router(bulk: Bulk, sink: EventSink | None) -> APIRouter:
     return router
 
 
-def _refuse_if_all_rejected(intake: Intake) -> None:
+def _refuse_if_all_rejected(intake: Intake, *, is_one: bool) -> None:
+    """Raise InvalidRowError when no event can be read; it points at their places, at the whole of a single one."""
     n = intake.counts["rejected"]
     if n and n == sum(intake.counts.values()):
-        fields = tuple(FieldError(f"/{e.index}", e.detail) for e in intake.errors)
+        fields = tuple(FieldError("" if is_one else point_at(e.index), e.detail) for e in intake.errors)
         raise InvalidRowError(f"none of the {n} events can be read", fields)

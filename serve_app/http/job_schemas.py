@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.core.job_record import JobState
+from serve_app.http.rollout_schemas import MAX_WHO_CHARACTERS
 from serve_app.service.job_request import MAX_CHARACTERS, MAX_COLUMNS, MAX_EXPLAIN, MAX_WORKERS
 
 _EXAMPLE: Final[dict[str, Any]] = {"input": "orders.parquet", "keep": ["order_id"], "who": "anna"}
@@ -52,6 +53,14 @@ class JobBody(BaseModel):
     pool_replicas: int | None = Field(None, ge=1, le=MAX_WORKERS, description="Most replicas of a dedicated pool.")
     resume: bool | None = Field(None, description="Go on with the job begun in `output`, as it was begun.")
     who: str | None = Field(None, min_length=1, max_length=MAX_CHARACTERS, description="For the list of jobs.")
+
+
+class CancelBody(BaseModel):
+    """Who ends a job; may be left out."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"who": "anna"}]})
+
+    who: str | None = Field(None, max_length=MAX_WHO_CHARACTERS, description="For the list of jobs.")
 
 
 class JobProgress(BaseModel):

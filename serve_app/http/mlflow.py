@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from serve_app import __version__
-from serve_app.core.errors import FieldError, InvalidRowError, NotAcceptableError
+from serve_app.core.errors import FieldError, InvalidRowError, NotAcceptableError, point_at
 from serve_app.core.features import PURCHASE_FEATURES
+from serve_app.core.row_errors import RowError
 from serve_app.http import json_records
+from serve_app.http.api_document import TABLES
 from serve_app.http.bulk import Bulk, inline_bytes
 from serve_app.http.column_names import describe_ignored, parse_named
 from serve_app.http.columns import ParsedTable
-from serve_app.http.parameters import IGNORED_COLUMNS, IGNORED_HEADER, MANY_ROWS
+from serve_app.http.json_forms import JSON_KEYS
+from serve_app.http.parameters import IGNORED_COLUMNS, IGNORED_HEADER, MANY_ROWS, ROUTING_HEADERS
 from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.query import parse_query, read_defaults
@@ -25,12 +29,10 @@ from serve_app.http.table_formats import (
     CSV,
     DUMPERS,
     JSON,
-    JSON_KEYS,
     PARQUET,
     Features,
     Parser,
     choose_parser,
-    describe_row_error,
     parse_arrow,
     parse_json,
 )
@@ -73,14 +75,18 @@ _BODY: Final[dict[str, Any]] = {
 
 def create_router(bulk: Bulk) -> APIRouter:
     """Return the routes."""
-    router = APIRouter()
+    router = APIRouter(tags=[TABLES])
 
     @router.post(
         "/invocations",
+        operation_id="invocations",
         summary="Score many rows",
         response_model=Predictions,
         responses={
-            200: {"headers": IGNORED_HEADER, "content": {ARROW: _BINARY, CSV: {"schema": {"type": "string"}}}},
+            200: {
+                "headers": {**ROUTING_HEADERS, **IGNORED_HEADER},
+                "content": {ARROW: _BINARY, CSV: {"schema": {"type": "string"}}},
+            },
             **document_problems(400, 404, 406, 413, 415, 422, 500, 503, 504),
         },
         openapi_extra={"requestBody": _BODY, "parameters": MANY_ROWS},
@@ -116,16 +122,21 @@ def create_router(bulk: Bulk) -> APIRouter:
 
     for path in ("/ping", "/health"):
 
-        @router.get(path, summary="Can it score? (MLflow)", responses=document_problems(503))
+        @router.get(path, operation_id=path[1:], summary="Can it score? (MLflow)", responses=document_problems(503))
         async def health() -> Health:
             """Answer 200 when a model version answers."""
             await bulk.traffic.check_ready()
             return Health(status="ok")
 
-    @router.get("/version", summary="Version of scorecat (MLflow)", response_class=Response)
+    @router.get(
+        "/version",
+        operation_id="getVersion",
+        summary="Version of scorecat (MLflow)",
+        response_class=PlainTextResponse,
+    )
     async def version() -> Response:
         """Answer the version as plain text."""
-        return Response(__version__, media_type="text/plain")
+        return PlainTextResponse(__version__)
 
     return router
 
@@ -147,16 +158,16 @@ async def _parse(
     )
 
 
-def refuse_if_all_rejected(scores: TableScores) -> None:
-    """Raise InvalidRowError when there are rows and none could be scored."""
+def refuse_if_all_rejected(scores: TableScores, describe: Callable[[RowError], FieldError] | None = None) -> None:
+    """Raise InvalidRowError when there are rows and none could be scored; by default it points at ``/row/name``."""
     if scores.errors and len(scores.errors) == scores.n_rows:
-        fields = tuple(row_field(error) for error in map(describe_row_error, scores.errors[:100]))
+        fields = tuple(map(describe or row_field, scores.errors[:100]))
         raise InvalidRowError(f"none of the {len(scores.errors)} rows can be scored", fields)
 
 
-def row_field(error: dict[str, Any]) -> FieldError:
-    """Return a row error as a field error."""
-    return FieldError(error["pointer"], error["detail"])
+def row_field(error: RowError) -> FieldError:
+    """Return a row error as a field error that points into the rows."""
+    return FieldError(point_at(error.row, error.feature), error.detail)
 
 
 def choose_answer(accept: str) -> str:

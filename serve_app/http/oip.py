@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -11,13 +11,15 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from serve_app import __version__
-from serve_app.core.errors import NotFoundError
+from serve_app.core.errors import FieldError, NotFoundError, point_at
 from serve_app.core.manifest import Manifest
 from serve_app.core.outputs import EXTRAS, list_outputs, name_prediction
+from serve_app.core.row_errors import RowError
+from serve_app.http.api_document import INFERENCE
 from serve_app.http.asgi import read_routing
 from serve_app.http.bulk import Bulk, parse_content_length
 from serve_app.http.mlflow import refuse_if_all_rejected
-from serve_app.http.parameters import MANY_ROWS
+from serve_app.http.parameters import MANY_ROWS, ROUTING_HEADERS, describe_header
 from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.query import parse_query, read_defaults
@@ -40,34 +42,48 @@ _BODY: Final[dict[str, Any]] = {
     },
 }
 
+_LENGTH: Final = describe_header(
+    HEADER_LENGTH, {"type": "integer"}, "Bytes of JSON before the binary tensors, when there are any.", is_always=False
+)
+
 
 def create_router(bulk: Bulk) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/v2")
+    router = APIRouter(prefix="/v2", tags=[INFERENCE])
 
-    @router.get("", summary="Server metadata")
+    @router.get("", operation_id="getServerMetadata", summary="Server metadata")
     async def server() -> ServerMetadata:
         """Answer name, version and extensions."""
         return ServerMetadata(name="scorecat", version=__version__, extensions=["binary_tensor_data"])
 
-    @router.get("/health/live", summary="Is the server alive?")
+    @router.get("/health/live", operation_id="isServerLive", summary="Is the server alive?")
     async def live() -> Live:
         """Answer as long as the process can."""
         return Live(live=True)
 
-    @router.get("/health/ready", summary="Can the server score?", responses=document_problems(503))
+    @router.get(
+        "/health/ready",
+        operation_id="isServerReady",
+        summary="Can the server score?",
+        responses=document_problems(503),
+    )
     async def ready() -> Ready:
         """Answer 200 when a model version answers."""
         await bulk.traffic.check_ready()
         return Ready(ready=True)
 
-    for path in ("/models/{model}", "/models/{model}/versions/{version}"):
-        _add_model_routes(router, bulk, path)
+    for path, what in {"/models/{model}": "Model", "/models/{model}/versions/{version}": "ModelVersion"}.items():
+        _add_model_routes(router, bulk, path, what)
     return router
 
 
-def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
-    @router.get(path, summary="Model metadata", responses=document_problems(404, 503))
+def _add_model_routes(router: APIRouter, bulk: Bulk, path: str, what: str) -> None:
+    @router.get(
+        path,
+        operation_id=f"get{what}Metadata",
+        summary="Model metadata",
+        responses=document_problems(404, 503),
+    )
     async def metadata(model: str, version: str | None = None) -> ModelMetadata:
         """Answer inputs and outputs; a table has one input a column."""
         scorer = bulk.traffic.find(model[:80], _parse_version(model, version))
@@ -82,7 +98,12 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
         versions = [str(v) for v in bulk.traffic.versions]
         return ModelMetadata(name=model, versions=versions, platform="catboost", inputs=inputs, outputs=outputs)
 
-    @router.get(f"{path}/ready", summary="Can the model score?", responses=document_problems(404, 503))
+    @router.get(
+        f"{path}/ready",
+        operation_id=f"is{what}Ready",
+        summary="Can the model score?",
+        responses=document_problems(404, 503),
+    )
     async def model_ready(model: str, version: str | None = None) -> Ready:
         """Answer 200 when the model, and the version if named, answers."""
         bulk.traffic.find(model[:80], _parse_version(model, version)).check_answering()
@@ -90,10 +111,14 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
 
     @router.post(
         f"{path}/infer",
+        operation_id=f"infer{what}",
         summary="Score many rows (Open Inference Protocol)",
         response_model=InferResponse,
         responses={
-            200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+            200: {
+                "headers": {**ROUTING_HEADERS, **_LENGTH},
+                "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+            },
             **document_problems(400, 404, 413, 415, 422, 500, 503, 504),
         },
         openapi_extra={"requestBody": _BODY, "parameters": MANY_ROWS},
@@ -121,7 +146,7 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str) -> None:
         wanted = _choose_outputs(asked, manifest)
         extras = [extra for extra in EXTRAS if extra in dict(wanted)]
         scores = await bulk.score(route, asked.table, deadline_at, extras)
-        refuse_if_all_rejected(scores)
+        refuse_if_all_rejected(scores, partial(_point_into, asked.places))
         return await bulk.run(lambda: _answer(model, asked, wanted, scores, route), 24 * scores.n_rows, deadline_at)
 
 
@@ -129,6 +154,14 @@ def _parse_version(model: str, version: str | None) -> int | None:
     if version is not None and not (version.isdecimal() and version.isascii() and len(version) <= 9):  # noqa: PLR2004
         raise NotFoundError(f"version {version[:40]!r} of {model[:80]} is no number")
     return None if version is None else int(version)
+
+
+def _point_into(places: Mapping[str, tuple[str | int, ...]], error: RowError) -> FieldError:
+    """Return a row error that points at the value, or at the input of a binary one, and so has to name its feature."""
+    place = places.get(error.feature, ("inputs",))
+    return FieldError(
+        point_at(*place, *([error.row] if place[-1] == "data" else [])), f"{error.feature} {error.detail}"
+    )
 
 
 def _choose_outputs(asked: InferRequest, manifest: Manifest) -> list[tuple[str, bool]]:

@@ -1,4 +1,4 @@
-"""Headers and query parameters that routes share, for the OpenAPI document."""
+"""Headers and query parameters that routes share, of requests and of answers, for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -40,11 +40,40 @@ DEFAULTS: Final = describe_parameter(
     "nothing that is nearly called so is refused.",
 )
 MANY_ROWS: Final = [DEFAULTS, USER, PIN, TIMEOUT, REQUEST_ID]
-IGNORED_COLUMNS: Final = "X-Ignored-Columns"
-IGNORED_HEADER: Final[dict[str, Any]] = {
-    IGNORED_COLUMNS: {
-        "schema": {"type": "string"},
-        "description": "What the request had and no one reads: percent-encoded names with commas between them, at "
-        "most 20 and 1 KiB, then `;more=` and how many others there are.",
-    }
+
+
+def describe_header(name: str, schema: dict[str, Any], description: str, *, is_always: bool = True) -> dict[str, Any]:
+    """Return a header of an answer as OpenAPI writes it; the parts of several are one mapping."""
+    return {name: {"required": is_always, "schema": schema, "description": description}}
+
+
+REQUEST_ID_HEADER: Final = describe_header(
+    "X-Request-Id", {"type": "string"}, "The request's id, for whoever looks into the logs.", is_always=False
+)
+ROUTING_HEADERS: Final = {
+    **describe_header("X-Model-Version", {"type": "integer", "minimum": 1}, "The version that answered."),
+    **describe_header(
+        "X-Route-Reason",
+        {"type": "string", "enum": ["pin", "allow-list", "user-hash", "random", "only-version"]},
+        "Why that version answered.",
+    ),
 }
+"""Of every answer with scores."""
+RETRY_HEADER: Final = describe_header(
+    "Retry-After", {"type": "integer", "minimum": 1}, "Seconds after which another try is worth it."
+)
+ENCODING_HEADER: Final = describe_header(
+    "Accept-Encoding",
+    {"type": "string"},
+    "Content encodings that are read, when it is the encoding that is not.",
+    is_always=False,
+)
+LOCATION_HEADER: Final = describe_header("Location", {"type": "string"}, "Path of what was begun.")
+IGNORED_COLUMNS: Final = "X-Ignored-Columns"
+IGNORED_HEADER: Final = describe_header(
+    IGNORED_COLUMNS,
+    {"type": "string"},
+    "What the request had and no one reads: percent-encoded names with commas between them, at most 20 and 1 KiB, "
+    "then `;more=` and how many others there are.",
+    is_always=False,
+)

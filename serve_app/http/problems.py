@@ -22,8 +22,11 @@ from serve_app.core.errors import (
     QueueFullError,
     ScorecatError,
     UnknownOutcomeError,
+    UnsupportedEncodingError,
     UnsupportedMediaError,
 )
+from serve_app.http.compression import ACCEPTED
+from serve_app.http.parameters import ENCODING_HEADER, RETRY_HEADER
 
 STATUS: Final[dict[type[ScorecatError], int]] = {
     MalformedBodyError: 400,
@@ -60,6 +63,11 @@ TITLES: Final[dict[int, str]] = {
 }
 TITLES_OF_CODES: Final[dict[str, str]] = {UnknownOutcomeError.code: "Outcome unknown"}
 """Where the title of the status would say something else."""
+_HEADERS: Final[dict[int, dict[str, Any]]] = {
+    415: ENCODING_HEADER,
+    **dict.fromkeys((429, 503, 504), RETRY_HEADER),
+}
+"""Headers of the problems of a status, for the OpenAPI document."""
 CONTENT_TYPE: Final = b"application/problem+json"
 
 
@@ -83,6 +91,8 @@ def describe_problem(error: ScorecatError, request_id: str) -> tuple[int, dict[s
     headers = []
     if isinstance(error, NotReadyError):
         headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after_s))).encode()))
+    elif isinstance(error, UnsupportedEncodingError):
+        headers.append((b"accept-encoding", ACCEPTED.encode()))
     return status, members, headers
 
 
@@ -106,6 +116,10 @@ def document_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses of these statuses."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
-        status: {"description": TITLES[status], "content": {CONTENT_TYPE.decode(): {"schema": schema}}}
+        status: {
+            "description": TITLES[status],
+            "content": {CONTENT_TYPE.decode(): {"schema": schema}},
+            "headers": dict(_HEADERS.get(status, {})),
+        }
         for status in statuses
     }

@@ -47,9 +47,11 @@ def answer_json(value: Mapping[str, Any], status: int = 200, headers: dict[str, 
     return Response(orjson.dumps(value), status, headers, media_type="application/json")
 
 
-def describe_answers(model: Any, *problems: int, status: int = 200) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI responses of a route: what it answers, and with which problems."""
-    return {status: {"model": model}, **document_problems(*problems)}
+def describe_answers(
+    model: Any, *problems: int, status: int = 200, headers: Mapping[str, Any] | None = None
+) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses of a route: what it answers, with which headers, and with which problems."""
+    return {status: {"model": model, "headers": dict(headers or {})}, **document_problems(*problems)}
 
 
 def document_body(model: Any, *, is_required: bool) -> dict[str, Any]:

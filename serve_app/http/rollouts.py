@@ -13,8 +13,12 @@ from serve_app.core.errors import (
     InvalidDataError,
     NotReadyError,
     PackageError,
+    point_at,
 )
 from serve_app.core.split import Arm, Split
+from serve_app.core.wordings import say_unknown
+from serve_app.http.api_document import ROLLOUTS
+from serve_app.http.parameters import LOCATION_HEADER
 from serve_app.http.records import answer_json, describe_answers, document_body, read_record
 from serve_app.http.rollout_schemas import (
     MAX_WHO_CHARACTERS,
@@ -37,19 +41,29 @@ RolloutId = Annotated[int, Path(ge=1, le=MAX_ID, description="Number of the roll
 
 def create_router(traffic: Traffic, rollouts: Rollouts | None) -> APIRouter:
     """Return the routes; without `rollouts` they answer 503."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", tags=[ROLLOUTS])
     _add_reading(router, traffic, rollouts)
     _add_commands(router, rollouts)
     return router
 
 
 def _add_reading(router: APIRouter, traffic: Traffic, rollouts: Rollouts | None) -> None:
-    @router.get("/models", summary="Which versions answer whom", responses=describe_answers(ServedModels, 503))
+    @router.get(
+        "/models",
+        operation_id="listModels",
+        summary="Which versions answer whom",
+        responses=describe_answers(ServedModels, 503),
+    )
     async def list_models() -> Response:
         """List the served model's versions with their shares, as this Gateway follows them."""
         return answer_json({"models": [describe_split(traffic.split)]})
 
-    @router.get("/rollouts", summary="List rollouts", responses=describe_answers(RolloutList, 422, 503))
+    @router.get(
+        "/rollouts",
+        operation_id="listRollouts",
+        summary="List rollouts",
+        responses=describe_answers(RolloutList, 422, 503),
+    )
     async def list_rollouts(
         model: Annotated[str, Query(max_length=MAX_NAME_CHARACTERS, description="Default the served one.")] = "",
         limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
@@ -57,13 +71,19 @@ def _add_reading(router: APIRouter, traffic: Traffic, rollouts: Rollouts | None)
         """List rollouts, newest first."""
         return answer_json({"rollouts": await _need(rollouts).recent(model, limit)})
 
-    @router.get("/rollouts/{rollout_id}", summary="A rollout", responses=describe_answers(RolloutView, 404, 422, 503))
+    @router.get(
+        "/rollouts/{rollout_id}",
+        operation_id="getRollout",
+        summary="A rollout",
+        responses=describe_answers(RolloutView, 404, 422, 503),
+    )
     async def show_rollout(rollout_id: RolloutId) -> Response:
         """Show a rollout's plan, shares, verdicts and figures."""
         return answer_json(await _need(rollouts).describe(rollout_id))
 
     @router.get(
         "/rollouts/{rollout_id}/history",
+        operation_id="getRolloutHistory",
         summary="What happened to a rollout",
         responses=describe_answers(RolloutHistory, 404, 422, 503),
     )
@@ -75,9 +95,12 @@ def _add_reading(router: APIRouter, traffic: Traffic, rollouts: Rollouts | None)
 def _add_commands(router: APIRouter, rollouts: Rollouts | None) -> None:
     @router.post(
         "/rollouts",
+        operation_id="startRollout",
         status_code=201,
         summary="Start a rollout",
-        responses=describe_answers(RolloutView, 400, 404, 409, 413, 415, 422, 500, 503, 504, status=201),
+        responses=describe_answers(
+            RolloutView, 400, 404, 409, 413, 415, 422, 500, 503, 504, status=201, headers=LOCATION_HEADER
+        ),
         openapi_extra=document_body(StartBody, is_required=True),
     )
     async def start_rollout(request: Request) -> Response:
@@ -98,7 +121,7 @@ def _add_commands(router: APIRouter, rollouts: Rollouts | None) -> None:
             f"/rollouts/{{rollout_id}}/{command}",
             summary=summary,
             description=description,
-            operation_id=f"{command}_rollout",
+            operation_id=f"{command}Rollout",
             responses=describe_answers(RolloutView, 400, 404, 409, 413, 415, 422, 503, 504),
             openapi_extra=document_body(CommandBody, is_required=False),
         )
@@ -106,7 +129,7 @@ def _add_commands(router: APIRouter, rollouts: Rollouts | None) -> None:
             record = await read_record(request)
             who, why = _take_reason(record)
             if record:
-                errors = tuple(FieldError(f"/{name}", "unknown; known: who, why") for name in record)
+                errors = tuple(FieldError(point_at(name), f"{say_unknown(name)}; known: who, why") for name in record)
                 raise InvalidDataError("the body of a command says who and why", errors)
             return answer_json(await _need(rollouts).command(rollout_id, command, who, why))
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Any, Final
 
-from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic import BaseModel, ValidationError
 
 from serve_app.core.cells import show_value
 from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyError
@@ -18,6 +18,7 @@ from serve_app.core.history_keys import CATEGORY_KEY, KEY_NAMES, NO_CATEGORY, TI
 from serve_app.core.near_names import find_near
 from serve_app.core.numeric_columns import describe_required, describe_rule
 from serve_app.http.column_names import describe_near, point_near
+from serve_app.http.json_bodies import has_constants, load_json
 from serve_app.http.schemas import ID_NUMBER_RULE, MAX_ID_LENGTH, PurchaseRequest
 
 IGNORED: Final = "ignored"
@@ -28,7 +29,7 @@ INPUTS: Final = (*PURCHASE_NAMES, *KEY_NAMES)
 
 
 def parse_row(body: bytes, defaults: Collection[str] = ()) -> dict[str, Any]:
-    """Parse and validate the body of ``POST /predict_purchase``.
+    """Parse and validate the body of ``POST /predict_purchase``; NaN is null.
 
     Parameters
     ----------
@@ -39,14 +40,14 @@ def parse_row(body: bytes, defaults: Collection[str] = ()) -> dict[str, Any]:
     Raises
     ------
     MalformedBodyError
-        Not JSON, or not an object.
+        Not JSON, or not an object; a number beyond a double.
     InvalidRowError
         A member is missing, has another type, breaks a bound or is misspelt; each is named.
     """
     try:
         parsed = PurchaseRequest.__pydantic_validator__.validate_json(body)
     except ValidationError as exc:
-        raise _explain(exc, body, defaults) from exc
+        parsed = _parse_again(body, exc, defaults)
     row: dict[str, Any] = parsed.__dict__
     if parsed.__pydantic_extra__:
         unknown = sorted(parsed.__pydantic_extra__)
@@ -57,6 +58,19 @@ def parse_row(body: bytes, defaults: Collection[str] = ()) -> dict[str, Any]:
     if row[CATEGORY_KEY] is None and CATEGORY_KEY in parsed.__pydantic_fields_set__:
         row[CATEGORY_KEY] = NO_CATEGORY
     return row
+
+
+def _parse_again(body: bytes, found: ValidationError, defaults: Collection[str]) -> BaseModel:
+    """Parse a body that was refused as the routes of many rows do; what they do not read is said in their words."""
+    value = load_json(body)
+    if not has_constants(body):
+        raise _explain(found, value, defaults) from found
+    try:
+        return PurchaseRequest.__pydantic_validator__.validate_json(json.dumps(value))
+    except ValidationError as exc:
+        raise _explain(exc, value, defaults) from exc
+    except RecursionError as exc:
+        raise MalformedBodyError("the body is not valid JSON: it is nested too deeply") from exc
 
 
 EVENT_ID: Final = KEY_NAMES.index("event_id")
@@ -91,10 +105,10 @@ def _list_meant(name: str) -> tuple[str, ...]:
     return tuple(other for other in INPUTS if find_near(name, [other]))
 
 
-def _explain(exc: ValidationError, body: bytes, defaults: Collection[str]) -> InvalidRowError | MalformedBodyError:
+def _explain(exc: ValidationError, given: Any, defaults: Collection[str]) -> InvalidRowError | MalformedBodyError:
     found: dict[str, str] = {}
     for error in exc.errors(include_url=False, include_context=True):
-        if error["type"] == "json_invalid":
+        if error["type"] == "json_invalid":  # to pydantic alone
             return MalformedBodyError(f"the body is not valid JSON: {error['ctx']['error']}")
         if error["type"] == "model_type":
             return MalformedBodyError("the body must be one JSON object")
@@ -109,7 +123,6 @@ def _explain(exc: ValidationError, body: bytes, defaults: Collection[str]) -> In
         shown = "" if error["type"] == "missing" else f", got {show_value(error['input'])}"
         found.setdefault(f"/{name}", f"{rule}{shown}")
     errors = tuple(FieldError(pointer, detail) for pointer, detail in found.items())
-    given = from_json(body)
     near = _pair_near(sorted(given.keys() - _MEMBERS), given, defaults)
     return InvalidRowError("the row cannot be scored", (*errors, *point_near(near)))
 

@@ -338,12 +338,19 @@ class Tensor(BaseModel):
     parameters: dict[str, Any] = {}
 
 
+class RequestedOutput(BaseModel):
+    """An output that is asked for; `parameters` may have `binary_data`."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
 class InferBody(BaseModel):
-    """Open Inference Protocol request: one input a column."""
+    """Open Inference Protocol request: one input a column; without `outputs` all usual ones are answered."""
 
     id: str | None = None
     inputs: list[Tensor]
-    outputs: list[dict[str, Any]] = []
+    outputs: list[RequestedOutput] = []
     parameters: dict[str, Any] = {}
 
 

@@ -20,7 +20,13 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from serve_app.core.cells import read_cell
-from serve_app.core.errors import BadRequestError, MalformedBodyError, PayloadTooLargeError, UnsupportedMediaError
+from serve_app.core.errors import (
+    BadRequestError,
+    MalformedBodyError,
+    PayloadTooLargeError,
+    UnsupportedMediaError,
+    point_at,
+)
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.core.outputs import name_prediction
 from serve_app.core.recommendation import BANDS
@@ -38,12 +44,24 @@ from serve_app.http.columns import (
     table_from_lists,
 )
 from serve_app.http.ipc_limits import check_stream
+from serve_app.http.json_bodies import load_json
+from serve_app.http.json_forms import (
+    TENSOR_KEYS,
+    choose_form,
+    input_names,
+    is_flat,
+    name_kind,
+    read_columns,
+    read_flat,
+    read_names,
+    require_kind,
+    unwrap,
+)
 from serve_app.http.parquet_limits import MAX_TABLE_BYTES, read_texts
 from serve_app.service.table_scoring import TableScores
 
 Features = Sequence[FeatureSpec]
 Parser = Callable[[bytes, Features], ParsedTable]
-JSON_KEYS: Final = ("dataframe_split", "dataframe_records", "inputs", "instances")
 CSV: Final = "text/csv"
 ARROW: Final = "application/vnd.apache.arrow.stream"
 JSON: Final = "application/json"
@@ -51,29 +69,21 @@ PARQUET: Final = "application/vnd.apache.parquet"
 
 
 def parse_json(body: bytes, features: Features) -> ParsedTable:
-    """Parse ``{"dataframe_split" | "dataframe_records" | "inputs" | "instances": ...}``."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        raise MalformedBodyError(f"the body is not valid JSON: {exc}") from exc
-    given = [key for key in JSON_KEYS if isinstance(value, dict) and key in value]
-    if len(given) != 1:
-        found = f"both {' and '.join(given)}" if given else "none"
-        raise MalformedBodyError(
-            f"the body must be an object with exactly one of {', '.join(JSON_KEYS)}; it has {found}"
-        )
-    data = value[given[0]]
-    if given[0] == "dataframe_split":
+    """Parse ``{"dataframe_split" | "dataframe_records" | "inputs" | "instances": ...}``; NaN is null."""
+    key, data = choose_form(load_json(body))
+    if key == "dataframe_split":
         return _parse_split(data, features)
-    if given[0] == "inputs" and isinstance(data, dict):
-        return _parse_columns(data, features)
-    return _parse_records(data, features, given[0])
+    if key in TENSOR_KEYS and isinstance(data, dict):
+        columns, n_rows = read_columns(data, key)
+        return table_from_lists(columns, features, n_rows)
+    is_value = key in TENSOR_KEYS and isinstance(data, str | int | float) and len(input_names(features)) == 1
+    return _parse_rows([data] if is_value else data, features, key)
 
 
 def _parse_split(data: Any, features: Features) -> ParsedTable:
-    columns = data.get("columns") if isinstance(data, dict) else None
+    columns = read_names(data.get("columns")) if isinstance(data, dict) else None
     rows = data.get("data") if isinstance(data, dict) else None
-    if not isinstance(columns, list) or not isinstance(rows, list) or not all(isinstance(c, str) for c in columns):
+    if columns is None or not isinstance(rows, list):
         raise MalformedBodyError(
             "dataframe_split must be an object with a list of names `columns` and a list of rows `data`"
         )
@@ -83,19 +93,22 @@ def _parse_split(data: Any, features: Features) -> ParsedTable:
     return table_from_lists(_turn(rows, columns, "dataframe_split/data"), features, len(rows))
 
 
-def _parse_records(data: Any, features: Features, key: str) -> ParsedTable:
+def _parse_rows(data: Any, features: Features, key: str) -> ParsedTable:
     if not isinstance(data, list):
-        raise MalformedBodyError(f"{key} must be a list of rows")
+        raise MalformedBodyError(f"{key} must be a list of rows, not {name_kind(data)}")
     check_shape(len(data), 0)
+    names = input_names(features)
+    if is_flat(data):
+        return table_from_lists(read_flat(data, names, key), features, len(data))
     if data and isinstance(data[0], list):
-        names = [spec.name for spec in features if spec.group != "key"]
+        require_kind(data, list, key)
         return table_from_lists(_turn(data, names, key), features, len(data))
-    if data and set(map(type, data)) != {dict}:
-        row = next(i for i, record in enumerate(data) if not isinstance(record, dict))
-        raise MalformedBodyError(f"{key}/{row} must be an object like the rows before it")
+    require_kind(data, dict, key)
     present: set[str] = set().union(*data)
     columns = {s.name: _pick(data, s.name) for s in features if s.name in present}
     check_shape(len(data), len(present))
+    if key in TENSOR_KEYS:
+        columns = {name: unwrap(values) for name, values in columns.items()}
     table = table_from_lists(columns, features, len(data))
     return dataclasses.replace(table, ignored=tuple(sorted(present - columns.keys())))
 
@@ -108,20 +121,13 @@ def _pick(records: list[dict[str, Any]], name: str) -> list[Any]:
         return [record.get(name) for record in records]
 
 
-def _parse_columns(data: dict[str, Any], features: Features) -> ParsedTable:
-    lists = {name: values for name, values in data.items() if isinstance(values, list)}
-    lengths = {len(values) for values in lists.values()}
-    if len(lists) != len(data) or len(lengths) > 1:
-        raise MalformedBodyError("inputs must hold one list a column, all of one length")
-    return table_from_lists(lists, features, lengths.pop() if lengths else 0)
-
-
 def _turn(rows: list[Any], columns: list[str], where: str) -> dict[str, Sequence[Any]]:
     """Return rows as columns, without a Python step a value."""
     width = len(columns)
     if rows and (set(map(type, rows)) != {list} or set(map(len, rows)) != {width}):
         row = next(i for i, values in enumerate(rows) if not isinstance(values, list) or len(values) != width)
-        raise MalformedBodyError(f"{where}/{row} must be a list of {width} values, one a column")
+        given = f"a list of {len(rows[row])}" if isinstance(rows[row], list) else name_kind(rows[row])
+        raise MalformedBodyError(f"{where}/{row} is {given}; it must be a list of {width} values, one a column")
     return dict(zip(columns, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(columns, ())
 
 
@@ -270,7 +276,7 @@ def pick_values(scores: TableScores, asked: str) -> Any:
 
 def describe_row_error(error: RowError) -> dict[str, Any]:
     """Return a row error as JSON: index, pointer, detail."""
-    return {"index": error.row, "pointer": f"/{error.row}/{error.feature}", "detail": error.detail}
+    return {"index": error.row, "pointer": point_at(error.row, error.feature), "detail": error.detail}
 
 
 def answer_table(scores: TableScores, asked: str) -> pa.Table:

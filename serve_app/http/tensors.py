@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
 from serve_app.core.cells import convert_values
 from serve_app.core.column_types import can_hold
-from serve_app.core.errors import FieldError, InvalidDataError, MalformedBodyError
+from serve_app.core.errors import FieldError, InvalidDataError, MalformedBodyError, point_at
 from serve_app.core.features import FeatureSpec, arrow_schema
 from serve_app.core.near_names import find_similar
 from serve_app.http.column_names import MAX_NAMED, check_columns
 from serve_app.http.columns import ParsedTable, check_shape, finish_table
+from serve_app.http.json_bodies import load_json
 
 NUMBERS: Final[dict[str, str]] = {
     "BOOL": "|b1",
@@ -50,18 +50,21 @@ class InferRequest:
         What is asked for; empty means everything.
     binary_default : bool
         Whether outputs without a choice of their own come as binary.
+    places : dict of str to tuple
+        Where the values of an input are in the JSON of the body, as parts of a pointer; of binary ones the input.
     """
 
     table: ParsedTable
     request_id: str | None
     outputs: list[tuple[str, bool]]
     binary_default: bool
+    places: dict[str, tuple[str | int, ...]]
 
 
 def parse_infer(
     body: bytes, header_length: int | None, features: Sequence[FeatureSpec], defaults: Collection[str] = ()
 ) -> InferRequest:
-    """Parse the body of ``POST .../infer``.
+    """Parse the body of ``POST .../infer``; NaN in its JSON is null.
 
     Raises
     ------
@@ -74,10 +77,7 @@ def parse_infer(
     """
     if header_length is not None and not 0 <= header_length <= len(body):
         raise MalformedBodyError(f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes")
-    try:
-        value = orjson.loads(body if header_length is None else body[:header_length])
-    except orjson.JSONDecodeError as exc:
-        raise MalformedBodyError(f"the inference header is not valid JSON: {exc}") from exc
+    value = load_json(body if header_length is None else body[:header_length], "the inference header")
     inputs = value.get("inputs") if isinstance(value, dict) else None
     if not isinstance(inputs, list) or not inputs or not all(isinstance(i, dict) for i in inputs):
         raise MalformedBodyError("the body must be an object with a list `inputs` of tensors, one a column")
@@ -92,6 +92,7 @@ def parse_infer(
         request_id if isinstance(request_id, str) else None,
         _parse_outputs(value.get("outputs"), default),
         default,
+        {i["name"]: ("inputs", k, "data") if "data" in i else ("inputs", k) for k, i in enumerate(inputs)},
     )
 
 
@@ -120,8 +121,8 @@ def _parse_inputs(inputs: list[dict[str, Any]], binary: bytes, features: Sequenc
     columns: dict[str, pa.Array] = {}
     errors: dict[int, Any] = {}
     n_rows, at = -1, 0
-    for tensor in inputs:
-        name, datatype, n = _check_tensor(tensor, specs)
+    for k, tensor in enumerate(inputs):
+        name, datatype, n = _check_tensor(tensor, k, specs)
         if n_rows not in {-1, n}:
             raise MalformedBodyError(f"input {name} has {n} rows, the ones before have {n_rows}")
         n_rows = n
@@ -156,19 +157,19 @@ def _refuse_unknown(given: list[Any], known: Collection[str]) -> None:
     for at, name in unknown[:MAX_NAMED]:
         meant = find_similar(str(name), absent)
         hint = f" (did you mean {meant}?)" if meant else ""
-        errors.append(FieldError(f"/inputs/{at}/name", f"there is no input {str(name)[:80]!r}{hint}"))
+        errors.append(FieldError(point_at("inputs", at, "name"), f"there is no input {str(name)[:80]!r}{hint}"))
     raise InvalidDataError(f"{errors[0].detail}; the model's metadata lists them", tuple(errors))
 
 
-def _check_tensor(tensor: dict[str, Any], specs: dict[str, FeatureSpec]) -> tuple[str, str, int]:
+def _check_tensor(tensor: dict[str, Any], k: int, specs: dict[str, FeatureSpec]) -> tuple[str, str, int]:
     name, datatype, shape = str(tensor["name"]), tensor.get("datatype"), tensor.get("shape")
     if not isinstance(datatype, str) or (datatype not in NUMBERS and datatype != "BYTES"):
         raise InvalidDataError(f"input {name} has the unknown datatype {str(datatype)[:40]!r}")
     kind = pa.string() if datatype == "BYTES" else pa.from_numpy_dtype(np.dtype(NUMBERS[datatype]))
     if not can_hold(specs[name], kind):
         wanted = "BYTES" if specs[name].kind == "categorical" else "a number, FP64 for example"
-        fields = (FieldError(f"/inputs/{name}/datatype", f"must be {wanted}"),)
-        raise InvalidDataError(f"input {name} cannot have the datatype BOOL", fields)
+        fields = (FieldError(point_at("inputs", k, "datatype"), f"of {name} must be {wanted}"),)
+        raise InvalidDataError(f"input {name} cannot have the datatype {datatype}", fields)
     sizes = shape if isinstance(shape, list) else []
     whole = all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in sizes)
     if not (whole and (len(sizes) == 1 or (len(sizes) == 2 and sizes[1] == 1))):  # noqa: PLR2004 - [n] or [n, 1]

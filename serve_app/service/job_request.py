@@ -6,9 +6,10 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from serve_app.core.errors import FieldError, InvalidDataError
+from serve_app.core.errors import FieldError, InvalidDataError, point_at
 from serve_app.core.job_record import JobOrder
 from serve_app.core.plan_values import read_count, read_flag
+from serve_app.core.wordings import say_unknown
 from serve_app.service.job_ports import JobAsked
 
 MAX_CHARACTERS: Final = 2_000
@@ -141,4 +142,4 @@ FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
 def _explain_unknown(name: str) -> FieldError:
     near = difflib.get_close_matches(name, FIELDS, 1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(FIELDS)}"
-    return FieldError(f"/{name[:100]}", f"unknown; {hint}")
+    return FieldError(point_at(name), f"{say_unknown(name)}; {hint}")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from serve_app.core.errors import BadRequestError, FieldError, InvalidDataError
+from serve_app.core.errors import BadRequestError, FieldError, InvalidDataError, point_at
 from serve_app.core.plan_values import is_dealt
 from serve_app.core.rollout_plan import PLAN_MEMBERS, PLAN_NAMES, Plan, parse_plan
-from serve_app.core.wordings import is_number, show
+from serve_app.core.wordings import is_number, say_unknown, show
 from serve_app.service.rollout_ports import StartRollout
 from serve_app.service.rollout_start import MAX_ALLOWED
 
@@ -99,9 +99,12 @@ def _find_unknown(record: Mapping[Any, Any], known: tuple[str, ...]) -> list[Fie
         if name not in known:
             near = _find_near(name, known)
             hint = f"did you mean {near}?" if near else f"known: {', '.join(known)}"
-            shown = name[:MAX_NAME_CHARACTERS] if isinstance(name, str) else show(name)
-            errors.append(FieldError(f"/{shown}", f"unknown; {hint}"))
+            errors.append(FieldError(point_at(_name(name)), f"{say_unknown(name)}; {hint}"))
     return errors
+
+
+def _name(given: Any) -> str:
+    return given if isinstance(given, str) else show(given)  # which YAML can name a member with
 
 
 def _find_near(name: Any, known: Mapping[str, Any] | tuple[str, ...]) -> str:

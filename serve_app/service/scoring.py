@@ -19,6 +19,7 @@ from serve_app.core.errors import (
     InvariantError,
     NotReadyError,
     ReplicaLostError,
+    point_at,
 )
 from serve_app.core.features import arrow_schema
 from serve_app.core.history_keys import KEY_SCHEMA
@@ -232,7 +233,7 @@ class VersionScorer:
     def _collect(self, n_rows: int, encoded: EncodedBatch, probabilities: list[float]) -> list[Score | Exception]:
         results: list[Score | Exception] = [NotReadyError("the row was not scored")] * n_rows
         for error in encoded.errors:
-            fields = (FieldError(f"/{error.feature}", error.detail),)
+            fields = (FieldError(point_at(error.feature), error.detail),)
             results[error.row] = InvalidRowError("the row cannot be scored", fields)
         recommend = self.manifest.thresholds.recommend
         for k, row in enumerate(encoded.rows.tolist()):

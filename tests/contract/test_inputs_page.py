@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -243,6 +244,11 @@ def typed(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.table({name: pa.array([row[name] for row in rows]) for name in rows[0]})
 
 
+def dump(value: Any) -> bytes:
+    """JSON as Python writes it: orjson would write null for what is no finite number."""
+    return json.dumps(value).encode()
+
+
 def by_encoder(world: World, name: str, value: Any) -> Seen:
     batch = typed([put(world.good, name, value)]).combine_chunks().to_batches()[0]
     try:
@@ -256,7 +262,7 @@ def by_encoder(world: World, name: str, value: Any) -> Seen:
 
 def by_row(world: World, name: str, value: Any) -> Seen:
     ids = {k: EXAMPLE_REQUEST[k] for k in ("user_id", "session_id", "product_id")}
-    body = orjson.dumps({**ids, **put(world.good, name, value)})
+    body = dump({**ids, **put(world.good, name, value)})
     answer = world.post("/predict_purchase", body, "application/json", name, value)
     return world.judge(answer, lambda a: a["purchase_probability"], name)
 
@@ -264,7 +270,7 @@ def by_row(world: World, name: str, value: Any) -> Seen:
 def by_records(world: World, name: str, value: Any) -> Seen:
     rows = [put(world.good, name, value if is_absent(value) else world.good[name]) for _ in range(3)]
     rows[1] = put(world.good, name, value)
-    answer = world.post("/invocations", orjson.dumps({"dataframe_records": rows}), "application/json", name, value)
+    answer = world.post("/invocations", dump({"dataframe_records": rows}), "application/json", name, value)
     return world.judge(answer, lambda a: a["predictions"][1], name)
 
 
@@ -346,7 +352,7 @@ def by_tensors(world: World, name: str, value: Any) -> Seen:
             data[1] = value
         datatype = "BYTES" if spec.kind == "categorical" else "FP64"
         inputs.append({"name": spec.name, "datatype": datatype, "shape": [3], "data": data})
-    path, body = f"/v2/models/{world.name}/infer", orjson.dumps({"inputs": inputs})
+    path, body = f"/v2/models/{world.name}/infer", dump({"inputs": inputs})
     answer = world.post(path, body, "application/json", name, value)
     return world.judge(answer, lambda a: {o["name"]: o for o in a["outputs"]}["probability"]["data"][1], name)
 
@@ -364,6 +370,9 @@ WAYS = {
 }
 
 
+JSON_WAYS = ("/predict_purchase", "/v2", "/invocations JSON")
+
+
 def can_say(way: str, line: Line, name: str, value: Any) -> bool:
     """Whether a form can express a value, and a route knows the feature."""
     if way == "/predict_purchase" and name in GOOD_PET:
@@ -371,7 +380,9 @@ def can_say(way: str, line: Line, name: str, value: Any) -> bool:
     if value is ABSENT and not line.kind and (way == "the encoder" or way.startswith("a job's")):
         return False  # they get what the Gateway or the job's own check let pass
     is_float = isinstance(value, float)
-    if way in {"/predict_purchase", "/v2", "/invocations JSON", "a job's JSON lines"}:
+    if way in JSON_WAYS:  # where NaN is null, see below
+        return not (is_float and math.isnan(value))
+    if way == "a job's JSON lines":
         return not (is_float and not math.isfinite(value))
     if way in {"/invocations CSV", "a job's CSV"}:
         number_text = "number" in line.what and value in ("5", "")  # CSV has nothing but text
@@ -392,6 +403,13 @@ def test_a_value_meets_one_rule_whichever_way_it_comes(worlds, line, name, value
     for way, found in seen.items():
         # what the Gateway refuses as a whole no Encoder sees
         assert found.kinds == expected or (line.verdict == "rejected" and found.kinds == ["problem"]), way
+
+
+@pytest.mark.parametrize("name", [name for names in INPUTS.values() for name in names])
+def test_nan_in_json_is_null_whichever_way_it_comes(worlds, name):
+    for way in JSON_WAYS:
+        if way != "/predict_purchase" or name not in GOOD_PET:
+            assert WAYS[way](worlds.of(name), name, NAN) == WAYS[way](worlds.of(name), name, None)
 
 
 def test_the_page_names_every_kind_of_input_value_and_count():

@@ -113,6 +113,56 @@ def test_a_problem_has_the_documented_members(document):
         assert Problem.model_validate(members).model_dump(exclude_unset=True) == members
 
 
+def operations(document: dict) -> list[dict]:
+    return [operation for item in document["paths"].values() for operation in item.values()]
+
+
+def test_every_operation_has_a_name_that_reads_well_and_one_group(document):
+    found = operations(document)
+    names = [operation["operationId"] for operation in found]
+    assert len(set(names)) == len(names) > 25
+    assert all(re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", name) for name in names)
+    assert {"predictPurchase", "invocations", "inferModel", "recordEvents", "startRollout", "startJob"} <= set(names)
+    groups = {tag["name"]: tag["description"] for tag in document["tags"]}
+    assert all(len(description) > 20 for description in groups.values())
+    assert {tag for operation in found for tag in operation["tags"]} == set(groups)
+    assert {len(operation["tags"]) for operation in found} == {1}
+    assert all(operation["summary"] and operation["description"] for operation in found)
+
+
+def test_a_member_that_may_be_left_out_is_optional_to_every_generator(document):
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        for member, described in schema.get("properties", {}).items():
+            assert "default" not in described, f"{name}.{member} would be generated as one that is always there"
+    assert schemas["CommandBody"].get("required", []) == []
+    assert "Default `http`." in schemas["CommandBody"]["properties"]["who"]["description"]
+    assert schemas["Tensor"]["required"] == ["name", "datatype", "shape"]
+    assert schemas["InferBody"]["required"] == ["inputs"]
+    assert "observe" not in schemas["PurchaseRequest"]["required"]
+    assert "errors" not in schemas["Problem"]["required"]
+
+
+def test_what_no_route_answers_is_not_documented(document):
+    assert "ValidationError" not in json.dumps(document)
+
+
+def test_headers_of_answers_are_documented(document):
+    def headers(path: str, status: int) -> set[str]:
+        return set(document["paths"][path]["post"]["responses"][str(status)]["headers"])
+
+    routing = {"X-Model-Version", "X-Route-Reason", "X-Request-Id"}
+    assert headers("/predict_purchase", 200) == routing | {"X-Prediction-Id", "X-Observed"}
+    assert headers("/invocations", 200) == routing
+    assert headers("/v2/models/{model}/infer", 200) == routing | {"Inference-Header-Content-Length"}
+    assert "Location" in headers("/v1/jobs", 202) & headers("/v1/rollouts", 201)
+    for operation in operations(document):
+        for status, response in operation["responses"].items():
+            assert "X-Request-Id" in response["headers"]
+            assert ("Retry-After" in response["headers"]) == (status in {"429", "503", "504"})
+            assert ("Accept-Encoding" in response["headers"]) == (status == "415")
+
+
 def test_the_prediction_documents_its_parameters(document):
     operation = document["paths"]["/predict_purchase"]["post"]
     assert {(p["in"], p["name"]) for p in operation["parameters"]} == {

@@ -23,7 +23,7 @@ FEATURES = (*PURCHASE_FEATURES, *KEY_SPECS)
 PLAIN: dict[str, Any] = {"price": 12.5, "hour": 3, "day_of_week": 1, "is_weekend": 0, "brand": "samsung"}
 
 numbers = st.one_of(
-    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(),
     st.integers(-(2**70), 2**70),
     st.none(),
 )

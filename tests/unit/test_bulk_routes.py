@@ -488,13 +488,6 @@ def test_a_csv_that_names_a_column_twice_is_refused_whatever_it_holds(package):
     assert "twice: price" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("path", ["/invocations", INFER, "/predict_purchase"])
-def test_a_compressed_body_is_refused(package, path):
-    answer = call(package, "POST", path, b"{}", content_type=JSON, content_encoding="gzip")
-    assert answer.status_code == 415
-    assert "Content-Encoding" in answer.json()["detail"]
-
-
 def test_booleans_in_csv_are_those_of_json(package):
     body = b"price,hour,day_of_week,is_weekend\n5,3,5,True\n5,3,5,1\n5,3,5,false\n5,3,5,0\n"
     predictions = call(package, "POST", "/invocations", body, content_type="text/csv").json()["predictions"]

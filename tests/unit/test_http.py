@@ -232,17 +232,17 @@ def test_a_flag_that_is_no_flag_is_refused(package, query):
     ("body", "pointer"),
     [
         *((body_with(price=v), "/price") for v in (0, -1, 0.0, -0.0, "5", True, None, [], {}, 1e300, 5e-324)),
-        *((raw("price", v), "/price") for v in ("NaN", "Infinity", "-Infinity", "1e400", "9" * 400, "9" * 4000)),
+        *((raw("price", v), "/price") for v in ("NaN", "Infinity", "-Infinity")),
         *((body_with(hour=v), "/hour") for v in (24, -1, 12.5, "12", None, True, 10**30)),
         *((body_with(day_of_week=v), "/day_of_week") for v in (7, -1, "Monday", None)),
         *((body_with(is_weekend=v), "/is_weekend") for v in (2, -1, "yes", None, 0.5)),
         *((body_with(session_id=v), "/session_id") for v in (None, "", 1.5, True, ["a"], {"a": 1}, -1)),
-        *((body_with(product_id=v), "/product_id") for v in (None, "", "x" * 513, 2**63, 10**400)),
-        *((body_with(user_id=v), "/user_id") for v in ("", "x" * 10_240, 1.5, False, -1, 10**4000)),
+        *((body_with(product_id=v), "/product_id") for v in (None, "", "x" * 513, 2**63, 10**300)),
+        *((body_with(user_id=v), "/user_id") for v in ("", "x" * 10_240, 1.5, False, -1, 10**300)),
         *((body_with(brand=v), "/brand") for v in (1.5, True, "x" * 10_240, ["samsung"], 2**64)),
         *((body_with(category_code=v), "/category_code") for v in (False, "x" * 513)),
         *((body_with(total_events_x=v), "/total_events_x") for v in (-1, "1", 1e300, True, [])),
-        *((raw("max_price", v), "/max_price") for v in ("NaN", "Infinity", "-0.5")),
+        *((raw("max_price", v), "/max_price") for v in ("Infinity", "-Infinity", "-0.5")),
         *((body_with(conversion_rate=v), "/conversion_rate") for v in (1.0001, -0.1)),
         *((body_with(event_time=v), "/event_time") for v in ("yesterday", "2019-10-01T00:00:00", True, [])),
         *((body_without(n), f"/{n}") for n in
@@ -288,7 +288,10 @@ def test_an_empty_object_is_answered_with_all_that_is_missing(package):
         json.dumps(EXAMPLE).encode("utf-16"),
         body_ending('"user_id":"\\ud800"'),
         body_ending('"brand":"\\udfff"'),
-        body_ending('"price":' + "9" * 5_000),
+        *(body_ending(f'"price":{v}') for v in ("1e400", "-1e400", "9" * 400, "9" * 5_000)),
+        *(body_ending(f'"{name}":' + "9" * 400) for name in ("user_id", "product_id", "brand", "hour", "observe")),
+        body_ending('"price":1e400,"brand":NaN'),
+        body_ending('"x":NaN,"y":' + "[" * 900 + "]" * 900),
         body_ending('"x":' + "[" * 5_000 + "]" * 5_000),
         json.dumps(EXAMPLE).encode().replace(b"samsung", b"\xed\xa0\x80"),
         b"\x00" * 100,
@@ -392,7 +395,7 @@ def test_an_unknown_route_is_named(package, method, path):
 
 @pytest.mark.parametrize(("method", "path", "allowed"), [
     ("GET", PATH, "POST"), ("PUT", PATH, "POST"), ("DELETE", PATH, "POST"), ("OPTIONS", PATH, "POST"),
-    ("POST", "/livez", "GET"), ("POST", "/readyz", "GET"),
+    ("POST", "/livez", "GET, HEAD"), ("POST", "/readyz", "GET, HEAD"),
 ])  # fmt: skip
 def test_a_wrong_method_is_answered_with_the_right_one(package, method, path, allowed):
     async def main():
@@ -415,7 +418,7 @@ def test_a_wrong_method_is_answered_with_the_right_one(package, method, path, al
         {"content_type": ""},
         {"content_type": "application/json; charset=latin-1"},
         {"content_type": "application/json;charset=UTF-16"},
-        {"content_encoding": "gzip"},
+        {"content_encoding": "zstd"},
         {"content_encoding": "br"},
     ],
 )

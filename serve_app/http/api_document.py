@@ -1,0 +1,76 @@
+"""The OpenAPI document: what FastAPI says of the routes, with what it leaves out or says otherwise than they do."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from serve_app.http.job_schemas import CancelBody, JobBody
+from serve_app.http.parameters import REQUEST_ID_HEADER
+from serve_app.http.rollout_schemas import CommandBody, StartBody
+from serve_app.http.schemas import InferBody, Problem, PurchaseRequest, ShopEvent
+
+PREDICTIONS, TABLES, INFERENCE, EVENTS, ROLLOUTS, JOBS, HEALTH = (
+    "predictions", "tables", "inference protocol", "events", "rollouts", "jobs", "health",
+)  # fmt: skip
+TAGS: Final[list[dict[str, Any]]] = [
+    {"name": PREDICTIONS, "description": "One row of a shop: will this shopper buy this product?"},
+    {"name": TABLES, "description": "Many rows as JSON, CSV, Arrow or Parquet: MLflow's scoring protocol."},
+    {"name": INFERENCE, "description": "Many rows as tensors, and what the model is: the Open Inference Protocol v2."},
+    {"name": EVENTS, "description": "What shoppers did, for the history that later scores look up."},
+    {
+        "name": ROLLOUTS,
+        "description": "Which versions answer whom: canaries, A/B tests, shadows, and how they end.",
+    },
+    {"name": JOBS, "description": "Tables that are scored in the background, file by file."},
+    {"name": HEALTH, "description": "Whether the process lives, and whether it can score."},
+]
+"""Groups of operations; every operation has one."""
+_READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
+    PurchaseRequest, InferBody, Problem, StartBody, CommandBody, JobBody, CancelBody, ShopEvent,
+)  # fmt: skip
+"""Bodies that the routes read themselves, so that FastAPI does not know of them."""
+_NEVER_SENT: Final = ("HTTPValidationError", "ValidationError")
+
+
+def complete_document(api: FastAPI) -> None:
+    """Let the application's document name all bodies, and say of every member whether it has to be there."""
+    original = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = original()
+        schemas = document["components"]["schemas"]
+        for model in _READ_BY_HAND:
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(schema.pop("$defs", {}))
+            schemas[model.__name__] = schema
+        for name in _NEVER_SENT:
+            schemas.pop(name, None)
+        for schema in schemas.values():
+            _free_optional(schema)
+        for item in document["paths"].values():
+            for operation in item.values():
+                _complete_responses(operation["responses"])
+        return document
+
+    api.openapi = openapi  # type: ignore[method-assign]
+
+
+def _free_optional(schema: dict[str, Any]) -> None:
+    """Say a default in words: generators take a member that has one for a member that is always there."""
+    for name, member in schema.get("properties", {}).items():
+        if "default" in member and name not in schema.get("required", []):
+            default = member.pop("default")
+            if default not in (None, 0, "", [], {}):
+                said = member.get("description", "").rstrip()
+                member["description"] = f"{said} Default `{default}`.".strip()
+
+
+def _complete_responses(responses: dict[str, Any]) -> None:
+    for status, response in list(responses.items()):
+        if any(name in str(response) for name in _NEVER_SENT):
+            del responses[status]
+        else:
+            response.setdefault("headers", {}).update(REQUEST_ID_HEADER)
