@@ -160,7 +160,7 @@ def connected() -> Any:
 
 @contextlib.contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Keep what Ray's core writes past Python from the terminal: that it heeds `RAY_BACKEND_LOG_LEVEL`, among others."""
+    """Keep what Ray's core writes past Python from the terminal: that it heeds `RAY_BACKEND_LOG_LEVEL`, say."""
     kept = os.dup(2)
     try:
         with Path(os.devnull).open("wb") as nothing:
