@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -145,7 +146,8 @@ def connected() -> Any:
     try:
         # Ray prints warnings of its daemons to stdout whatever `log_to_driver` says, in between the results.
         ray._private.worker._worker_logs_enabled = False  # noqa: SLF001
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        with _without_stderr():
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as exc:
         raise NotReadyError(f"no cluster answers at {address}: see `scorecat status` ({exc})") from exc
     for number in (signal.SIGINT, signal.SIGTERM):  # after `ray.init`, which sets its own for SIGTERM
@@ -154,6 +156,19 @@ def connected() -> Any:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Keep what Ray's core writes past Python from the terminal: that it heeds `RAY_BACKEND_LOG_LEVEL`, say."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _plan(

@@ -119,7 +119,7 @@ class Job:
         """End the workers: what they have not committed by now they never will."""
         ray.shutdown()
         here = socket.gethostname()
-        left = []
+        left: list[psutil.Process] = []
         for host, pid in self._workers:
             with contextlib.suppress(psutil.NoSuchProcess):
                 left += [psutil.Process(pid)] if host == here else []

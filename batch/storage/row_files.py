@@ -198,7 +198,8 @@ class RowFiles:
 
     def _read_text(self, unit: Unit) -> Iterator[RowBatch]:
         kind = "csv" if has_suffix(unit.path, CSV) else "json"
-        at, given, schema = 0, {}, self._schema
+        at, schema = 0, self._schema
+        given: dict[str, pa.Scalar] = {}
         if unit.given:
             types = {column: text_type(spec) for column, spec in self._specs.items()}
             given = self._find_given(unit, _read_text_schema(self._system, unit.path, types).names)

@@ -18,6 +18,7 @@ from serve_app.core.row_errors import RowError
 
 MAX_NAME_BYTES: Final = 255
 """Of a folder's name, on every common file system."""
+LONG_NAME: Final = "its folder's name would have"
 MAX_PARTITIONS: Final = 1_000
 """Folders that one chunk may fill; more means that the column is an id and no partition."""
 _ADDED: Final = ("recommendation", "label", "version")
@@ -79,7 +80,7 @@ def find_long_names(keys: pa.Table) -> dict[int, RowError]:
         values, found = _encode(name, keys.column(name))
         lengths = np.array([len(name_partition(name, value)) for value in values])
         for row in np.flatnonzero(lengths[found] > MAX_NAME_BYTES).tolist():
-            text = f"its folder's name would have {lengths[found[row]]:,} bytes, more than {MAX_NAME_BYTES}"
+            text = f"{LONG_NAME} {lengths[found[row]]:,} bytes, more than {MAX_NAME_BYTES}"
             errors.setdefault(row, RowError(row, name, text, "range"))
     return errors
 

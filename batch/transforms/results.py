@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batch.transforms.columns import CONTENT
+from batch.transforms.partitions import LONG_NAME
 from serve_app.core.manifest import Manifest
 from serve_app.core.outputs import choose_labels, name_prediction
 from serve_app.core.recommendation import BANDS
@@ -95,7 +96,8 @@ _RULES: Final[dict[Rule, str]] = {
 
 def name_reason(error: RowError) -> str:
     """Return why a row was rejected, without its value: few texts, to count by."""
-    return f"{error.feature}: {_RULES[error.rule]}"
+    is_long = error.detail.startswith(LONG_NAME)  # which the encoder takes for a value that could not be read
+    return f"{error.feature}: {'too long a name for a folder' if is_long else _RULES[error.rule]}"
 
 
 def build_rejected(

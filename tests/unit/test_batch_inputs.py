@@ -195,6 +195,7 @@ def test_a_row_whose_folder_would_have_too_long_a_name_is_rejected_by_name(packa
     job = LocalJob(package, tmp_path / "in", tmp_path / "out", partition_by=("p",))
     summary = job.run()
     assert (summary["rows_scored"], summary["rows_rejected"]) == (29, 1)
+    assert summary["rejected_by_reason"] == {"p: too long a name for a folder": 1}
     (rejected,) = read_rejected(tmp_path / "out")
     assert (rejected["row"], rejected["column"]) == (29, "p")
     assert "its folder's name would have" in rejected["reason"]
