@@ -103,7 +103,7 @@ def require_kind(rows: list[Any], kind: type, key: str) -> None:
     if set(map(type, rows)) <= {kind}:
         return
     row = next(i for i, value in enumerate(rows) if type(value) is not kind)
-    wanted = {list: "a list", dict: "an object"}[kind]
+    wanted = "a list" if kind is list else "an object"
     raise MalformedBodyError(f"{key}/{row} is {name_kind(rows[row])}; every row must be {wanted} here")
 
 
@@ -111,7 +111,7 @@ def name_kind(value: Any) -> str:
     """Return what a value of JSON is, in words."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    kinds = {str: "a text", list: "a list", dict: "an object"}
+    kinds: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
     return kinds.get(type(value), "a number")
 
 
