@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -73,12 +74,19 @@ class EventLog:
         InvalidDataError
             A column is missing or holds something else, a file is empty or cut.
         """
-        schema = _choose_schema([_find_types(file, self.partitions(file)) for file in self.files])
         for file in self.files:
-            n_rows, given = 0, self.partitions(file)
-            for batch in _read_file(file, schema):
-                yield _normalise(file, _add_partitions(file, batch, given), schema, n_rows)
-                n_rows += batch.num_rows
+            yield from self.batches_of(file)
+
+    def batches_of(self, file: Path) -> Iterator[pa.RecordBatch]:
+        """Yield the lines of one of `files`, as `batches` does."""
+        n_rows, given = 0, self.partitions(file)
+        for batch in _read_file(file, self._schema):
+            yield _normalise(file, _add_partitions(file, batch, given), self._schema, n_rows)
+            n_rows += batch.num_rows
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        return _choose_schema([_find_types(file, self.partitions(file)) for file in self.files])
 
     def partitions(self, file: Path) -> dict[str, str | None]:
         """Return the columns of a log that the folders of a file give, as text, by name."""

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from serve_app.cli.columns import GAP, align, fold, measure
+from serve_app.cli.columns import GAP, align, fold, measure, name_cells
 from serve_app.cli.health import choose_style
 from serve_app.core.plain_text import show_line, show_lines
 

@@ -65,7 +65,9 @@ def check_columns(table: ParsedTable, features: Sequence[FeatureSpec], defaults:
 
 def point_near(near: Mapping[str, str]) -> tuple[FieldError, ...]:
     """Return an error for each name that was probably meant for another, `near` gives for which."""
-    return tuple(FieldError(point_at(name), f"is not known here; did you mean {meant}?") for name, meant in near.items())
+    return tuple(
+        FieldError(point_at(name), f"is not known here; did you mean {meant}?") for name, meant in near.items()
+    )
 
 
 def describe_near(near: Mapping[str, str]) -> str:

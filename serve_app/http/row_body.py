@@ -13,13 +13,14 @@ from pydantic import BaseModel, ValidationError
 
 from serve_app.core.cells import show_value
 from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyError
+from serve_app.core.event_rows import MAX_ID_LENGTH
 from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
 from serve_app.core.history_keys import CATEGORY_KEY, KEY_NAMES, NO_CATEGORY, TIME_KEY
 from serve_app.core.near_names import find_near
 from serve_app.core.numeric_columns import describe_required, describe_rule
 from serve_app.http.column_names import describe_near, point_near
 from serve_app.http.json_bodies import has_constants, load_json
-from serve_app.http.schemas import ID_NUMBER_RULE, MAX_ID_LENGTH, PurchaseRequest
+from serve_app.http.schemas import ID_NUMBER_RULE, PurchaseRequest
 
 IGNORED: Final = "ignored"
 """Under it a parsed row has the members that no one reads, where there are some; no member is called so."""
@@ -66,11 +67,12 @@ def _parse_again(body: bytes, found: ValidationError, defaults: Collection[str])
     if not has_constants(body):
         raise _explain(found, value, defaults) from found
     try:
-        return PurchaseRequest.__pydantic_validator__.validate_json(json.dumps(value))
+        again: BaseModel = PurchaseRequest.__pydantic_validator__.validate_json(json.dumps(value))
     except ValidationError as exc:
         raise _explain(exc, value, defaults) from exc
     except RecursionError as exc:
         raise MalformedBodyError("the body is not valid JSON: it is nested too deeply") from exc
+    return again
 
 
 EVENT_ID: Final = KEY_NAMES.index("event_id")

@@ -105,7 +105,7 @@ def _parse_rows(data: Any, features: Features, key: str) -> ParsedTable:
         return table_from_lists(_turn(data, names, key), features, len(data))
     require_kind(data, dict, key)
     present: set[str] = set().union(*data)
-    columns = {s.name: _pick(data, s.name) for s in features if s.name in present}
+    columns: dict[str, Sequence[Any]] = {s.name: _pick(data, s.name) for s in features if s.name in present}
     check_shape(len(data), len(present))
     if key in TENSOR_KEYS:
         columns = {name: unwrap(values) for name, values in columns.items()}

@@ -56,7 +56,7 @@ def _describe_progress(record: JobRecord) -> dict[str, Any] | None:
     if beat is None or (beat.progress is None and committed is None):
         return None
     found = beat.progress or {"rows_total": None, "rows_per_s": 0.0}
-    rows, share, left_s = beat.rows, found.get("share"), found.get("left_s")
+    rows, share, left_s = beat.rows, found.get("share", 0.0), found.get("left_s")
     if committed is not None:
         rows, share, left_s = committed.rows, committed.share, None
     return {
