@@ -238,7 +238,7 @@ def test_a_flag_that_is_no_flag_is_refused(package, query):
         *((body_with(is_weekend=v), "/is_weekend") for v in (2, -1, "yes", None, 0.5)),
         *((body_with(session_id=v), "/session_id") for v in (None, "", 1.5, True, ["a"], {"a": 1}, -1)),
         *((body_with(product_id=v), "/product_id") for v in (None, "", "x" * 513, 2**63, 10**300)),
-        *((body_with(user_id=v), "/user_id") for v in ("", "x" * 10_240, 1.5, False, -1, 10**300)),
+        *((body_with(user_id=v), "/user_id") for v in ("", "x" * 10_240, 1.5, 2.0**53, False, -1, 10**300)),
         *((body_with(brand=v), "/brand") for v in (1.5, True, "x" * 10_240, ["samsung"], 2**64)),
         *((body_with(category_code=v), "/category_code") for v in (False, "x" * 513)),
         *((body_with(total_events_x=v), "/total_events_x") for v in (-1, "1", 1e300, True, [])),
@@ -703,3 +703,15 @@ def test_a_service_that_lost_its_replicas_is_not_ready_until_they_answer_again(p
             assert (await service.client.get("/readyz")).status_code == 200
 
     run_virtual(main())
+
+
+def test_a_whole_number_may_be_written_as_a_float(package):
+    whole, floats = (
+        {"user_id": kind(5), "session_id": kind(6), "product_id": kind(7), "brand": kind(8)} for kind in (int, float)
+    )
+    answers = [
+        exchange(package, body_with(**members), path=f"{PATH}?detail=true").json() for members in (whole, floats)
+    ]
+    assert [answer["user_id"] for answer in answers] == [5, 5]
+    assert answers[0]["purchase_probability"] == answers[1]["purchase_probability"]
+    assert [answer["features"]["brand"]["value"] for answer in answers] == ["8", "8"]
