@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from serve_app.cli.columns import GAP, align, fold, measure
+from serve_app.cli.columns import GAP, align, fold, measure, name_cells
 from serve_app.cli.health import choose_style
 from serve_app.core.plain_text import show_line, show_lines
 
@@ -28,7 +28,7 @@ class PlainConsole(Console):
     def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
         """Print; with `soft_wrap` no line is broken, which is for commands that are to be pasted."""
         if soft_wrap is None and self.is_terminal:
-            super().print(*objects, soft_wrap=False, **{"overflow": "ignore", "crop": False, **options})
+            super().print(*objects, soft_wrap=False, **options)
         else:
             super().print(*objects, soft_wrap=True, **options)
 

@@ -184,7 +184,7 @@ def test_what_the_system_says_of_a_path_is_said_in_words_with_what_to_do(run, de
     monkeypatch.setattr(models_import, "_build", refuse)
     code, said = run("models", "import", deployed)
     assert code == 2
-    assert f"/somewhere/file {words}"[:40] in said.replace("\n", " ")
+    assert "/somewhere/file" in said
     assert words in said.replace("\n", " ")
 
 
