@@ -105,7 +105,7 @@ def up(
         return
     answers = ", ".join(f"v{v}" if share == 1.0 else f"v{v} {share * 100:.4g} %" for v, share in split.shares.items())
     err.print(f"ready in {result['ready_in_s']} s: {name} {answers} on {url_of(spec)} (docs at {url_of(spec)}/docs)")
-    out.print(example_command(url_of(spec), registry.manifest(name, split.stable)), markup=False)
+    out.print(example_command(url_of(spec), registry.manifest(name, split.stable)), markup=False, soft_wrap=True)
 
 
 def down(as_json: JsonOption = False) -> None:
