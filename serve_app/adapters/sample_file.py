@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -42,7 +43,12 @@ def load_sample(path: Path, features: Sequence[FeatureSpec]) -> pa.RecordBatch:
             batch = next(iter(table.select(present).combine_chunks().to_batches()), None)
     except FileNotFoundError as exc:
         raise NotFoundError(f"{path} is not there") from exc
-    except (pa.ArrowException, OSError) as exc:
+    except UnicodeError as exc:
+        raise InvalidDataError(f"{path} is no text in UTF-8: save it as UTF-8, or as Parquet") from exc
+    except OSError as exc:
+        reason = os.strerror(exc.errno) if exc.errno else "its bytes make no sense"
+        raise InvalidDataError(f"{path} is no readable Parquet or CSV file: {reason}") from exc
+    except pa.ArrowException as exc:
         raise InvalidDataError(f"{path} is no readable Parquet or CSV file: {exc}") from exc
     if not present:
         raise InvalidDataError(f"{path} has no column named like an input of the model: {', '.join(names[:10])}")

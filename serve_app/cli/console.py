@@ -28,7 +28,7 @@ class PlainConsole(Console):
     def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
         """Print; with `soft_wrap` no line is broken, which is for commands that are to be pasted."""
         if soft_wrap is None and self.is_terminal:
-            super().print(*objects, soft_wrap=False, **{"overflow": "ignore", "crop": False, **options})
+            super().print(*objects, soft_wrap=False, **options)
         else:
             super().print(*objects, soft_wrap=True, **options)
 

@@ -110,7 +110,8 @@ def up(
     answers = ", ".join(f"v{v}" if share == 1.0 else f"v{v} {share * 100:.4g} %" for v, share in split.shares.items())
     err.print(f"ready in {result['ready_in_s']} s: {name} {answers} on {url_of(spec)} (docs at {url_of(spec)}/docs)")
     parts = load_parts(registry.locate(name, split.stable))
-    out.print(example_command(url_of(spec), parts.manifest, golden_inputs(parts), settings.home), markup=False)
+    request = example_command(url_of(spec), parts.manifest, golden_inputs(parts), settings.home)
+    out.print(request, markup=False, soft_wrap=True)
 
 
 def down(as_json: JsonOption = False) -> None:
