@@ -38,7 +38,7 @@ def test_what_could_not_be_installed_is_said_with_what_to_do_and_the_next_try_be
         done = make(checkout, "env")
         assert (done.returncode, done.stdout.count("\n")) == (2, 1)
         assert "No matching distribution found for nothing-has-this-name==1" in done.stderr
-        assert "the same command tries again: make env" in done.stderr
+        assert "The same command tries again: make env" in done.stderr
         assert not (checkout / ".venv/half").exists()
         (checkout / ".venv/half").touch()
 
