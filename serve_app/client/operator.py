@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -67,11 +67,18 @@ class OperatorClient:
         return found
 
 
-def take_list(answer: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return a list of objects of an answer; raises InvariantError when it is not there."""
+def take_list(answer: Mapping[str, Any], name: str, members: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a list of objects of an answer; raises InvariantError when it is another answer."""
     found = answer.get(name)
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+    if not isinstance(found, list):
         raise InvariantError(f"the answer has no list of {name}: is it scorecat that answers there?")
+    return [take_object(each, members) for each in found]
+
+
+def take_object(found: Any, members: Sequence[str]) -> dict[str, Any]:
+    """Return an object of an answer; raises InvariantError when it lacks a member that scorecat's have."""
+    if not isinstance(found, dict) or not all(member in found for member in members):
+        raise InvariantError(f"the answer lacks {', '.join(members)}: is it scorecat that answers there?")
     return found
 
 

@@ -136,7 +136,7 @@ def parse_alias_log(data: bytes) -> AliasLog:
             tuple(str(name) for name in value.get("archives", ())),
         )
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError, OverflowError) as exc:
-        raise ValueError(f"{type(exc).__name__}: {exc}") from exc
+        raise ValueError("it is cut, or was written by something else than scorecat") from exc
     for alias, version in {move.alias: move.new for move in log.moves}.items():
         if log.versions.get(alias) != version:
             raise ValueError(f"{alias} points at {log.versions.get(alias)}, its last move was to {version}")
@@ -153,4 +153,4 @@ def parse_moves(data: bytes) -> tuple[AliasMove, ...]:
     try:
         return tuple(AliasMove.from_json(move) for move in json.loads(data))
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as exc:
-        raise ValueError(f"{type(exc).__name__}: {exc}") from exc
+        raise ValueError("it is cut, or was written by something else than scorecat") from exc

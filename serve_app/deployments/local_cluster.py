@@ -137,7 +137,7 @@ def load_spec(home: Path) -> ClusterSpec | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as exc:
-        raise InvariantError(f"{path} is damaged ({exc}): `scorecat down` ends the cluster and removes it") from exc
+        raise InvariantError(f"{path} is damaged: `scorecat down` ends the cluster and removes it") from exc
     return spec
 
 

@@ -11,8 +11,10 @@ import os
 import re
 import socket
 import sys
+import threading
 import typing
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +193,7 @@ def list_places() -> list[tuple[tuple[str, ...], str]]:
 )
 def test_a_command_given_an_odd_file_says_what_to_do(place, monkeypatch, path, name):
     contents = CONTENTS
-    if (path, name) == (("models", "import"), "path"):  # each of these is read in a process of its own
+    if (path, name) in ((("models", "import"), "path"), (("train",), "report")):  # each of these takes its time
         contents = {each: CONTENTS[each] for each in ("empty", "garbage")}
     suffixes = (".csv", ".parquet")
     if (path, name) == (("models", "export"), "path"):
@@ -221,3 +223,92 @@ def test_a_sample_that_is_odd_is_told_with_its_name(place):
         said = str(explain(raised.value))
         assert not RAW.search(said.replace(str(place), "")), (value, said)
         assert "no words for" not in said, (value, said)
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Answers every request with what its server was given, or closes the connection."""
+
+    def answer(self) -> None:
+        status, content = self.server.answer  # type: ignore[attr-defined]
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        if status:
+            self.send_response(status)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+        self.close_connection = True
+
+    do_GET = do_POST = answer  # noqa: N815
+
+    def log_message(self, *_) -> None:
+        """Say nothing."""
+
+
+ANSWERS = {
+    "page": (200, b"<html>hello</html>"),
+    "no page": (404, b"<html>not found</html>"),
+    "list": (200, b"[]"),
+    "object": (200, b"{}"),
+    "other object": (
+        200,
+        b'{"rollouts": [{}], "jobs": [{}], "changes": [{}], "models": [{}], "model": 1, "version": "x"}',
+    ),
+    "broken": (500, b"oops"),
+    "closed": (0, b""),
+}
+
+
+@pytest.fixture
+def stranger() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Stranger)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+SPEAKING = [path for path, command in COMMANDS.items() if any(each.name == "url" for each in command.params)]
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_a_command_that_meets_another_server_says_so(place, monkeypatch, stranger, kind):
+    stranger.answer = ANSWERS[kind]  # type: ignore[attr-defined]
+    url = f"http://127.0.0.1:{stranger.server_port}"
+    for path in SPEAKING:
+        if path in (("replay",), ("events", "load"), ("features", "verify")) and kind == "closed":
+            continue  # these wait for a service that is restarted, as they should
+        check(build_words(path, COMMANDS[path], "url", url), monkeypatch, place, may_do=True)
+
+
+DAMAGED = {
+    "cluster.json": (b"[]", b"\0garbage", b'{"token": 1}'),
+    "state/rollouts.db": (b"garbage" * 500,),
+    "state/split.json": (b"[1", b"[]"),
+    "state/history.secret": (b"\xff\xfe",),
+    "registry/purchase/aliases.json": (b"[", b"[]"),
+    "registry/purchase/versions/1/manifest.json": (b"{}", b"\xff", b"[]"),
+    "registry/purchase/versions/1/vocabularies.json": (b"[", b"\xff"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_command_that_finds_its_own_files_damaged_says_so(place, monkeypatch, name):
+    path = place / "home" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for content in (*DAMAGED[name], None):
+        path.unlink(missing_ok=True)
+        if content is None:
+            path.mkdir()
+        else:
+            path.write_bytes(content)
+        for words, command in COMMANDS.items():
+            if words not in (("train",), ("models", "import"), ("data", "generate"), ("rollout", "simulate")):
+                check(build_words(words, command, "", ""), monkeypatch, place, may_do=True)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids="-".join)
+def test_a_command_whose_state_folder_is_a_file_says_so(place, monkeypatch, path):
+    monkeypatch.setenv("SCORECAT_HOME", str(place / "good.csv"))
+    check(build_words(path, COMMANDS[path], "", ""), monkeypatch, place, may_do=True)
