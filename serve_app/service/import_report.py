@@ -103,7 +103,8 @@ def _find_missing(
             "what": "training statistics: without them drift cannot be measured",
             "how": "import again with --sample FILE, rows as the model was trained on",
         })  # fmt: skip
-    if not document.get("metrics"):
+    metadata = document.get("metadata")
+    if not document.get("metrics") and not (isinstance(metadata, Mapping) and metadata.get("metrics")):
         missing.append({
             "what": "metrics: how good the model is was not said",
             "how": "put them into the dict under 'metrics', or measure the model on later rows",

@@ -255,6 +255,16 @@ def test_the_only_dict_of_label_encoders_is_taken_whatever_its_key(key, tmp_path
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("said", "is_missing"),
+    [({"metrics": {"auc": 0.7}}, False), ({"model_metadata": {"metrics": {"auc": 0.7}}}, False),
+     ({"model_metadata": {"author": "anna"}}, True)],
+)  # fmt: skip
+def test_metrics_are_missing_only_where_neither_the_dict_nor_its_metadata_has_them(said, is_missing, named, tmp_path):
+    _, report = import_it(tmp_path, pickle.dumps({"model": named, **said}), "model.pkl")
+    assert any(lack["what"].startswith("metrics") for lack in report["missing"]) is is_missing
+
+
 def test_two_models_are_not_chosen_between(named, tmp_path):
     with pytest.raises(InvalidDataError, match=r"several CatBoost models: a, b\. Call the right one 'model'"):
         import_it(tmp_path, pickle.dumps({"a": named, "b": named}), "model.pkl")
