@@ -155,7 +155,7 @@ class RowFiles:
         self._columns = columns
         self._schema = pa.schema([schema.field(name) for name in columns.read])
         self._kept = pa.schema([schema.field(name) for name in columns.kept])
-        specs = {spec.name: spec for spec in (*features, *KEY_SPECS)}
+        specs = {spec.name: spec for spec in (*KEY_SPECS, *features)}  # an input may be called like a key
         self._specs = {column: specs[name] for name, column in (*columns.features, *columns.keys)}
         self._features = {column: specs[name] for name, column in columns.features}
         self._batch_rows = batch_rows

@@ -21,7 +21,12 @@ pytestmark = pytest.mark.unit
 BODY = b'{"dataframe_records":[{"price":5.0,"hour":1,"day_of_week":1,"is_weekend":0},{"price":"x","hour":1}]}'
 
 
+def list_parsers() -> set[psutil.Process]:
+    return {child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())}
+
+
 def test_it_gives_what_the_parser_gives_errors_too_and_survives_its_own_death():
+    of_other_tests = list_parsers()
     process = ParsingProcess()
 
     async def use():
@@ -42,7 +47,7 @@ def test_it_gives_what_the_parser_gives_errors_too_and_survives_its_own_death():
         asyncio.run(use())
     finally:
         process.close()
-    _, alive = psutil.wait_procs([c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())], 10)
+    _, alive = psutil.wait_procs(list_parsers() - of_other_tests, 10)
     assert not alive
 
 
