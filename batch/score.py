@@ -47,6 +47,7 @@ from serve_app.adapters.registry_aliases import name_mover
 from serve_app.cli.console import JsonOption, err, out
 from serve_app.cli.exits import error_fields, exit_code
 from serve_app.cli.registry import open_settings_registry
+from serve_app.cli.served import find_default
 from serve_app.cli.status import read_spec
 from serve_app.core.errors import NotReadyError, ScorecatError
 from serve_app.core.job_record import JobOrder, resume_command
@@ -175,7 +176,7 @@ def _plan(
     asked: Asked, folder: OutputFolder, *, resume: bool, is_shared: bool, is_confined: bool = False
 ) -> tuple[Plan, Manifest, Tally]:
     registry = open_settings_registry()
-    name, _, chosen = (asked.model or load_settings().model).partition("@")
+    name, _, chosen = (asked.model or find_default(load_settings(), registry)).partition("@")
     if resume:
         version = registry.resolve(name, chosen) if asked.model and chosen else None
         plan, manifest = take_up(asked, folder, version, registry.manifest)
@@ -227,9 +228,9 @@ def _run(job: Job, record: DriverRecord, go_on: str) -> dict[str, Any]:
             record.note_summary(job.finish())
         hint = describe_resume(go_on)
         if isinstance(exc, StoppedError):
-            err.print(f"stopped: {hint}", markup=False)
+            err.print(f"stopped: {hint}", markup=False, soft_wrap=True)
             raise typer.Exit(STOPPED) from exc
-        err.print(hint, markup=False)
+        err.print(hint, markup=False, soft_wrap=True)
         raise
     record.note_summary(summary)
     return summary
@@ -247,7 +248,7 @@ def _finish(summary: dict[str, Any], folder: OutputFolder, go_on: str, as_json: 
             err.print(f"set aside: {one['path']}: {one['reason']}", markup=False)
         for one in summary["missing"]:
             err.print(f"missing: unit {one['unit']} of {one['path']}: {one['reason']}", markup=False)
-        err.print(f"not complete; mend the input or wait, then: {go_on}", markup=False)
+        err.print(f"not complete; mend the input or wait, then: {go_on}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
 
 

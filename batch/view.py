@@ -20,6 +20,8 @@ from serve_app.settings import PREFIX
 
 PROGRAM: Final = "scorecat"
 MOST_REASONS: Final = 5
+WIDE: Final = 110
+"""Columns of a terminal that has room for a bar beside the numbers."""
 
 
 def make_absolute(location: str) -> str:
@@ -32,7 +34,8 @@ def make_absolute(location: str) -> str:
 @contextmanager
 def open_bar(console: Console) -> Iterator[tuple[Progress, TaskID]]:
     """Give a progress bar, which shows nothing where there is no terminal; ``completed`` is a share, 0-1."""
-    columns = (TextColumn("scoring"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
+    decoration = (TextColumn("scoring"), BarColumn()) if console.width >= WIDE else ()
+    columns = (*decoration, TaskProgressColumn(), TextColumn("{task.fields[text]}"))
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal, auto_refresh=False
     ) as bar:

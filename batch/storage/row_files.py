@@ -240,6 +240,9 @@ class RowFiles:
         for name in self._kept.names:
             if pa.types.is_null(columns[name].type):
                 columns[name] = columns[name].cast(self._kept.field(name).type)
+        for name, column in columns.items():
+            if pa.types.is_string_view(column.type):  # rows of views cannot be picked
+                columns[name] = column.cast(pa.string())
         names = [*self._schema.names, *(n for n in batch.schema.names if n not in self._schema.names)]
         return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
 

@@ -64,7 +64,7 @@ def backtest(
             keep_features=keep_features, resume=resume, as_json=as_json,
         )  # fmt: skip
     except (KeyboardInterrupt, StoppedError):
-        err.print(f"stopped before anything was scored; go on with: {go_on}", markup=False)
+        err.print(f"stopped before anything was scored; go on with: {go_on}", markup=False, soft_wrap=True)
         raise typer.Exit(STOPPED) from None
 
 
@@ -92,7 +92,7 @@ def _print(report: Mapping[str, Any]) -> None:
 
     counts = report["counts"]
     out.print(
-        f"{counts['scores']:,} scores · {counts['not_in_log']:,} of no row of the log · "
+        f"{counts['scores']:,} scores · {counts['not_in_log']:,} without a row in the log · "
         f"{counts['in_open_sessions']:,} in sessions that may go on, left out"
     )
     rows, left_out = lay_out(report, out.width if out.is_terminal else None)

@@ -76,6 +76,7 @@ def score(
     if run.is_shared and not resume:
         _check_deployed(spec, name, version)
     places = [make_absolute(input), make_absolute(output)]
+    asked = dataclasses.replace(asked, model=asked.model or name)
     arguments = _list_arguments(asked, run, mapping, keep, partition_by, resume=resume)
     client, job_id = _submit(spec, settings, [*arguments, "--", *places])
     show_log = shlex.join(["ray", "job", "logs", "--address", spec.job_address, job_id])
@@ -106,7 +107,7 @@ def _await(client: Any, job: Followed, as_json: bool) -> None:
         _follow(client, job)
     except KeyboardInterrupt:
         _stop(client, job.id)
-        err.print(f"stopped: {job.describe_way_on()}", markup=False)
+        err.print(f"stopped: {job.describe_way_on()}", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
     finish(job, client.get_job_logs(job.id), as_json=as_json)
 

@@ -10,6 +10,7 @@ from batch.view import make_absolute
 from serve_app.adapters.file_listing import describe_left_out
 from serve_app.cli.console import err
 from serve_app.cli.registry import open_settings_registry
+from serve_app.cli.served import find_default
 from serve_app.service.ports import CHAMPION
 from serve_app.settings import Settings
 
@@ -29,7 +30,7 @@ def check_job(settings: Settings, asked: Asked, output: str, options: RunOptions
     if options.max_rejected is not None:
         RejectLimit.parse(options.max_rejected)
     registry = open_settings_registry(settings)
-    name, _, chosen = (asked.model or settings.model).partition("@")
+    name, _, chosen = (asked.model or find_default(settings, registry)).partition("@")
     place = make_absolute(output)
     is_here = "://" not in place
     if resume and is_here:

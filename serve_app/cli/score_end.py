@@ -54,7 +54,7 @@ class Followed:
         """Return what can be done with a job that ended early."""
         record = self.find_record()
         has_begun = record is None or (record.beat is not None and record.beat.version > 0)
-        return describe_resume(self.go_on) if has_begun else "nothing was scored"
+        return describe_resume(self.go_on) if has_begun else "nothing was scored: run the same command again"
 
 
 def finish(job: Followed, log: str, *, as_json: bool) -> None:
@@ -90,7 +90,7 @@ def _fail(job: Followed, error: dict[str, Any] | None, log: str, *, as_json: boo
         print_json({"error": error, "job_id": job.id})
     err.print(f"error: {error['detail']}", style="red", markup=False)
     if more:
-        err.print(more, markup=False)
+        err.print(more, markup=False, soft_wrap=True)
     raise typer.Exit(error.get("exit_code", 1))
 
 

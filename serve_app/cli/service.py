@@ -108,9 +108,10 @@ def up(
         print_json(result)
         return
     answers = ", ".join(f"v{v}" if share == 1.0 else f"v{v} {share * 100:.4g} %" for v, share in split.shares.items())
-    err.print(f"ready in {result['ready_in_s']} s: {name} {answers} on {url_of(spec)} (docs at {url_of(spec)}/docs)")
+    url = url_of(spec)
+    err.print(f"ready in {result['ready_in_s']} s: {name} {answers} on {url} (docs at {url}/docs)", soft_wrap=True)
     parts = load_parts(registry.locate(name, split.stable))
-    request = example_command(url_of(spec), parts.manifest, golden_inputs(parts), settings.home)
+    request = example_command(url, parts.manifest, golden_inputs(parts), settings.home)
     out.print(request, markup=False, soft_wrap=True)
 
 
@@ -217,7 +218,8 @@ def _job_environment(settings: Settings) -> dict[str, str]:
     variables = {
         f"{PREFIX}HOME": str(settings.home),
         f"{PREFIX}STATE": "off" if state is None else state.place,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        # Ray starts processes by bash, wherever the caller's PATH leads
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", ""), os.defpath]),
     }
     if state is not None:
         variables[f"{PREFIX}STATE_SECRET"] = state.secret_path

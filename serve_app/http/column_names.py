@@ -55,7 +55,7 @@ def check_columns(table: ParsedTable, features: Sequence[FeatureSpec], defaults:
     if not absent or not table.batch.num_rows:
         return
     lacking = [spec for spec in absent if spec.on_null == "reject" or not (spec.may_be_absent or spec.name in defaults)]
-    errors = [FieldError(point_at(spec.name), _describe_lacking(spec)) for spec in lacking]
+    errors = [FieldError(point_at(spec.name), _describe_lacking(spec, defaults)) for spec in lacking]
     near = pair_near(table.ignored, [spec.name for spec in absent if spec.name not in defaults])
     said = [f"the table lacks required columns: {_list([spec.name for spec in lacking])}"] if lacking else []
     said += [describe_near(near)] if near else []
@@ -74,7 +74,8 @@ def describe_near(near: Mapping[str, str]) -> str:
     """Return what is wrong with names that were probably meant for others, and what there is to do."""
     named = _list([f"{name[:80]} (did you mean {meant}?)" for name, meant in near.items()])
     lifted = ",".join(dict.fromkeys(_encode(meant) for meant in near.values()))
-    return f"no one reads {named}: rename what is misspelt, ?defaults={lifted[:MAX_HEADER_BYTES]} ignores the rest"
+    lifted = f"?defaults={lifted[:MAX_HEADER_BYTES]}"
+    return f"no one reads {named}: rename what is misspelt, or say that the input is absent on purpose by {lifted}"
 
 
 def describe_ignored(names: Sequence[str]) -> str:
@@ -103,9 +104,10 @@ def _encode(name: str) -> str:
     return quote(name, safe="", errors="replace")
 
 
-def _describe_lacking(spec: FeatureSpec) -> str:
+def _describe_lacking(spec: FeatureSpec, defaults: Collection[str]) -> str:
     if spec.on_null == "reject":
-        return describe_required(spec)
+        why = "; ?defaults cannot help, since null is rejected: `fill` in a schema allows it"
+        return describe_required(spec) + (why if spec.name in defaults else "")
     return f"is required, null where it is not known (?defaults={_encode(spec.name)} takes null for every row)"
 
 

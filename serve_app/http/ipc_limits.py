@@ -25,7 +25,7 @@ _LENGTH, _COMPRESSION = 0, 3
 
 
 def check_stream(body: bytes, max_rows: int) -> None:
-    """Refuse streams with compressed buffers or more than `max_rows` rows, reading only headers.
+    """Refuse streams with compressed buffers, more than `max_rows` rows, or bytes behind them; reads only headers.
 
     Raises
     ------
@@ -34,11 +34,12 @@ def check_stream(body: bytes, max_rows: int) -> None:
     PayloadTooLargeError
         More rows than allowed.
     MalformedBodyError
-        Not an Arrow IPC stream.
+        Not an Arrow IPC stream, or not one alone.
     """
     n_rows = 0
     try:
-        reader = pa.ipc.MessageReader.open_stream(body)
+        source = pa.BufferReader(body)
+        reader = pa.ipc.MessageReader.open_stream(source)
         for message in reader:
             header = _read_batch(message.metadata.to_pybytes())
             if header is None:
@@ -51,6 +52,8 @@ def check_stream(body: bytes, max_rows: int) -> None:
                 raise PayloadTooLargeError(f"one request may have {max_rows} rows, the stream has more: send slices")
     except (struct.error, IndexError, OverflowError) as exc:
         raise MalformedBodyError("the body is not an Arrow IPC stream: a message header is damaged") from exc
+    if source.tell() < len(body):
+        raise MalformedBodyError(f"{len(body) - source.tell()} bytes follow the Arrow IPC stream: send one a request")
 
 
 def _read_batch(data: bytes) -> tuple[bool, int, bool] | None:

@@ -6,8 +6,10 @@ a thread for large bodies. `dump_*` are their counterparts for answers.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -151,10 +153,14 @@ def parse_csv(body: bytes, features: Features) -> ParsedTable:
 
 
 def _read_csv(body: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
-    check_shape(0, body.partition(b"\n")[0].count(b",") + 1)  # before a million columns are made
+    body = body.lstrip(b"\r\n")
+    header = re.split(rb"[\r\n]", body, maxsplit=1)[0]
+    check_shape(0, header.count(b",") + 1)  # before a million columns are made
+    n_columns = len(next(csv.reader([header.decode(errors="replace")]), ()))
     table = pacsv.read_csv(
         io.BytesIO(body),
         read_options=pacsv.ReadOptions(use_threads=False, block_size=max(len(body), 1) + 1),
+        parse_options=pacsv.ParseOptions(ignore_empty_lines=n_columns > 1),  # in one column such a line is a null
         convert_options=pacsv.ConvertOptions(
             column_types=types, strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]
         ),

@@ -19,9 +19,10 @@ import pytest
 from pyarrow import feather
 
 from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
+from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, FeatureSpec
 from serve_app.http.app import create_app
 from serve_app.http.columns import MAX_COLUMNS, MAX_ROWS
+from serve_app.http.table_formats import parse_csv
 from tests.testing_kit import MemoryAccessLog, make_scorer, make_traffic, random_rows
 
 pytestmark = pytest.mark.unit
@@ -486,6 +487,22 @@ def test_a_csv_that_names_a_column_twice_is_refused_whatever_it_holds(package):
     answer = call(package, "POST", "/invocations", body, content_type="text/csv")
     assert answer.status_code == 422
     assert "twice: price" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("head", [b"", b"\n\r\n"])
+def test_an_empty_line_of_a_csv_of_one_column_is_a_null(head):
+    features = (FeatureSpec("a", "numeric", "", on_null="nan"),)
+    assert parse_csv(head + b"a\n0.5\n\n1.0\n", features).batch.column("a").to_pylist() == [0.5, None, 1.0]
+    assert parse_csv(b'"a,b",a\n1,0.5\n\n2,1.0\n', features).batch.column("a").to_pylist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("rest", [b"junk", None])
+def test_bytes_behind_an_arrow_stream_are_refused_not_passed_over(package, rows, rest):
+    body = arrow_stream(pa.table(rows))
+    for more in (body if rest is None else rest, b""):
+        answer = call(package, "POST", "/invocations", body + more, content_type=ARROW)
+        assert answer.status_code == (400 if more else 200)
+        assert ("bytes follow the Arrow IPC stream" in answer.text) is bool(more)
 
 
 def test_booleans_in_csv_are_those_of_json(package):
