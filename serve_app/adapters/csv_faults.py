@@ -37,7 +37,7 @@ def read_header(file: Path) -> list[str]:
     return header
 
 
-def explain_header(header: Sequence[str]) -> str:
+def explain_header(header: Sequence[str], missing: Sequence[str]) -> str:
     """Return what the names of a file are that lacks columns of a log, and what to do."""
     line = ",".join(header)
     shown = f"it begins with {line[:_SHOWN]!r}{' and so on' if len(line) > _SHOWN else ''}"
@@ -46,7 +46,7 @@ def explain_header(header: Sequence[str]) -> str:
         return f"{shown}, which only spreadsheets read: delete that line"
     if separator:
         return f"{shown}: values are separated by {_SEPARATORS[separator]}, save the file with commas"
-    if set(PUBLISHED_COLUMNS) <= {name.strip().lower() for name in header}:
+    if set(missing) <= {name.strip().lower() for name in header}:
         return f"{shown}: write the names in lower case and without blanks around them"
     return f"{shown}; an event log has the columns {','.join(PUBLISHED_COLUMNS)}"
 

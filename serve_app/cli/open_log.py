@@ -13,10 +13,12 @@ from serve_app.cli.console import err
 
 
 def open_log(path: Path) -> EventLog:
-    """Return the log; files of its folder that are not read are named on stderr."""
+    """Return the log; files of its folder that are not read, and columns it lacks, are named on stderr."""
     log = EventLog(path)
     if log.left_out:
         err.print(describe_left_out(log.left_out), markup=False)
+    if log.absent:
+        err.print(f"no column {', '.join(log.absent)} in {path}: every event has none", markup=False)
     return log
 
 

@@ -48,6 +48,9 @@ PUBLISHED_COLUMNS: Final = (
 )
 """The nine columns of the published REES46 log, in its order."""
 
+OPTIONAL_COLUMNS: Final = ("category_id", "category_code", "brand")
+"""Those a log need not have: no event is left out for want of them."""
+
 ID_COLUMNS: Final = ("user_id", "user_session", "product_id", "category_id", "event_id")
 """Columns of ids; an empty id is none."""
 

@@ -9,15 +9,19 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
 from serve_app.adapters.event_log import BLOCK_BYTES, EventLog
 from serve_app.adapters.event_spill import EventSpill
+from serve_app.cli.open_log import open_log
 from serve_app.client.log_events import split_log
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.event_rows import PUBLISHED_COLUMNS
 from serve_app.service.describe import describe_log
+from serve_app.service.event_partitions import LogSummary
+from serve_app.service.features_table import build_features
 
 pytestmark = pytest.mark.unit
 
@@ -216,3 +220,38 @@ def test_files_that_are_damaged_say_so_in_own_words(tmp_path):
     (tmp_path / "a.csv").write_bytes(HEADER.encode("utf-16"))
     with pytest.raises(InvalidDataError, match="UTF-8"):
         read(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("absent", [["brand"], ["category_id", "category_code", "brand"]])
+def test_columns_that_history_has_no_need_of_may_be_absent(tmp_path, capsys, suffix, absent):
+    table = pq.read_table(write_parquet(tmp_path / "whole.parquet")).drop_columns(absent)
+    path = tmp_path / f"a{suffix}"
+    pq.write_table(table, path) if suffix == ".parquet" else pacsv.write_csv(table, path)
+    assert open_log(path).absent == absent
+    assert capsys.readouterr().err.replace("\n", " ").startswith(f"no column {', '.join(absent)} in ")
+    assert [read(path).column(name).to_pylist() for name in absent] == [[None]] * len(absent)
+    assert describe(path).summary.n_events == 1
+    with EventSpill() as spill:
+        (rows,) = build_features(EventLog(path), spill, LogSummary())
+    assert rows.column("brand").to_pylist() == [None]
+
+
+@pytest.mark.parametrize("header", ["Brand", "brnd", " brand"])
+def test_a_misspelt_column_is_refused_though_a_log_may_lack_it(tmp_path, header):
+    with pytest.raises(InvalidDataError, match=f"no column brand .did you mean '{header}'.*begins with"):
+        read(write_csv(tmp_path / "a.csv", HEADER.replace("brand", header), LINE))
+
+
+@pytest.mark.parametrize(
+    ("column", "label"),
+    [(pa.array([7]), "7"), (pa.array([7.0]), "7"), (pa.array([7.5]), None), (pa.array([True]), None),
+     (pa.array([Decimal("7.00")]), "7"), (pa.array(["a"]).dictionary_encode(), "a"), (pa.nulls(1), None)],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["brand", "category_code"])
+def test_a_brand_or_category_of_another_type_is_its_text_or_none(tmp_path, name, column, label):
+    path = write_parquet(tmp_path / "a.parquet", **{name: column})
+    assert read(path).column(name).to_pylist() == [label]
+    assert describe(path).summary.n_events == 1
+    with pytest.raises(InvalidDataError, match=f"column {name} must hold text"):
+        read(write_parquet(path, **{name: pa.array([b"a"])}))
