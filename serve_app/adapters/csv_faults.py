@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TextIO
@@ -16,6 +17,8 @@ from serve_app.core.event_rows import PUBLISHED_COLUMNS
 
 NULLS: Final = ("", "NULL", "null")
 """What stands for nothing in a CSV log."""
+_EMPTY_GZIP: Final = 512
+"""Bytes of a compressed file of nothing: 20, and the name it had."""
 _SHOWN: Final = 200
 _SEPARATORS: Final = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -23,6 +26,18 @@ _SEPARATORS: Final = {";": "semicolons", "\t": "tabs", "|": "bars"}
 def is_gzip(file: Path) -> bool:
     """Return whether a file is compressed, by its name."""
     return file.name.lower().endswith(".gz")
+
+
+def is_empty(file: Path) -> bool:
+    """Return whether a file has no bytes, compressed or not: jobs leave such parts for what had no lines."""
+    size = file.stat().st_size
+    if not is_gzip(file) or not 0 < size <= _EMPTY_GZIP:
+        return not size
+    try:
+        with gzip.open(file) as stream:
+            return not stream.read(1)
+    except (EOFError, OSError, zlib.error):
+        return False
 
 
 def read_header(file: Path) -> list[str]:

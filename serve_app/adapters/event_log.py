@@ -11,15 +11,16 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from serve_app.adapters.csv_faults import NULLS, explain_header, find_fault, find_line, is_gzip, read_header
+from serve_app.adapters.csv_faults import NULLS, explain_header, find_fault, find_line, is_empty, is_gzip, read_header
 from serve_app.adapters.file_listing import list_files
 from serve_app.core.arrow_types import IDS, NUMBERS, TIMES, as_ids, as_plain, as_text, is_text, meaning_of, plain_type
 from serve_app.core.errors import InvalidDataError
-from serve_app.core.event_rows import ID_COLUMNS, OPTIONAL_COLUMNS, PUBLISHED_COLUMNS
+from serve_app.core.event_rows import ID_COLUMNS, NOT_AN_ID, OPTIONAL_COLUMNS, PUBLISHED_COLUMNS
 from serve_app.core.event_times import TIME_RULE, format_times, read_times
 from serve_app.core.file_names import has_suffix, read_partitions
 from serve_app.core.near_names import find_near
@@ -55,8 +56,11 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         found = list_files(pafs.LocalFileSystem(), str(path), SUFFIXES, what="no event log")
-        self.files = [Path(file.path) for file in found.files]
-        self.left_out = found.left_out
+        files = [Path(file.path) for file in found.files]
+        # a folder of nothing but empty files is refused by the first of them, as a file by itself is
+        self.files = [file for file in files if not is_empty(file)] or files
+        empty = sorted(set(files) - set(self.files))
+        self.left_out = found.left_out + [f"{file.relative_to(path)} (empty)" for file in empty]
 
     @property
     def n_bytes(self) -> int:
@@ -272,9 +276,10 @@ def _read(file: Path, field: pa.Field, column: pa.Array) -> pa.Array:
     name, meaning = field.name, meaning_of(column.type)
     if name in ID_COLUMNS and field.type == pa.string():
         try:
-            return as_ids(name, column)
+            text, outside = as_ids(name, column)
         except InvalidDataError as exc:
             raise InvalidDataError(f"{file}: {exc.detail}") from exc
+        return text if outside is None else pc.if_else(pa.array(outside), NOT_AN_ID, text)
     if name == "price" and meaning not in NUMBERS:
         raise InvalidDataError(f"{file}: column price must hold numbers, not {column.type}")
     if name in _LABELS and meaning is not None:

@@ -255,3 +255,47 @@ def test_a_brand_or_category_of_another_type_is_its_text_or_none(tmp_path, name,
     assert describe(path).summary.n_events == 1
     with pytest.raises(InvalidDataError, match=f"column {name} must hold text"):
         read(write_parquet(path, **{name: pa.array([b"a"])}))
+
+
+NO_IDS = {
+    "int64": pa.array([-1, 501]),
+    "uint64": pa.array([2**63, 501], pa.uint64()),
+    "double": pa.array([-1.0, 501.0]),
+    "decimal": pa.array([Decimal(10**30), Decimal(501)], pa.decimal128(38, 0)),
+    "dictionary": pa.array([-1, 501]).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("name", ["user_id", "user_session", "product_id", "category_id", "event_id"])
+@pytest.mark.parametrize("kind", NO_IDS)
+def test_a_number_that_is_no_id_drops_its_event_under_a_reason_of_its_own(tmp_path, name, kind):
+    table = pq.read_table(write_parquet(tmp_path / "a.parquet", event_id=["e"]))
+    columns = dict(zip(table.column_names, pa.concat_tables([table] * 2).columns, strict=True))
+    pq.write_table(pa.table(columns | {"event_id": ["e1", "e2"], name: NO_IDS[kind]}), tmp_path / "a.parquet")
+    reason = {f"{name} below 0 or above 2^63-1": 1}
+    summary = describe(tmp_path / "a.parquet").summary
+    assert (summary.n_events, dict(summary.dropped)) == (1, reason)
+    (part,) = split_log(EventLog(tmp_path / "a.parquet").batches(), "0" * 64)
+    assert (part.lines.tolist(), part.dropped) == ([1], reason)
+
+
+@pytest.mark.parametrize("text", ["-1", str(2**63), str(10**30)])
+def test_the_same_number_as_text_is_an_id(tmp_path, text):
+    assert describe(write_parquet(tmp_path / "a.parquet", user_id=[text])).summary.n_events == 1
+    assert describe(write_csv(tmp_path / "a.csv", HEADER, LINE.replace("501", text))).summary.n_events == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("p.csv", b""), ("p.parquet", b""), ("p.csv.gz", b""), ("p.csv.gz", gzip.compress(b""))]
+)
+def test_an_empty_part_of_a_folder_is_passed_over_and_named_and_alone_it_is_refused(tmp_path, capsys, name, data):
+    part = tmp_path / "log" / "_day=1" / name
+    write_csv(tmp_path / "log" / "a.csv", HEADER, LINE)
+    part.parent.mkdir()
+    part.write_bytes(data)
+    assert describe(tmp_path / "log").summary.n_events == 1
+    assert len(open_log(tmp_path / "log").files) == 1
+    assert capsys.readouterr().err == f"1 file or folder is not read: _day=1/{name} (empty)\n"
+    for path in (part, part.parent):
+        with pytest.raises(InvalidDataError, match=r"p\.(csv|parquet)"):
+            read(path)
