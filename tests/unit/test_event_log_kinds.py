@@ -299,3 +299,12 @@ def test_an_empty_part_of_a_folder_is_passed_over_and_named_and_alone_it_is_refu
     for path in (part, part.parent):
         with pytest.raises(InvalidDataError, match=r"p\.(csv|parquet)"):
             read(path)
+
+
+def test_zeros_after_the_end_of_a_compressed_file_are_no_lines(tmp_path):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(f"{HEADER}\n{LINE}\n".encode()) + b"\0" * 512)
+    assert read(path).num_rows == 1
+    path.write_bytes(gzip.compress(f"{HEADER}\n{LINE}\n".encode()) + b"no zeros")
+    with pytest.raises(InvalidDataError, match="is cut, or is no gzip file"):
+        read(path)
