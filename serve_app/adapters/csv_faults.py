@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TextIO
@@ -16,6 +17,8 @@ from serve_app.core.event_rows import PUBLISHED_COLUMNS
 
 NULLS: Final = ("", "NULL", "null")
 """What stands for nothing in a CSV log."""
+_EMPTY_GZIP: Final = 512
+"""Bytes of a compressed file of nothing: 20, and the name it had."""
 _SHOWN: Final = 200
 _SEPARATORS: Final = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -23,6 +26,18 @@ _SEPARATORS: Final = {";": "semicolons", "\t": "tabs", "|": "bars"}
 def is_gzip(file: Path) -> bool:
     """Return whether a file is compressed, by its name."""
     return file.name.lower().endswith(".gz")
+
+
+def is_empty(file: Path) -> bool:
+    """Return whether a file has no bytes, compressed or not: jobs leave such parts for what had no lines."""
+    size = file.stat().st_size
+    if not is_gzip(file) or not 0 < size <= _EMPTY_GZIP:
+        return not size
+    try:
+        with gzip.open(file) as stream:
+            return not stream.read(1)
+    except (EOFError, OSError, zlib.error):
+        return False
 
 
 def read_header(file: Path) -> list[str]:
@@ -37,7 +52,7 @@ def read_header(file: Path) -> list[str]:
     return header
 
 
-def explain_header(header: Sequence[str]) -> str:
+def explain_header(header: Sequence[str], missing: Sequence[str]) -> str:
     """Return what the names of a file are that lacks columns of a log, and what to do."""
     line = ",".join(header)
     shown = f"it begins with {line[:_SHOWN]!r}{' and so on' if len(line) > _SHOWN else ''}"
@@ -46,7 +61,7 @@ def explain_header(header: Sequence[str]) -> str:
         return f"{shown}, which only spreadsheets read: delete that line"
     if separator:
         return f"{shown}: values are separated by {_SEPARATORS[separator]}, save the file with commas"
-    if set(PUBLISHED_COLUMNS) <= {name.strip().lower() for name in header}:
+    if set(missing) <= {name.strip().lower() for name in header}:
         return f"{shown}: write the names in lower case and without blanks around them"
     return f"{shown}; an event log has the columns {','.join(PUBLISHED_COLUMNS)}"
 

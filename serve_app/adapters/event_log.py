@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,17 +12,19 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from serve_app.adapters.csv_faults import NULLS, explain_header, find_fault, find_line, is_gzip, read_header
+from serve_app.adapters.csv_faults import NULLS, explain_header, find_fault, find_line, is_empty, is_gzip, read_header
 from serve_app.adapters.file_listing import list_files
-from serve_app.core.arrow_types import NUMBERS, TIMES, as_ids, as_plain, is_text, meaning_of, plain_type
+from serve_app.core.arrow_types import IDS, NUMBERS, TIMES, as_ids, as_plain, as_text, is_text, meaning_of, plain_type
 from serve_app.core.errors import InvalidDataError
-from serve_app.core.event_rows import ID_COLUMNS, PUBLISHED_COLUMNS
+from serve_app.core.event_rows import ID_COLUMNS, NOT_AN_ID, OPTIONAL_COLUMNS, PUBLISHED_COLUMNS
 from serve_app.core.event_times import TIME_RULE, format_times, read_times
 from serve_app.core.file_names import has_suffix, read_partitions
+from serve_app.core.near_names import find_near
 
 BLOCK_BYTES: Final = 8 << 20
 BATCH_ROWS: Final = 1 << 17
@@ -29,6 +32,9 @@ ROW_GROUP_ROWS: Final = 1 << 19
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 _NUMBERED: Final = ("user_id", "product_id", "category_id")
 """Ids that stay numbers where every file of a log has numbers: they take less time and memory than text."""
+
+
+_LABELS: Final = ("category_code", "brand")
 
 
 class EventLog:
@@ -51,8 +57,11 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         found = list_files(pafs.LocalFileSystem(), str(path), SUFFIXES, what="no event log")
-        self.files = [Path(file.path) for file in found.files]
-        self.left_out = found.left_out
+        files = [Path(file.path) for file in found.files]
+        # a folder of nothing but empty files is refused by the first of them, as a file by itself is
+        self.files = [file for file in files if not is_empty(file)] or files
+        empty = sorted(set(files) - set(self.files))
+        self.left_out = found.left_out + [f"{file.relative_to(path)} (empty)" for file in empty]
 
     @property
     def n_bytes(self) -> int:
@@ -65,9 +74,9 @@ class EventLog:
         Yields
         ------
         RecordBatch
-            The published columns, and ``event_id`` where any file has it: ``event_time`` as int64 seconds since
-            1970 UTC, ``price`` as float64, ids as string; user, product and category ids as int64 where every
-            file stores whole numbers. All batches of a log have one schema.
+            The published columns, null where a file lacks one, and ``event_id`` where any file has it: ``event_time``
+            as int64 seconds since 1970 UTC, ``price`` as float64, ids as string; user, product and category ids as
+            int64 where every file stores whole numbers. All batches of a log have one schema.
 
         Raises
         ------
@@ -84,9 +93,18 @@ class EventLog:
             yield _normalise(file, _add_partitions(file, batch, given), self._schema, n_rows)
             n_rows += batch.num_rows
 
+    @property
+    def absent(self) -> list[str]:
+        """Columns that a log need not have and no file of this one has; raises as `batches`."""
+        return [name for name in OPTIONAL_COLUMNS if not any(name in types for types in self._types)]
+
+    @cached_property
+    def _types(self) -> list[dict[str, pa.DataType]]:
+        return [_find_types(file, self.partitions(file)) for file in self.files]
+
     @cached_property
     def _schema(self) -> pa.Schema:
-        return _choose_schema([_find_types(file, self.partitions(file)) for file in self.files])
+        return _choose_schema(self._types)
 
     def partitions(self, file: Path) -> dict[str, str | None]:
         """Return the columns of a log that the folders of a file give, as text, by name."""
@@ -176,7 +194,7 @@ def _find_types(file: Path, given: Collection[str]) -> dict[str, pa.DataType]:
     Raises
     ------
     InvalidDataError
-        A column is missing, or the file is no log.
+        A column is missing, or misspelt, or the file is no log.
     """
     if _is_parquet(file):
         with _explained(file), pq.ParquetFile(file) as parquet:
@@ -187,9 +205,12 @@ def _find_types(file: Path, given: Collection[str]) -> dict[str, pa.DataType]:
             header = read_header(file)
         found = dict.fromkeys(header, pa.string())
     found = dict.fromkeys(given, pa.string()) | found
-    missing = [name for name in PUBLISHED_COLUMNS if name not in found]
+    absent = [name for name in PUBLISHED_COLUMNS if name not in found]
+    near = {meant: name for name in header if (meant := find_near(name, absent))}
+    missing = [name for name in absent if name not in OPTIONAL_COLUMNS or name in near]
     if missing:
-        raise InvalidDataError(f"{file} has no column {', '.join(missing)}: {explain_header(header)}")
+        named = ", ".join(f"{name} (did you mean {near[name]!r}?)" if name in near else name for name in missing)
+        raise InvalidDataError(f"{file} has no column {named}: {explain_header(header, missing)}")
     twice = [name for name in found if name in (*PUBLISHED_COLUMNS, "event_id") and header.count(name) > 1]
     if twice:
         raise InvalidDataError(f"{file} has the column {twice[0]} twice")
@@ -199,7 +220,7 @@ def _find_types(file: Path, given: Collection[str]) -> dict[str, pa.DataType]:
 def _choose_schema(files: Sequence[dict[str, pa.DataType]]) -> pa.Schema:
     kinds: dict[str, pa.DataType] = dict.fromkeys(PUBLISHED_COLUMNS, pa.string())
     kinds |= {"event_time": pa.int64(), "price": pa.float64()}
-    kinds |= {name: pa.int64() for name in _NUMBERED if all(_is_number(types[name]) for types in files)}
+    kinds |= {name: pa.int64() for name in _NUMBERED if all(_is_number(types.get(name, pa.null())) for types in files)}
     if any("event_id" in types for types in files):
         kinds["event_id"] = pa.string()
     return pa.schema(list(kinds.items()))
@@ -225,7 +246,8 @@ def _read_csv(file: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     # Ids are compared as strings (DESIGN, section 5), and a string column is as fast to read as a number.
     types = dict.fromkeys(names, pa.string()) | {"price": pa.float64()}
     header = read_header(file)
-    with pa.input_stream(str(file), compression="gzip" if is_gzip(file) else None) as stream:
+    # Python's gzip passes over zeros after the end, as gzip(1) does and Arrow does not; it takes as long
+    with pa.input_stream(gzip.open(file) if is_gzip(file) else str(file)) as stream:
         reader = pacsv.open_csv(
             stream,
             read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
@@ -256,11 +278,15 @@ def _read(file: Path, field: pa.Field, column: pa.Array) -> pa.Array:
     name, meaning = field.name, meaning_of(column.type)
     if name in ID_COLUMNS and field.type == pa.string():
         try:
-            return as_ids(name, column)
+            text, outside = as_ids(name, column)
         except InvalidDataError as exc:
             raise InvalidDataError(f"{file}: {exc.detail}") from exc
+        return text if outside is None else pc.if_else(pa.array(outside), NOT_AN_ID, text)
     if name == "price" and meaning not in NUMBERS:
         raise InvalidDataError(f"{file}: column price must hold numbers, not {column.type}")
+    if name in _LABELS and meaning is not None:
+        # history has no use for them: what can be no label (a flag, a time, a fraction) is none, and refuses no event
+        return as_plain(as_text(column)[0]) if meaning in IDS else pa.nulls(len(column), pa.string())
     if field.type == pa.string() and not (is_text(column.type) or meaning == "null"):
         raise InvalidDataError(f"{file}: column {name} must hold text, not {column.type}")
     plain = as_plain(column)

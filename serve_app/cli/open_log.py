@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from serve_app.adapters.event_log import EventLog
 from serve_app.adapters.file_listing import describe_left_out
 from serve_app.adapters.package_dir import hash_file
 from serve_app.cli.console import err
+from serve_app.core.errors import InvalidDataError
 
 
 def open_log(path: Path) -> EventLog:
-    """Return the log; files of its folder that are not read are named on stderr."""
+    """Return the log; files of its folder that are not read, and columns it lacks, are named on stderr."""
     log = EventLog(path)
     if log.left_out:
         err.print(describe_left_out(log.left_out), markup=False)
+    with suppress(InvalidDataError):  # a log that is none is refused where it is read, after what is checked before
+        if log.absent:
+            err.print(f"no column {', '.join(log.absent)} in {path}: every event has none", markup=False)
     return log
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from serve_app.core.errors import InvalidDataError
-from serve_app.core.whole_numbers import EXACT
+from serve_app.core.whole_numbers import EXACT, MAX_ID
 
 Meaning = Literal["null", "text", "integer", "float", "decimal", "boolean", "timestamp", "date", "uuid"]
 
@@ -149,8 +149,10 @@ def as_text(column: pa.Array) -> tuple[pa.Array, NDArray[np.bool_] | None]:
     return column if kind == pa.string() else column.cast(pa.string()), None
 
 
-def as_ids(name: str, column: pa.Array) -> pa.Array:
-    """Return a column of ids as string, without encodings; `name` is the column's, for the error.
+def as_ids(name: str, column: pa.Array) -> tuple[pa.Array, NDArray[np.bool_] | None]:
+    """Return a column of ids as string, without encodings, and which are numbers outside the range of ids, (n,).
+
+    The second is None when there is none; `name` is the column's, for the error.
 
     Raises
     ------
@@ -163,7 +165,17 @@ def as_ids(name: str, column: pa.Array) -> pa.Array:
     if broken is not None:
         value = column[int(np.flatnonzero(broken)[0])].as_py()
         raise InvalidDataError(f"column {name} must hold {TEXT_RULE}, as floats below 2^53; got {value}")
-    return as_plain(text)
+    text = as_plain(text)
+    return text, None if meaning_of(column.type) not in NUMBERS else _find_outside(text)
+
+
+def _find_outside(text: pa.Array) -> NDArray[np.bool_] | None:
+    """Return which numbers, written without leading zeros, are below 0 or above `MAX_ID`; None when there is none."""
+    length = pc.binary_length(text)
+    is_high = pc.and_(pc.equal(length, len(MAX_ID)), pc.greater(text, MAX_ID))
+    outside = pc.or_(pc.or_(pc.starts_with(text, "-"), is_high), pc.greater(length, len(MAX_ID)))
+    found = outside.fill_null(False).to_numpy(zero_copy_only=False)  # noqa: FBT003 - the value
+    return found if found.any() else None
 
 
 def uuid_text(column: pa.Array) -> pa.Array:

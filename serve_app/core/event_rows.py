@@ -48,6 +48,9 @@ PUBLISHED_COLUMNS: Final = (
 )
 """The nine columns of the published REES46 log, in its order."""
 
+OPTIONAL_COLUMNS: Final = ("category_id", "category_code", "brand")
+"""Those a log need not have: no event is left out for want of them."""
+
 ID_COLUMNS: Final = ("user_id", "user_session", "product_id", "category_id", "event_id")
 """Columns of ids; an empty id is none."""
 
@@ -56,6 +59,9 @@ TOO_EARLY: Final = "event_time before 1970"
 TOO_LATE: Final = "event_time after 2099"
 NO_IDS: Final = ("no user_id", "no user_session", "no product_id")
 TOO_LONG: Final = tuple(f"{name} longer than {MAX_ID_LENGTH} characters" for name in ID_COLUMNS)
+NO_ID: Final = tuple(f"{name} below 0 or above 2^63-1" for name in ID_COLUMNS)
+NOT_AN_ID: Final = "\0" * (MAX_ID_LENGTH + 1)
+"""Stands in a column of text for a number that is no id; it is too long to be one itself."""
 UNKNOWN_TYPE: Final = "unknown event_type"
 NO_PRICE: Final = "price missing or not finite"
 NOT_POSITIVE: Final = "price not above 0"
@@ -129,8 +135,10 @@ def clean_events(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[str, int]]
 def drop_unsendable(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, NDArray[np.bool_], dict[str, int]]:
     """Return a batch with empty ids as null, which lines a service can be asked about, (n,), and why others cannot.
 
-    One without a time would be taken for now, one with an id that is too long is refused with all others of its
-    request. All other rules are the service's to apply, and the same.
+    One without a time would be taken for now, one with a number that is no id for the id of its text, and one with an
+    id that is too long is refused with all others of its request.
+
+    All other rules are the service's to apply, and the same.
     """
     batch = _null_empty_ids(batch)
     types = pa.nulls(batch.num_rows, pa.int32())
@@ -138,7 +146,7 @@ def drop_unsendable(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, NDArray[np.b
     return batch, *_drop(batch.num_rows, rules)
 
 
-_UNSENDABLE: Final = frozenset({NO_TIME, *TOO_LONG})
+_UNSENDABLE: Final = frozenset({NO_TIME, *NO_ID, *TOO_LONG})
 
 
 def _drop(n: int, rules: Iterable[tuple[str, NDArray[np.bool_]]]) -> tuple[NDArray[np.bool_], dict[str, int]]:
@@ -161,8 +169,13 @@ def _find_broken(batch: pa.RecordBatch, types: pa.Array) -> Iterator[tuple[str, 
     yield TOO_LATE, time_s >= END_S
     for name, reason in zip(ID_COLUMNS, NO_IDS, strict=False):
         yield reason, _is_null(batch.column(name))
-    for name, reason in zip(ID_COLUMNS, TOO_LONG, strict=True):
-        if name in batch.schema.names and _may_be_long(batch.column(name)):
+    for name, no_id, reason in zip(ID_COLUMNS, NO_ID, TOO_LONG, strict=True):
+        if name not in batch.schema.names:
+            continue
+        if pa.types.is_integer(batch.column(name).type):
+            yield no_id, batch.column(name).fill_null(0).to_numpy() < 0
+        elif _may_be_long(batch.column(name)):
+            yield no_id, pc.equal(batch.column(name), NOT_AN_ID).fill_null(False).to_numpy(zero_copy_only=False)  # noqa: FBT003 - the value
             lengths = pc.utf8_length(batch.column(name)).fill_null(0)
             yield reason, lengths.to_numpy(zero_copy_only=False) > MAX_ID_LENGTH
     yield UNKNOWN_TYPE, _is_null(types)

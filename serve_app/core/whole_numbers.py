@@ -8,6 +8,8 @@ from typing import Final
 
 EXACT: Final = 2**53
 """Below it a double holds every whole number; from there on it may have been another one."""
+MAX_ID: Final = str(2**63 - 1)
+"""The largest number that is an id; the smallest is 0."""
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d*)?(?:[eE][+-]?\d{1,2})?", re.ASCII)
 _MAX_LENGTH: Final = 64
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
@@ -119,7 +120,10 @@ def _read_chunk(name: str, column: pa.Array) -> list[Any]:
     _check_lengths(name, column)
     found: list[Any]
     if name in ID_COLUMNS:
-        found = as_ids(name, column).to_pylist()
+        text, outside = as_ids(name, column)
+        found = text.to_pylist()
+        for row in [] if outside is None else np.flatnonzero(outside):  # the number itself, which rejects its event
+            found[row] = int(found[row])
     elif name == "price" and meaning in NUMBERS:
         found = as_plain(column).cast(pa.float64(), safe=False).to_pylist()
     elif name == "event_time" and meaning in TIMES:

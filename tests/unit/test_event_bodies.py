@@ -62,7 +62,7 @@ def test_a_table_without_any_column_of_an_event_is_refused():
         (pa.array(["u"], pa.large_string()), "u"),
         (pa.DictionaryArray.from_arrays(pa.array([0]), pa.array(["u"], pa.string_view())), "u"),
         (pa.array([7.0]), "7"),
-        (pa.array([-7]), "-7"),
+        (pa.array([2**63 - 1], pa.uint64()), str(2**63 - 1)),
         (pa.array([Decimal(541312140)], pa.decimal128(38, 0)), "541312140"),
         (pa.array([uuid.UUID(int=1).bytes], pa.uuid()), str(uuid.UUID(int=1))),
     ],
@@ -95,3 +95,23 @@ def test_a_time_that_is_none_rejects_its_event_alone():
     parsed = parse_events(ARROW, body)
     assert [event.time_s for event in parsed.events] == [1_569_924_000]
     assert "got 'yesterday'" in parsed.rejected[0][1]
+
+
+@pytest.mark.parametrize(
+    ("column", "shown"),
+    [
+        (pa.array([-7, 7]), "-7"),
+        (pa.array([-7.0, 7.0]), "-7"),
+        (pa.array([2**64 - 1, 7], pa.uint64()), str(2**64 - 1)),
+        (pa.array([Decimal(10**30), Decimal(7)], pa.decimal128(38, 0)), "1" + "0" * 30),
+        (pa.array([-7, 7]).dictionary_encode(), "-7"),
+    ],
+    ids=lambda value: str(getattr(value, "type", "")),
+)
+@pytest.mark.parametrize("name", ["user_id", "user_session", "product_id", "category_id", "event_id"])
+def test_a_number_that_is_no_id_rejects_its_event_alone_as_in_json(name, column, shown):
+    columns = {member: [value] * 2 for member, value in EVENT.items()}
+    parsed = parse_events(ARROW, stream(**columns | {name: column}))
+    assert len(parsed.events) == 1
+    ((index, why),) = parsed.rejected
+    assert (index, why) == (0, f"{name} must be a string or a whole number from 0 to 2^63-1, got {shown}")

@@ -9,15 +9,19 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
 from serve_app.adapters.event_log import BLOCK_BYTES, EventLog
 from serve_app.adapters.event_spill import EventSpill
+from serve_app.cli.open_log import open_log
 from serve_app.client.log_events import split_log
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.event_rows import PUBLISHED_COLUMNS
 from serve_app.service.describe import describe_log
+from serve_app.service.event_partitions import LogSummary
+from serve_app.service.features_table import build_features
 
 pytestmark = pytest.mark.unit
 
@@ -216,3 +220,91 @@ def test_files_that_are_damaged_say_so_in_own_words(tmp_path):
     (tmp_path / "a.csv").write_bytes(HEADER.encode("utf-16"))
     with pytest.raises(InvalidDataError, match="UTF-8"):
         read(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("absent", [["brand"], ["category_id", "category_code", "brand"]])
+def test_columns_that_history_has_no_need_of_may_be_absent(tmp_path, capsys, suffix, absent):
+    table = pq.read_table(write_parquet(tmp_path / "whole.parquet")).drop_columns(absent)
+    path = tmp_path / f"a{suffix}"
+    pq.write_table(table, path) if suffix == ".parquet" else pacsv.write_csv(table, path)
+    assert open_log(path).absent == absent
+    assert capsys.readouterr().err.replace("\n", " ").startswith(f"no column {', '.join(absent)} in ")
+    assert [read(path).column(name).to_pylist() for name in absent] == [[None]] * len(absent)
+    assert describe(path).summary.n_events == 1
+    with EventSpill() as spill:
+        (rows,) = build_features(EventLog(path), spill, LogSummary())
+    assert rows.column("brand").to_pylist() == [None]
+
+
+@pytest.mark.parametrize("header", ["Brand", "brnd", " brand"])
+def test_a_misspelt_column_is_refused_though_a_log_may_lack_it(tmp_path, header):
+    with pytest.raises(InvalidDataError, match=f"no column brand .did you mean '{header}'.*begins with"):
+        read(write_csv(tmp_path / "a.csv", HEADER.replace("brand", header), LINE))
+
+
+@pytest.mark.parametrize(
+    ("column", "label"),
+    [(pa.array([7]), "7"), (pa.array([7.0]), "7"), (pa.array([7.5]), None), (pa.array([True]), None),
+     (pa.array([Decimal("7.00")]), "7"), (pa.array(["a"]).dictionary_encode(), "a"), (pa.nulls(1), None)],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["brand", "category_code"])
+def test_a_brand_or_category_of_another_type_is_its_text_or_none(tmp_path, name, column, label):
+    path = write_parquet(tmp_path / "a.parquet", **{name: column})
+    assert read(path).column(name).to_pylist() == [label]
+    assert describe(path).summary.n_events == 1
+    with pytest.raises(InvalidDataError, match=f"column {name} must hold text"):
+        read(write_parquet(path, **{name: pa.array([b"a"])}))
+
+
+NO_IDS = {
+    "int64": pa.array([-1, 501]),
+    "uint64": pa.array([2**63, 501], pa.uint64()),
+    "double": pa.array([-1.0, 501.0]),
+    "decimal": pa.array([Decimal(10**30), Decimal(501)], pa.decimal128(38, 0)),
+    "dictionary": pa.array([-1, 501]).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("name", ["user_id", "user_session", "product_id", "category_id", "event_id"])
+@pytest.mark.parametrize("kind", NO_IDS)
+def test_a_number_that_is_no_id_drops_its_event_under_a_reason_of_its_own(tmp_path, name, kind):
+    table = pq.read_table(write_parquet(tmp_path / "a.parquet", event_id=["e"]))
+    columns = dict(zip(table.column_names, pa.concat_tables([table] * 2).columns, strict=True))
+    pq.write_table(pa.table(columns | {"event_id": ["e1", "e2"], name: NO_IDS[kind]}), tmp_path / "a.parquet")
+    reason = {f"{name} below 0 or above 2^63-1": 1}
+    summary = describe(tmp_path / "a.parquet").summary
+    assert (summary.n_events, dict(summary.dropped)) == (1, reason)
+    (part,) = split_log(EventLog(tmp_path / "a.parquet").batches(), "0" * 64)
+    assert (part.lines.tolist(), part.dropped) == ([1], reason)
+
+
+@pytest.mark.parametrize("text", ["-1", str(2**63), str(10**30)])
+def test_the_same_number_as_text_is_an_id(tmp_path, text):
+    assert describe(write_parquet(tmp_path / "a.parquet", user_id=[text])).summary.n_events == 1
+    assert describe(write_csv(tmp_path / "a.csv", HEADER, LINE.replace("501", text))).summary.n_events == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("p.csv", b""), ("p.parquet", b""), ("p.csv.gz", b""), ("p.csv.gz", gzip.compress(b""))]
+)
+def test_an_empty_part_of_a_folder_is_passed_over_and_named_and_alone_it_is_refused(tmp_path, capsys, name, data):
+    part = tmp_path / "log" / "_day=1" / name
+    write_csv(tmp_path / "log" / "a.csv", HEADER, LINE)
+    part.parent.mkdir()
+    part.write_bytes(data)
+    assert describe(tmp_path / "log").summary.n_events == 1
+    assert len(open_log(tmp_path / "log").files) == 1
+    assert capsys.readouterr().err == f"1 file or folder is not read: _day=1/{name} (empty)\n"
+    for path in (part, part.parent):
+        with pytest.raises(InvalidDataError, match=r"p\.(csv|parquet)"):
+            read(path)
+
+
+def test_zeros_after_the_end_of_a_compressed_file_are_no_lines(tmp_path):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(f"{HEADER}\n{LINE}\n".encode()) + b"\0" * 512)
+    assert read(path).num_rows == 1
+    path.write_bytes(gzip.compress(f"{HEADER}\n{LINE}\n".encode()) + b"no zeros")
+    with pytest.raises(InvalidDataError, match="is cut, or is no gzip file"):
+        read(path)
