@@ -24,6 +24,7 @@ from batch.transforms.json_members import (
     carries_any,
     fits,
     infer_types,
+    is_utf8,
     may_be_cut,
     parse_object,
     write_text,
@@ -31,6 +32,7 @@ from batch.transforms.json_members import (
 from serve_app.core.cells import convert_values, read_cell, show_value
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import FeatureSpec
+from serve_app.core.json_bodies import has_constants
 from serve_app.core.row_errors import RowError, add_unreadable
 
 BLOCK_BYTES: Final = 8 << 20
@@ -60,7 +62,9 @@ def read_json_schema(system: pafs.FileSystem, path: str, types: Mapping[str, pa.
     head, _ = next(read_blocks(system, path, HEAD_BYTES, is_csv=False), (b"", True))
     if not head.strip():
         raise ValueError("the file is empty")
-    rows = [row for line in head.splitlines()[:HEAD_LINES] if isinstance(row := parse_object(line), dict)]
+    # A line that is no UTF-8 is rejected when it is its turn; what it names may be in later lines too.
+    lines = [line.decode(errors="replace").encode() for line in head.splitlines()[:HEAD_LINES]]
+    rows = [row for line in lines if isinstance(row := parse_object(line), dict)]
     if not rows:  # a bad line is found again when it is its turn
         raise ValueError(f"its first {HEAD_LINES:,} lines hold no JSON object")
     seen = set().union(*rows)
@@ -164,8 +168,9 @@ class TextRows:
 
     def _read_objects(self, lines: bytes, at: int, unread: list[Unread]) -> pa.Table:
         """Read JSON lines one by one; `at` is the index of the first."""
-        texts = [line.decode(errors="replace") for line in lines.splitlines() if line.strip()]
-        parsed = [parse_object(text) for text in texts]
+        each = [line for line in lines.splitlines() if line.strip()]
+        texts = [line.decode(errors="replace") for line in each]
+        parsed = [parse_object(line) for line in each]
         problems = {k: row for k, row in enumerate(parsed) if isinstance(row, str)}
         problems |= self._find_misfits({k: row for k, row in enumerate(parsed) if isinstance(row, dict)})
         unread += [(at + k, problems[k], texts[k]) for k in sorted(problems)]
@@ -191,6 +196,10 @@ class TextRows:
 
     def _read_json(self, lines: bytes) -> pa.Table:
         """Read lines at once; raises pa.ArrowException where they are to be read one by one."""
+        if not is_utf8(lines):  # which Arrow does not look at
+            raise pa.ArrowInvalid("a line is no UTF-8")
+        if has_constants(lines):  # of which Arrow makes numbers
+            raise pa.ArrowInvalid("NaN may be a missing value")
         table = pajson.read_json(
             pa.BufferReader(lines),
             read_options=pajson.ReadOptions(use_threads=False, block_size=len(lines) + 1),

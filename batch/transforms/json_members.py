@@ -10,14 +10,15 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from serve_app.core.errors import MalformedBodyError
+from serve_app.core.json_bodies import CONSTANTS, load_json
 
 EXACT: Final = 1 << 53
 """From here on a double does not hold every whole number."""
 _LONG: Final = re.compile(rb"\d{19}")
-_LONG_TEXT: Final = re.compile(r"\d{19}")
 _RANGES: Final = {
     pa.int64(): (-(1 << 63), (1 << 63) - 1),
     pa.uint64(): (0, (1 << 64) - 1),
@@ -27,18 +28,28 @@ _RANGES: Final = {
 _ANY: Final = {b"scorecat": b"any"}
 
 
-def parse_object(line: bytes | str) -> dict[str, Any] | str:
-    """Return the JSON object of a line, or why it is none."""
+def parse_object(line: bytes) -> dict[str, Any] | str:
+    """Return the JSON object of a line, the token NaN as null, or why it is none."""
+    if not is_utf8(line):
+        return "no UTF-8: save the file as UTF-8"
     try:
-        found = orjson.loads(line)
-    except orjson.JSONDecodeError as exc:
-        return f"no JSON: {exc}"
+        found = load_json(line, "the line")
+    except MalformedBodyError as exc:
+        return str(exc)
     if not isinstance(found, dict):
-        return "no JSON object"
-    is_long = _LONG.search(line) if isinstance(line, bytes) else _LONG_TEXT.search(line)
-    if is_long:  # orjson makes doubles of whole numbers beyond 64 bits
-        found = json.loads(line)
+        return "the line is no JSON object"
+    if _LONG.search(line):  # orjson makes doubles of whole numbers beyond 64 bits
+        found = json.loads(line, parse_constant=CONSTANTS.__getitem__)
     return dict(found)
+
+
+def is_utf8(text: bytes) -> bool:
+    """Return whether bytes are text in UTF-8."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def infer_types(rows: Iterable[dict[str, Any]], more: Iterable[dict[str, Any]] = ()) -> dict[str, pa.DataType]:

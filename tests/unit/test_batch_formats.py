@@ -339,3 +339,40 @@ def test_two_objects_on_a_line_are_no_row(package, tmp_path, is_beside_a_bad_lin
     LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()
     assert read_output(tmp_path / "out").column("order_id").to_pylist() == [k for k in range(50) if k not in {7, 8}]
     assert [r["row"] for r in read_rejected(tmp_path / "out")] == ([7, 8] if is_beside_a_bad_line else [7])
+
+
+@pytest.mark.parametrize("at", [0, 150])
+def test_a_line_of_json_that_is_no_utf8_is_rejected_and_its_member_is_not_lost(package, tmp_path, monkeypatch, at):
+    monkeypatch.setattr("batch.storage.text_rows.HEAD_LINES", 100)
+    monkeypatch.setattr("batch.storage.text_rows.TYPED_ROWS", 100)
+    rows = make_rows(200).to_pylist()
+    lines = [
+        json.dumps({**row, **({"note": f"n{k}"} if k in {at, 0, 199} else {})}).encode() for k, row in enumerate(rows)
+    ]
+    lines[at] = lines[at].replace(b': "n', b': "\xff')
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(lines))
+    assert LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()["rows_rejected"] == 1
+    (rejected,) = read_rejected(tmp_path / "out")
+    assert (rejected["row"], rejected["reason"]) == (at, "no UTF-8: save the file as UTF-8")
+    assert read_output(tmp_path / "out").column("note").to_pylist()[-1] == "n199"
+
+
+def test_nan_in_json_lines_is_null_and_infinity_rejects_its_row(package, tmp_path):
+    rows = make_rows(100).to_pylist()
+    for at, row in enumerate(rows):
+        row |= {"note": 0.5, "order_id": str(row["order_id"])}
+        row["total_events_x"] = None if at == 7 else row["total_events_x"]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    scores = []
+    for name in ("null", "nan"):
+        (tmp_path / f"{name}.jsonl").write_text(text)
+        assert LocalJob(package, tmp_path / f"{name}.jsonl", tmp_path / name).run()["rows_rejected"] == 0
+        scores.append(read_output(tmp_path / name))
+        rows[7] |= {"total_events_x": float("nan"), "note": float("nan")}
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+    assert scores[1].column("note").to_pylist()[7] is None
+    assert scores[0].column("probability").equals(scores[1].column("probability"))
+    rows[3]["price"] = float("inf")
+    (tmp_path / "inf.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    LocalJob(package, tmp_path / "inf.jsonl", tmp_path / "inf").run()
+    assert [(r["row"], r["column"]) for r in read_rejected(tmp_path / "inf")] == [(3, "price")]
