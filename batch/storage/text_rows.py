@@ -7,7 +7,7 @@ the same rules as a table that comes over HTTP.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -30,6 +30,7 @@ from batch.transforms.json_members import (
     write_text,
 )
 from serve_app.core.cells import convert_values, read_cell, show_value
+from serve_app.core.csv_headers import explain_separator
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import FeatureSpec
 from serve_app.core.json_bodies import has_constants
@@ -48,9 +49,11 @@ Unread = tuple[int, str, str]
 def read_csv_header(system: pafs.FileSystem, path: str, types: Mapping[str, pa.DataType]) -> pa.Schema:
     """Return the columns of a CSV file: features of the given types, everything else as text."""
     head, _ = next(read_blocks(system, path, HEAD_BYTES, is_csv=True), (b"", True))
-    names = _parse_header(head)
+    names = _parse_header(_skip_blank_lines(head), types)
     if not names:
         raise ValueError("the file is empty: it must begin with a line of column names")
+    if names.count("") > 1:  # a line that ends in ``,,``; one alone is an index, and is kept
+        names = [name for name in names if name]
     return pa.schema([pa.field(name, types.get(name, pa.string())) for name in names])
 
 
@@ -106,8 +109,9 @@ class TextRows:
         for number, (block, is_whole) in enumerate(blocks):
             lines = block
             if number == 0 and is_csv:
-                self._header = _parse_header(block)
-                lines = block[find_first_end(block) :]
+                lines = _skip_blank_lines(block)
+                self._header = _parse_header(lines, self._schema.names)
+                lines = lines[find_first_end(lines) :]
             tables: list[pa.Table] = []
             unread: list[Unread] = []
             if is_whole:
@@ -260,12 +264,23 @@ def _add_errors(table: pa.Table, errors: Mapping[int, RowError], contents: Seque
     return pa.Table.from_batches([batch])
 
 
-def _parse_header(block: bytes) -> list[str]:
+def _skip_blank_lines(block: bytes) -> bytes:
+    return block.lstrip(b"\r\n")
+
+
+def _parse_header(block: bytes, known: Collection[str]) -> list[str]:
+    """Return the names in the first line of CSV; `known` are names that are right whatever marks they hold."""
+    first = block[: find_first_end(block)].rstrip(b"\r\n")
     try:
-        line = block[: find_first_end(block)].decode("utf-8")
-        return next(csv.reader([line.rstrip("\r\n")]), [])
+        line = first.decode("utf-8")
+        names = next(csv.reader([line]), [])
     except (UnicodeDecodeError, csv.Error) as exc:
+        why = "lines end in CR alone" if b"\r" in first else "a name is longer"
+        why = "the names are no UTF-8" if isinstance(exc, UnicodeDecodeError) else why
         raise InvalidDataError(
             "cannot be read: its first line must be names of columns in UTF-8, of at most "
-            f"{csv.field_size_limit():,} characters each, and lines must end in LF or CRLF ({exc})"
+            f"{csv.field_size_limit():,} characters each, and lines must end in LF or CRLF; {why}"
         ) from exc
+    if len(names) == 1 and names[0] not in known and (separator := explain_separator(line)):
+        raise InvalidDataError(f"cannot be read: it begins with {line[:200]!r}: {separator}")
+    return names

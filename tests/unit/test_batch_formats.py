@@ -376,3 +376,31 @@ def test_nan_in_json_lines_is_null_and_infinity_rejects_its_row(package, tmp_pat
     (tmp_path / "inf.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     LocalJob(package, tmp_path / "inf.jsonl", tmp_path / "inf").run()
     assert [(r["row"], r["column"]) for r in read_rejected(tmp_path / "inf")] == [(3, "price")]
+
+
+def test_blank_lines_before_the_header_and_columns_without_a_name_are_passed_over(package, tmp_path):
+    (tmp_path / "rows.csv").write_bytes(b"\r\n\n" + to_csv(make_rows(50)).replace(b"\n", b",,\n"))
+    assert LocalJob(package, tmp_path / "rows.csv", tmp_path / "out").run()["rows_scored"] == 50
+    assert "" not in read_output(tmp_path / "out").column_names
+
+
+def test_one_column_without_a_name_is_an_index_and_is_kept(package, tmp_path):
+    lines = to_csv(make_rows(50)).splitlines(keepends=True)
+    lines = [b"," + lines[0], *(b"%d," % k + line for k, line in enumerate(lines[1:]))]
+    (tmp_path / "rows.csv").write_bytes(b"".join(lines))
+    LocalJob(package, tmp_path / "rows.csv", tmp_path / "out").run()
+    assert read_output(tmp_path / "out").column("").to_pylist() == [str(k) for k in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b",", b";", "values are separated by semicolons, save the file with commas"),
+        (b",", b"\t", "values are separated by tabs, save the file with commas"),
+        (b"\n", b"\r", "lines must end in LF or CRLF; lines end in CR alone"),
+    ],
+)
+def test_a_csv_file_of_another_kind_says_which(package, tmp_path, old, new, said):
+    (tmp_path / "rows.csv").write_bytes(to_csv(make_rows(50)).replace(old, new))
+    with pytest.raises(InvalidDataError, match=said):
+        LocalJob(package, tmp_path / "rows.csv", tmp_path / "out")
