@@ -23,6 +23,7 @@ from batch.transforms.columns import CONTENT
 from batch.transforms.json_members import (
     carries_any,
     fits,
+    holds_objects,
     infer_types,
     is_utf8,
     may_be_cut,
@@ -204,11 +205,16 @@ class TextRows:
             raise pa.ArrowInvalid("a line is no UTF-8")
         if has_constants(lines):  # of which Arrow makes numbers
             raise pa.ArrowInvalid("NaN may be a missing value")
+        # Members of objects that are carried along may be new: then the type is not that of the first lines.
+        has_objects = any(holds_objects(f.type) for f in self._schema if f.name not in self._specs)
+        unexpected = "infer" if has_objects else "ignore"
         table = pajson.read_json(
             pa.BufferReader(lines),
             read_options=pajson.ReadOptions(use_threads=False, block_size=len(lines) + 1),
-            parse_options=pajson.ParseOptions(explicit_schema=self._schema, unexpected_field_behavior="ignore"),
+            parse_options=pajson.ParseOptions(explicit_schema=self._schema, unexpected_field_behavior=unexpected),
         ).select(self._schema.names)
+        if any(table.schema.field(f.name).type != f.type for f in self._schema):
+            raise pa.ArrowInvalid("an object has other members than those of the first lines")
         if not _are_lines(lines, table.num_rows):
             raise pa.ArrowInvalid("a line is not one object")
         if any(may_be_cut(table.column(f.name)) for f in self._schema if f.name not in self._specs):

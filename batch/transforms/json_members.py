@@ -91,7 +91,10 @@ def fits(value: Any, kind: pa.DataType) -> bool:
     if pa.types.is_list(kind):
         return isinstance(value, list) and all(fits(item, kind.value_type) for item in value)
     if pa.types.is_struct(kind):
-        return isinstance(value, dict) and all(fits(value.get(field.name), field.type) for field in kind)
+        members = {field.name: field.type for field in kind}
+        return isinstance(value, dict) and all(
+            fits(member, members[name]) if name in members else _is_nothing(member) for name, member in value.items()
+        )
     if pa.types.is_string(kind) or pa.types.is_boolean(kind):
         return isinstance(value, str if pa.types.is_string(kind) else bool)
     return type(value) in (int, float) and _is_exact(value, kind)
@@ -106,6 +109,16 @@ def may_be_cut(column: pa.Array | pa.ChunkedArray) -> bool:
     if pa.types.is_struct(column.type):
         return any(may_be_cut(member) for member in column.flatten())
     return pa.types.is_floating(column.type) and (pc.max(pc.abs(column)).as_py() or 0.0) >= EXACT
+
+
+def holds_objects(kind: pa.DataType) -> bool:
+    """Whether values of a type are objects, or lists of them."""
+    return bool(pa.types.is_struct(kind) or (pa.types.is_list(kind) and holds_objects(kind.value_type)))
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether nothing is lost with a value: null, or an object without members."""
+    return value is None or (isinstance(value, dict) and all(map(_is_nothing, value.values())))
 
 
 def _is_exact(value: float, kind: pa.DataType) -> bool:

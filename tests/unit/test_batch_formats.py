@@ -404,3 +404,20 @@ def test_a_csv_file_of_another_kind_says_which(package, tmp_path, old, new, said
     (tmp_path / "rows.csv").write_bytes(to_csv(make_rows(50)).replace(old, new))
     with pytest.raises(InvalidDataError, match=said):
         LocalJob(package, tmp_path / "rows.csv", tmp_path / "out")
+
+
+@pytest.mark.parametrize("wrap", ["%s", "[%s]", '{"in": %s}'])
+def test_a_member_within_an_object_that_the_first_lines_lack_rejects_its_row(package, tmp_path, monkeypatch, wrap):
+    monkeypatch.setattr("batch.storage.text_rows.HEAD_LINES", 3)
+    values = [wrap % text for text in ('{"a": 1}', '{"a": 2}', "null", '{"a": 4}', '{"b": 5}', '{"a": 6, "c": {}}')]
+    lines = [
+        json.dumps({**row, "note": json.loads(value)}).encode() + b"\n"
+        for row, value in zip(make_rows(6).to_pylist(), values, strict=True)
+    ]
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(lines))
+    assert LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()["rows_rejected"] == 1
+    (rejected,) = read_rejected(tmp_path / "out")
+    assert rejected["row"] == 4
+    assert rejected["reason"].startswith("note must hold ")
+    notes = read_output(tmp_path / "out").column("note").to_pylist()
+    assert [json.dumps(note) for note in notes[:2]] == values[:2]
