@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
@@ -114,6 +114,16 @@ def may_be_cut(column: pa.Array | pa.ChunkedArray) -> bool:
 def holds_objects(kind: pa.DataType) -> bool:
     """Whether values of a type are objects, or lists of them."""
     return bool(pa.types.is_struct(kind) or (pa.types.is_list(kind) and holds_objects(kind.value_type)))
+
+
+def list_new(table: pa.Table, known: Collection[str]) -> list[str]:
+    """Return the columns that are not known and hold something."""
+    return [f.name for f in table.schema if f.name not in known and _prune(f.type) not in (None, pa.null())]
+
+
+def list_new_members(rows: Iterable[Mapping[str, Any]], known: Collection[str]) -> list[str]:
+    """Return the members that are not known and hold something."""
+    return [name for row in rows for name, value in row.items() if name not in known and not _is_nothing(value)]
 
 
 def _is_nothing(value: Any) -> bool:

@@ -421,3 +421,25 @@ def test_a_member_within_an_object_that_the_first_lines_lack_rejects_its_row(pac
     assert rejected["reason"].startswith("note must hold ")
     notes = read_output(tmp_path / "out").column("note").to_pylist()
     assert [json.dumps(note) for note in notes[:2]] == values[:2]
+
+
+@pytest.mark.parametrize("is_bad", [False, True])
+def test_a_member_that_comes_after_the_first_lines_is_named_in_the_summary(package, tmp_path, monkeypatch, is_bad):
+    monkeypatch.setattr("batch.storage.text_rows.HEAD_LINES", 3)
+    rows = make_rows(20).to_pylist()
+    rows[9] |= {"late": "x", "empty": {}, "none": None}
+    lines = [json.dumps(row) + "\n" for row in rows]
+    if is_bad:
+        lines[5] = "garbage\n"
+    (tmp_path / "rows.jsonl").write_text("".join(lines))
+    job = LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out")
+    assert job.run()["members_not_read"] == ["late"]
+
+
+@pytest.mark.parametrize(("data", "n_rejected"), [(b"", 0), (b"\n\n", 0), (b"garbage\n" * 5, 5)])
+def test_a_file_of_json_lines_without_a_row_does_not_end_the_job(package, tmp_path, data, n_rejected):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_bytes(to_json_lines(make_rows(10)))
+    (tmp_path / "in" / "z.jsonl").write_bytes(data)
+    summary = LocalJob(package, tmp_path / "in", tmp_path / "out").run()
+    assert (summary["rows_scored"], summary["rows_rejected"]) == (10, n_rejected)
