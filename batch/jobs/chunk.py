@@ -49,6 +49,7 @@ class ChunkWriter:
         self._writer: pq.ParquetWriter | None = None
         self._reasons: Counter[str] = Counter()
         self.counts = Counts()
+        self.new_members: tuple[str, ...] = ()
 
     def add(self, scored: pa.RecordBatch, rejected: Sequence[pa.RecordBatch], reasons: Mapping[str, int]) -> None:
         """Take scored and rejected rows, and how many of these there are by reason."""
@@ -75,7 +76,9 @@ class ChunkWriter:
                 pq.write_table(table, sink)
         else:
             self._output.remove(f"{REJECTED}/{self._name}")
-        commit = Commit(self._unit, self._number, self.counts, files, rejected, is_last, dict(self._reasons))
+        commit = Commit(
+            self._unit, self._number, self.counts, files, rejected, is_last, dict(self._reasons), self.new_members
+        )
         self._output.commit(commit)
         return commit
 

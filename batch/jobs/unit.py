@@ -175,4 +175,5 @@ class UnitScorer:
         if rows.unread:
             rejected.append(build_unread(unit.path, rows.unread))
         reasons = Counter([name_reason(error) for error in scored.errors] + [NO_ROW] * len(rows.unread))
+        writer.new_members = rows.new_members or writer.new_members
         writer.add(pa.RecordBatch.from_arrays([*kept.columns, *added], schema=schema), rejected, reasons)

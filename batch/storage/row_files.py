@@ -52,11 +52,14 @@ class RowBatch:
         Index in the file of each row.
     unread : list of (int, str, str)
         Lines that are no rows: index in the file, why, and the text.
+    new_members : tuple of str
+        Members of JSON lines up to here that came too late to be read.
     """
 
     batch: pa.RecordBatch
     row_numbers: NDArray[np.int64]
     unread: list[tuple[int, str, str]] = field(default_factory=list)
+    new_members: tuple[str, ...] = ()
 
     @property
     def n_rows(self) -> int:
@@ -200,17 +203,29 @@ class RowFiles:
         kind = "csv" if has_suffix(unit.path, CSV) else "json"
         at, schema = 0, self._schema
         given: dict[str, pa.Scalar] = {}
+        there: list[str] = []
+        if unit.given or kind == "json":
+            there = self._list_names(unit)
         if unit.given:
-            types = {column: text_type(spec) for column, spec in self._specs.items()}
-            given = self._find_given(unit, _read_text_schema(self._system, unit.path, types).names)
+            given = self._find_given(unit, there)
             schema = pa.schema([field for field in schema if field.name not in given])
-        for found, unread in TextRows(self._system, unit.path, kind, schema, self._specs).blocks():
+        text = TextRows(self._system, unit.path, kind, schema, self._specs, is_all=set(there) <= set(schema.names))
+        for found, unread in text.blocks():
             bad = np.array([row for row, _, _ in unread], dtype=np.int64)
             batch = self._complete(found, given)
             n_rows = batch.num_rows + len(unread)
             numbers = np.setdiff1d(np.arange(n_rows), bad) + at
-            yield from self._slice(batch, numbers, [(row + at, reason, text) for row, reason, text in unread])
+            lines = [(row + at, reason, line) for row, reason, line in unread]
+            for rows in self._slice(batch, numbers, lines):
+                yield dataclasses.replace(rows, new_members=tuple(text.new_members))
             at += n_rows
+
+    def _list_names(self, unit: Unit) -> list[str]:
+        types = {column: text_type(spec) for column, spec in self._specs.items()}
+        try:
+            return list(_read_text_schema(self._system, unit.path, types).names)
+        except ValueError:  # no row in its first lines; the others are read, and these are rejected, in their turn
+            return []
 
     def _find_given(self, unit: Unit, there: Sequence[str]) -> dict[str, pa.Scalar]:
         """Return the value of each column that only the folders of a file give."""
@@ -281,7 +296,10 @@ def _skip(rows: RowBatch, n: int) -> RowBatch:
     first = int(min([*rows.row_numbers[:1], *(row for row, _, _ in rows.unread)])) + n
     keep = rows.row_numbers >= first
     return RowBatch(
-        rows.batch.slice(int((~keep).sum())), rows.row_numbers[keep], [u for u in rows.unread if u[0] >= first]
+        rows.batch.slice(int((~keep).sum())),
+        rows.row_numbers[keep],
+        [u for u in rows.unread if u[0] >= first],
+        rows.new_members,
     )
 
 

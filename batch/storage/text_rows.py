@@ -6,7 +6,6 @@ the same rules as a table that comes over HTTP.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -18,25 +17,32 @@ import pyarrow.fs as pafs
 import pyarrow.json as pajson
 from numpy.typing import NDArray
 
+from batch.storage.csv_head import parse_header, skip_blank_lines
 from batch.storage.lines import find_first_end, find_record_ends, read_blocks
 from batch.transforms.columns import CONTENT
 from batch.transforms.json_members import (
     carries_any,
     fits,
+    holds_objects,
     infer_types,
+    is_utf8,
+    list_new,
+    list_new_members,
     may_be_cut,
     parse_object,
     write_text,
 )
 from serve_app.core.cells import convert_values, read_cell, show_value
-from serve_app.core.errors import InvalidDataError
 from serve_app.core.features import FeatureSpec
+from serve_app.core.json_bodies import has_constants
 from serve_app.core.row_errors import RowError, add_unreadable
 
 BLOCK_BYTES: Final = 8 << 20
 HEAD_BYTES: Final = 1 << 20
 HEAD_LINES: Final = 1_000
 """Lines of JSON that tell which members there are."""
+MOST_NEW: Final = 20
+"""Members that are named because they came too late to be read."""
 TYPED_ROWS: Final = 100
 """Rows that tell their types; the others of `HEAD_LINES` tell those that are null, or not there, in them."""
 Unread = tuple[int, str, str]
@@ -46,9 +52,11 @@ Unread = tuple[int, str, str]
 def read_csv_header(system: pafs.FileSystem, path: str, types: Mapping[str, pa.DataType]) -> pa.Schema:
     """Return the columns of a CSV file: features of the given types, everything else as text."""
     head, _ = next(read_blocks(system, path, HEAD_BYTES, is_csv=True), (b"", True))
-    names = _parse_header(head)
+    names = parse_header(skip_blank_lines(head), types)
     if not names:
         raise ValueError("the file is empty: it must begin with a line of column names")
+    if names.count("") > 1:  # a line that ends in ``,,``; one alone is an index, and is kept
+        names = [name for name in names if name]
     return pa.schema([pa.field(name, types.get(name, pa.string())) for name in names])
 
 
@@ -60,7 +68,9 @@ def read_json_schema(system: pafs.FileSystem, path: str, types: Mapping[str, pa.
     head, _ = next(read_blocks(system, path, HEAD_BYTES, is_csv=False), (b"", True))
     if not head.strip():
         raise ValueError("the file is empty")
-    rows = [row for line in head.splitlines()[:HEAD_LINES] if isinstance(row := parse_object(line), dict)]
+    # A line that is no UTF-8 is rejected when it is its turn; what it names may be in later lines too.
+    lines = [line.decode(errors="replace").encode() for line in head.splitlines()[:HEAD_LINES]]
+    rows = [row for line in lines if isinstance(row := parse_object(line), dict)]
     if not rows:  # a bad line is found again when it is its turn
         raise ValueError(f"its first {HEAD_LINES:,} lines hold no JSON object")
     seen = set().union(*rows)
@@ -83,14 +93,30 @@ class TextRows:
         The columns that are read.
     specs : mapping of str to FeatureSpec
         What is known of columns, by name.
+    is_all : bool
+        Whether the first lines have no member that is not read; only then are new ones looked for.
+
+    Attributes
+    ----------
+    new_members : dict of str to None
+        Members of JSON lines read so far that are not read, as they are not in the first lines; of a few names.
     """
 
     def __init__(
-        self, system: pafs.FileSystem, path: str, kind: str, schema: pa.Schema, specs: Mapping[str, FeatureSpec]
+        self,
+        system: pafs.FileSystem,
+        path: str,
+        kind: str,
+        schema: pa.Schema,
+        specs: Mapping[str, FeatureSpec],
+        *,
+        is_all: bool = False,
     ) -> None:
         self._system, self._path, self._kind, self._schema = system, path, kind, schema
         self._specs = {name: spec for name, spec in specs.items() if name in schema.names}
         self._header: list[str] = []
+        self._is_all = is_all
+        self.new_members: dict[str, None] = {}
 
     def blocks(self) -> Iterator[tuple[pa.RecordBatch, list[Unread]]]:
         """Yield the rows of each block of whole lines, and the lines that are none by index in the block.
@@ -102,8 +128,9 @@ class TextRows:
         for number, (block, is_whole) in enumerate(blocks):
             lines = block
             if number == 0 and is_csv:
-                self._header = _parse_header(block)
-                lines = block[find_first_end(block) :]
+                lines = skip_blank_lines(block)
+                self._header = parse_header(lines, self._schema.names)
+                lines = lines[find_first_end(lines) :]
             tables: list[pa.Table] = []
             unread: list[Unread] = []
             if is_whole:
@@ -164,13 +191,15 @@ class TextRows:
 
     def _read_objects(self, lines: bytes, at: int, unread: list[Unread]) -> pa.Table:
         """Read JSON lines one by one; `at` is the index of the first."""
-        texts = [line.decode(errors="replace") for line in lines.splitlines() if line.strip()]
-        parsed = [parse_object(text) for text in texts]
+        each = [line for line in lines.splitlines() if line.strip()]
+        texts = [line.decode(errors="replace") for line in each]
+        parsed = [parse_object(line) for line in each]
         problems = {k: row for k, row in enumerate(parsed) if isinstance(row, str)}
         problems |= self._find_misfits({k: row for k, row in enumerate(parsed) if isinstance(row, dict)})
         unread += [(at + k, problems[k], texts[k]) for k in sorted(problems)]
         rows = [row for k, row in enumerate(parsed) if k not in problems and isinstance(row, dict)]
         texts = [text for k, text in enumerate(texts) if k not in problems]
+        self._note(list_new_members(rows, self._schema.names))
         errors: dict[int, RowError] = {}
         columns = {}
         for field in self._schema:
@@ -191,16 +220,32 @@ class TextRows:
 
     def _read_json(self, lines: bytes) -> pa.Table:
         """Read lines at once; raises pa.ArrowException where they are to be read one by one."""
+        if not is_utf8(lines):  # which Arrow does not look at
+            raise pa.ArrowInvalid("a line is no UTF-8")
+        if has_constants(lines):  # of which Arrow makes numbers
+            raise pa.ArrowInvalid("NaN may be a missing value")
+        # Members of objects that are carried along may be new: then the type is not that of the first lines.
+        has_objects = any(holds_objects(f.type) for f in self._schema if f.name not in self._specs)
+        unexpected = "infer" if has_objects or self._is_all else "ignore"
         table = pajson.read_json(
             pa.BufferReader(lines),
             read_options=pajson.ReadOptions(use_threads=False, block_size=len(lines) + 1),
-            parse_options=pajson.ParseOptions(explicit_schema=self._schema, unexpected_field_behavior="ignore"),
-        ).select(self._schema.names)
+            parse_options=pajson.ParseOptions(explicit_schema=self._schema, unexpected_field_behavior=unexpected),
+        )
+        self._note(list_new(table, self._schema.names))
+        table = table.select(self._schema.names)
+        if any(table.schema.field(f.name).type != f.type for f in self._schema):
+            raise pa.ArrowInvalid("an object has other members than those of the first lines")
         if not _are_lines(lines, table.num_rows):
             raise pa.ArrowInvalid("a line is not one object")
         if any(may_be_cut(table.column(f.name)) for f in self._schema if f.name not in self._specs):
             raise pa.ArrowInvalid("numbers may have lost digits")
         return table
+
+    def _note(self, names: Sequence[str]) -> None:
+        if self._is_all:
+            self.new_members |= dict.fromkeys(names[:MOST_NEW])
+            self.new_members = dict.fromkeys(list(self.new_members)[:MOST_NEW])
 
     def _read_csv(self, lines: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
         return pacsv.read_csv(
@@ -249,14 +294,3 @@ def _add_errors(table: pa.Table, errors: Mapping[int, RowError], contents: Seque
     (batch,) = table.combine_chunks().to_batches()
     batch = add_unreadable(batch, errors.values()).append_column(CONTENT, pa.array(column, pa.string()))
     return pa.Table.from_batches([batch])
-
-
-def _parse_header(block: bytes) -> list[str]:
-    try:
-        line = block[: find_first_end(block)].decode("utf-8")
-        return next(csv.reader([line.rstrip("\r\n")]), [])
-    except (UnicodeDecodeError, csv.Error) as exc:
-        raise InvalidDataError(
-            "cannot be read: its first line must be names of columns in UTF-8, of at most "
-            f"{csv.field_size_limit():,} characters each, and lines must end in LF or CRLF ({exc})"
-        ) from exc

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from serve_app.core.errors import MalformedBodyError
+from serve_app.core.json_bodies import CONSTANTS, load_json
 
 EXACT: Final = 1 << 53
 """From here on a double does not hold every whole number."""
 _LONG: Final = re.compile(rb"\d{19}")
-_LONG_TEXT: Final = re.compile(r"\d{19}")
 _RANGES: Final = {
     pa.int64(): (-(1 << 63), (1 << 63) - 1),
     pa.uint64(): (0, (1 << 64) - 1),
@@ -27,18 +28,28 @@ _RANGES: Final = {
 _ANY: Final = {b"scorecat": b"any"}
 
 
-def parse_object(line: bytes | str) -> dict[str, Any] | str:
-    """Return the JSON object of a line, or why it is none."""
+def parse_object(line: bytes) -> dict[str, Any] | str:
+    """Return the JSON object of a line, the token NaN as null, or why it is none."""
+    if not is_utf8(line):
+        return "no UTF-8: save the file as UTF-8"
     try:
-        found = orjson.loads(line)
-    except orjson.JSONDecodeError as exc:
-        return f"no JSON: {exc}"
+        found = load_json(line, "the line")
+    except MalformedBodyError as exc:
+        return str(exc)
     if not isinstance(found, dict):
-        return "no JSON object"
-    is_long = _LONG.search(line) if isinstance(line, bytes) else _LONG_TEXT.search(line)
-    if is_long:  # orjson makes doubles of whole numbers beyond 64 bits
-        found = json.loads(line)
+        return "the line is no JSON object"
+    if _LONG.search(line):  # orjson makes doubles of whole numbers beyond 64 bits
+        found = json.loads(line, parse_constant=CONSTANTS.__getitem__)
     return dict(found)
+
+
+def is_utf8(text: bytes) -> bool:
+    """Return whether bytes are text in UTF-8."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def infer_types(rows: Iterable[dict[str, Any]], more: Iterable[dict[str, Any]] = ()) -> dict[str, pa.DataType]:
@@ -80,7 +91,10 @@ def fits(value: Any, kind: pa.DataType) -> bool:
     if pa.types.is_list(kind):
         return isinstance(value, list) and all(fits(item, kind.value_type) for item in value)
     if pa.types.is_struct(kind):
-        return isinstance(value, dict) and all(fits(value.get(field.name), field.type) for field in kind)
+        members = {field.name: field.type for field in kind}
+        return isinstance(value, dict) and all(
+            fits(member, members[name]) if name in members else _is_nothing(member) for name, member in value.items()
+        )
     if pa.types.is_string(kind) or pa.types.is_boolean(kind):
         return isinstance(value, str if pa.types.is_string(kind) else bool)
     return type(value) in (int, float) and _is_exact(value, kind)
@@ -95,6 +109,26 @@ def may_be_cut(column: pa.Array | pa.ChunkedArray) -> bool:
     if pa.types.is_struct(column.type):
         return any(may_be_cut(member) for member in column.flatten())
     return pa.types.is_floating(column.type) and (pc.max(pc.abs(column)).as_py() or 0.0) >= EXACT
+
+
+def holds_objects(kind: pa.DataType) -> bool:
+    """Whether values of a type are objects, or lists of them."""
+    return bool(pa.types.is_struct(kind) or (pa.types.is_list(kind) and holds_objects(kind.value_type)))
+
+
+def list_new(table: pa.Table, known: Collection[str]) -> list[str]:
+    """Return the columns that are not known and hold something."""
+    return [f.name for f in table.schema if f.name not in known and _prune(f.type) not in (None, pa.null())]
+
+
+def list_new_members(rows: Iterable[Mapping[str, Any]], known: Collection[str]) -> list[str]:
+    """Return the members that are not known and hold something."""
+    return [name for row in rows for name, value in row.items() if name not in known and not _is_nothing(value)]
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether nothing is lost with a value: null, or an object without members."""
+    return value is None or (isinstance(value, dict) and all(map(_is_nothing, value.values())))
 
 
 def _is_exact(value: float, kind: pa.DataType) -> bool:

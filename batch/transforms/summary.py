@@ -59,6 +59,8 @@ class Commit:
         Whether the unit ends with this chunk.
     reasons : mapping of str to int
         Rejected rows by reason.
+    new_members : tuple of str
+        Members of JSON lines that are in no output, as they came after the first lines.
     """
 
     unit: int
@@ -68,6 +70,7 @@ class Commit:
     rejected_file: PartFile | None = None
     is_last: bool = True
     reasons: Mapping[str, int] = field(default_factory=dict)
+    new_members: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as a JSON object."""
@@ -80,7 +83,7 @@ class Commit:
         return cls(
             value["unit"], value["chunk"], Counts(**value["counts"]),
             tuple(PartFile(**f) for f in value["files"]), PartFile(**rejected) if rejected else None, value["is_last"],
-            value.get("reasons", {}),
+            value.get("reasons", {}), tuple(value.get("new_members", ())),
         )  # fmt: skip
 
 
@@ -177,6 +180,7 @@ class Tally:
         is_complete = not self.open_units
         if is_complete and expected is not None and expected != counts.read:
             raise InvariantError(f"rows do not add up: {expected} planned, {counts.read} read")
+        new = sorted({name for chunks in self.commits.values() for c in chunks for name in c.new_members})
         missing = [u.number for u in self.open_units if u.number not in self.set_aside]
         return {
             "is_complete": is_complete,
@@ -186,6 +190,7 @@ class Tally:
             "rows_scored": counts.scored,
             "rows_rejected": counts.rejected,
             "rejected_by_reason": self.reasons,
+            **({"members_not_read": new} if new else {}),
             "units": len(self.units),
             "units_done": len(self.units) - len(self.open_units),
             "set_aside": [dataclasses.asdict(s) for _, s in sorted(self.set_aside.items()) if not self.is_done(s.unit)],

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
+from serve_app.core.csv_headers import explain_separator
 from serve_app.core.errors import InvalidDataError
 from serve_app.core.event_rows import PUBLISHED_COLUMNS
 
@@ -20,7 +21,6 @@ NULLS: Final = ("", "NULL", "null")
 _EMPTY_GZIP: Final = 512
 """Bytes of a compressed file of nothing: 20, and the name it had."""
 _SHOWN: Final = 200
-_SEPARATORS: Final = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def is_gzip(file: Path) -> bool:
@@ -56,11 +56,10 @@ def explain_header(header: Sequence[str], missing: Sequence[str]) -> str:
     """Return what the names of a file are that lacks columns of a log, and what to do."""
     line = ",".join(header)
     shown = f"it begins with {line[:_SHOWN]!r}{' and so on' if len(line) > _SHOWN else ''}"
-    separator = next((mark for mark in _SEPARATORS if line.count(mark) > line.count(",")), None)
     if line.lower().startswith("sep="):
         return f"{shown}, which only spreadsheets read: delete that line"
-    if separator:
-        return f"{shown}: values are separated by {_SEPARATORS[separator]}, save the file with commas"
+    if separator := explain_separator(line):
+        return f"{shown}: {separator}"
     if set(missing) <= {name.strip().lower() for name in header}:
         return f"{shown}: write the names in lower case and without blanks around them"
     return f"{shown}; an event log has the columns {','.join(PUBLISHED_COLUMNS)}"

@@ -71,6 +71,8 @@ def finish(job: Followed, log: str, *, as_json: bool) -> None:
         out.print(describe_summary(summary, job.output), markup=False)
     if rejected := describe_rejected(summary):
         err.print(rejected, markup=False)
+    if members := summary.get("members_not_read"):
+        err.print(f"members that the first lines of their files lack are not read: {', '.join(members)}", markup=False)
     if "://" in summary["input"] and (left_out := describe_left_out(summary.get("not_read", ()))):
         err.print(left_out, markup=False)  # of a place of this machine it was said before
     if not summary["is_complete"]:

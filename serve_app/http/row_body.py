@@ -16,10 +16,10 @@ from serve_app.core.errors import FieldError, InvalidRowError, MalformedBodyErro
 from serve_app.core.event_rows import MAX_ID_LENGTH
 from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
 from serve_app.core.history_keys import CATEGORY_KEY, KEY_NAMES, NO_CATEGORY, TIME_KEY
+from serve_app.core.json_bodies import has_constants, load_json
 from serve_app.core.near_names import find_near
 from serve_app.core.numeric_columns import describe_required, describe_rule
 from serve_app.http.column_names import describe_near, point_near
-from serve_app.http.json_bodies import has_constants, load_json
 from serve_app.http.schemas import ID_NUMBER_RULE, PurchaseRequest
 
 IGNORED: Final = "ignored"

@@ -30,6 +30,7 @@ from serve_app.core.errors import (
     point_at,
 )
 from serve_app.core.features import FeatureSpec, arrow_schema
+from serve_app.core.json_bodies import load_json
 from serve_app.core.outputs import name_prediction
 from serve_app.core.recommendation import BANDS
 from serve_app.core.row_errors import RowError
@@ -46,7 +47,6 @@ from serve_app.http.columns import (
     table_from_lists,
 )
 from serve_app.http.ipc_limits import check_stream
-from serve_app.http.json_bodies import load_json
 from serve_app.http.json_forms import (
     TENSOR_KEYS,
     choose_form,

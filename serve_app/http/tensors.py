@@ -23,10 +23,10 @@ from serve_app.core.cells import convert_values
 from serve_app.core.column_types import can_hold
 from serve_app.core.errors import FieldError, InvalidDataError, MalformedBodyError, point_at
 from serve_app.core.features import FeatureSpec, arrow_schema
+from serve_app.core.json_bodies import load_json
 from serve_app.core.near_names import find_similar
 from serve_app.http.column_names import MAX_NAMED, check_columns
 from serve_app.http.columns import ParsedTable, check_shape, finish_table
-from serve_app.http.json_bodies import load_json
 
 NUMBERS: Final[dict[str, str]] = {
     "BOOL": "|b1",

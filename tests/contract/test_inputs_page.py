@@ -293,7 +293,7 @@ def by_job_csv(world: World, name: str, value: Any) -> Seen:
 
 def by_job_json(world: World, name: str, value: Any) -> Seen:
     rows = [world.good, put(world.good, name, value), world.good]
-    return by_text(world, name, "json", b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    return by_text(world, name, "json", "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def by_text(world: World, name: str, kind: str, body: bytes) -> Seen:
@@ -370,7 +370,7 @@ WAYS = {
 }
 
 
-JSON_WAYS = ("/predict_purchase", "/v2", "/invocations JSON")
+JSON_WAYS = ("/predict_purchase", "/v2", "/invocations JSON", "a job's JSON lines")
 
 
 def can_say(way: str, line: Line, name: str, value: Any) -> bool:
@@ -382,8 +382,6 @@ def can_say(way: str, line: Line, name: str, value: Any) -> bool:
     is_float = isinstance(value, float)
     if way in JSON_WAYS:  # where NaN is null, see below
         return not (is_float and math.isnan(value))
-    if way == "a job's JSON lines":
-        return not (is_float and not math.isfinite(value))
     if way in {"/invocations CSV", "a job's CSV"}:
         number_text = "number" in line.what and value in ("5", "")  # CSV has nothing but text
         category = "categor" in line.what and is_float and line.value != "5, 5.0 or their text"

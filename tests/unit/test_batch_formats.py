@@ -339,3 +339,107 @@ def test_two_objects_on_a_line_are_no_row(package, tmp_path, is_beside_a_bad_lin
     LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()
     assert read_output(tmp_path / "out").column("order_id").to_pylist() == [k for k in range(50) if k not in {7, 8}]
     assert [r["row"] for r in read_rejected(tmp_path / "out")] == ([7, 8] if is_beside_a_bad_line else [7])
+
+
+@pytest.mark.parametrize("at", [0, 150])
+def test_a_line_of_json_that_is_no_utf8_is_rejected_and_its_member_is_not_lost(package, tmp_path, monkeypatch, at):
+    monkeypatch.setattr("batch.storage.text_rows.HEAD_LINES", 100)
+    monkeypatch.setattr("batch.storage.text_rows.TYPED_ROWS", 100)
+    rows = make_rows(200).to_pylist()
+    lines = [
+        json.dumps({**row, **({"note": f"n{k}"} if k in {at, 0, 199} else {})}).encode() for k, row in enumerate(rows)
+    ]
+    lines[at] = lines[at].replace(b': "n', b': "\xff')
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(lines))
+    assert LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()["rows_rejected"] == 1
+    (rejected,) = read_rejected(tmp_path / "out")
+    assert (rejected["row"], rejected["reason"]) == (at, "no UTF-8: save the file as UTF-8")
+    assert read_output(tmp_path / "out").column("note").to_pylist()[-1] == "n199"
+
+
+def test_nan_in_json_lines_is_null_and_infinity_rejects_its_row(package, tmp_path):
+    rows = make_rows(100).to_pylist()
+    for at, row in enumerate(rows):
+        row |= {"note": 0.5, "order_id": str(row["order_id"])}
+        row["total_events_x"] = None if at == 7 else row["total_events_x"]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    scores = []
+    for name in ("null", "nan"):
+        (tmp_path / f"{name}.jsonl").write_text(text)
+        assert LocalJob(package, tmp_path / f"{name}.jsonl", tmp_path / name).run()["rows_rejected"] == 0
+        scores.append(read_output(tmp_path / name))
+        rows[7] |= {"total_events_x": float("nan"), "note": float("nan")}
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+    assert scores[1].column("note").to_pylist()[7] is None
+    assert scores[0].column("probability").equals(scores[1].column("probability"))
+    rows[3]["price"] = float("inf")
+    (tmp_path / "inf.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    LocalJob(package, tmp_path / "inf.jsonl", tmp_path / "inf").run()
+    assert [(r["row"], r["column"]) for r in read_rejected(tmp_path / "inf")] == [(3, "price")]
+
+
+def test_blank_lines_before_the_header_and_columns_without_a_name_are_passed_over(package, tmp_path):
+    (tmp_path / "rows.csv").write_bytes(b"\r\n\n" + to_csv(make_rows(50)).replace(b"\n", b",,\n"))
+    assert LocalJob(package, tmp_path / "rows.csv", tmp_path / "out").run()["rows_scored"] == 50
+    assert "" not in read_output(tmp_path / "out").column_names
+
+
+def test_one_column_without_a_name_is_an_index_and_is_kept(package, tmp_path):
+    lines = to_csv(make_rows(50)).splitlines(keepends=True)
+    lines = [b"," + lines[0], *(b"%d," % k + line for k, line in enumerate(lines[1:]))]
+    (tmp_path / "rows.csv").write_bytes(b"".join(lines))
+    LocalJob(package, tmp_path / "rows.csv", tmp_path / "out").run()
+    assert read_output(tmp_path / "out").column("").to_pylist() == [str(k) for k in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b",", b";", "values are separated by semicolons, save the file with commas"),
+        (b",", b"\t", "values are separated by tabs, save the file with commas"),
+        (b"\n", b"\r", "lines must end in LF or CRLF; lines end in CR alone"),
+    ],
+)
+def test_a_csv_file_of_another_kind_says_which(package, tmp_path, old, new, said):
+    (tmp_path / "rows.csv").write_bytes(to_csv(make_rows(50)).replace(old, new))
+    with pytest.raises(InvalidDataError, match=said):
+        LocalJob(package, tmp_path / "rows.csv", tmp_path / "out")
+
+
+@pytest.mark.parametrize("wrap", ["%s", "[%s]", '{"in": %s}'])
+def test_a_member_within_an_object_that_the_first_lines_lack_rejects_its_row(package, tmp_path, monkeypatch, wrap):
+    monkeypatch.setattr("batch.storage.text_rows.HEAD_LINES", 3)
+    values = [wrap % text for text in ('{"a": 1}', '{"a": 2}', "null", '{"a": 4}', '{"b": 5}', '{"a": 6, "c": {}}')]
+    lines = [
+        json.dumps({**row, "note": json.loads(value)}).encode() + b"\n"
+        for row, value in zip(make_rows(6).to_pylist(), values, strict=True)
+    ]
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(lines))
+    assert LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out").run()["rows_rejected"] == 1
+    (rejected,) = read_rejected(tmp_path / "out")
+    assert rejected["row"] == 4
+    assert rejected["reason"].startswith("note must hold ")
+    notes = read_output(tmp_path / "out").column("note").to_pylist()
+    assert [json.dumps(note) for note in notes[:2]] == values[:2]
+
+
+@pytest.mark.parametrize("is_bad", [False, True])
+def test_a_member_that_comes_after_the_first_lines_is_named_in_the_summary(package, tmp_path, monkeypatch, is_bad):
+    monkeypatch.setattr("batch.storage.text_rows.HEAD_LINES", 3)
+    rows = make_rows(20).to_pylist()
+    rows[9] |= {"late": "x", "empty": {}, "none": None}
+    lines = [json.dumps(row) + "\n" for row in rows]
+    if is_bad:
+        lines[5] = "garbage\n"
+    (tmp_path / "rows.jsonl").write_text("".join(lines))
+    job = LocalJob(package, tmp_path / "rows.jsonl", tmp_path / "out")
+    assert job.run()["members_not_read"] == ["late"]
+
+
+@pytest.mark.parametrize(("data", "n_rejected"), [(b"", 0), (b"\n\n", 0), (b"garbage\n" * 5, 5)])
+def test_a_file_of_json_lines_without_a_row_does_not_end_the_job(package, tmp_path, data, n_rejected):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_bytes(to_json_lines(make_rows(10)))
+    (tmp_path / "in" / "z.jsonl").write_bytes(data)
+    summary = LocalJob(package, tmp_path / "in", tmp_path / "out").run()
+    assert (summary["rows_scored"], summary["rows_rejected"]) == (10, n_rejected)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.core.errors import MalformedBodyError
-from serve_app.http.json_bodies import load_json
+from serve_app.core.json_bodies import load_json
 from serve_app.http.schemas import EXAMPLE_REQUEST
 from tests.testing_kit.calls import AppCalls
 

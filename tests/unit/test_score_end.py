@@ -141,6 +141,12 @@ def test_what_was_not_read_of_a_bucket_and_why_rows_were_rejected_is_told_at_the
     ]
     finish(job, json.dumps({**summary, "input": "/in", "rejected_by_reason": {}}), as_json=False)
     assert capsys.readouterr().err == ""  # it was said before the job
+    finish(
+        job,
+        json.dumps({**summary, "input": "/in", "members_not_read": ["late"], "rejected_by_reason": {}}),
+        as_json=False,
+    )
+    assert capsys.readouterr().err == "members that the first lines of their files lack are not read: late\n"
 
 
 def test_the_command_that_goes_on_can_be_pasted():

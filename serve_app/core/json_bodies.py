@@ -11,7 +11,7 @@ import orjson
 
 from serve_app.core.errors import MalformedBodyError
 
-_CONSTANTS: Final = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
+CONSTANTS: Final = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
 """What ``json.dumps`` of Python writes, and what it stands for: a missing value, and a number that no rule allows."""
 _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 """Escape of half a character; without its other half it is no text, which only the standard library takes."""
@@ -43,9 +43,7 @@ def load_json(body: bytes, what: str = "the body") -> Any:
             raise MalformedBodyError(f"{what} is not valid JSON: {exc}") from exc
     try:
         text = body.decode()
-        value = json.loads(
-            text, parse_constant=_CONSTANTS.__getitem__, parse_float=orjson.loads, parse_int=orjson.loads
-        )
+        value = json.loads(text, parse_constant=CONSTANTS.__getitem__, parse_float=orjson.loads, parse_int=orjson.loads)
         if _HALF.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:
