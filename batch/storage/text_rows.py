@@ -143,7 +143,7 @@ class TextRows:
 
     def _parse(self, lines: bytes, tables: list[pa.Table], unread: list[Unread]) -> None:
         """Parse lines, those that are no rows apart."""
-        if not lines.strip():
+        if not self._holds_rows(lines):
             return
         try:
             tables.append(self._read(lines))
@@ -152,6 +152,14 @@ class TextRows:
                 tables.append(self._read_objects(lines, 0, unread))
             else:
                 self._halve(lines, find_record_ends(lines), exc, tables, unread)
+
+    def _holds_rows(self, lines: bytes) -> bool:
+        return bool(lines if self._is_single else lines.strip())
+
+    @property
+    def _is_single(self) -> bool:
+        """Whether this is CSV of one column, where an empty line is a null, as over HTTP."""
+        return len(self._header) == 1
 
     def _halve(
         self, lines: bytes, ends: NDArray[np.int64], exc: Exception, tables: list[pa.Table], unread: list[Unread]
@@ -164,7 +172,7 @@ class TextRows:
         middle = len(ends) // 2
         at = int(ends[middle - 1])
         for half, ends_of_half in ((lines[:at], ends[:middle]), (lines[at:], ends[middle:] - at)):
-            if half.strip():
+            if self._holds_rows(half):
                 try:
                     tables.append(self._read(half))
                 except pa.ArrowException as error:
@@ -253,6 +261,7 @@ class TextRows:
             read_options=pacsv.ReadOptions(
                 column_names=self._header, use_threads=False, block_size=max(len(lines), 1) + 1
             ),
+            parse_options=pacsv.ParseOptions(ignore_empty_lines=not self._is_single),
             convert_options=pacsv.ConvertOptions(
                 column_types=types,
                 include_columns=self._schema.names,

@@ -19,11 +19,12 @@ SCHEMATHESIS = Path(sys.executable).with_name("st")
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
+@pytest.mark.timeout(900)
 def test_the_service_answers_as_documented(service, tmp_path):
     assert DirectoryRegistry(service.home / "registry").versions("purchase") == [1]
     done = subprocess.run(
         [
-            *(str(SCHEMATHESIS), "run", f"{service.url}/openapi.json", "--checks", CHECKS, "--max-examples", "60"),
+            *(str(SCHEMATHESIS), "run", f"{service.url}/openapi.json", "--checks", CHECKS, "--max-examples", "40"),
             *("--phases", "examples,coverage,fuzzing", "--generation-deterministic", "--request-timeout", "30"),
             # a deadline of 5e-324 s is missed as documented, with 504, which is no fault of the service
             *("--header", "X-Request-Timeout-Seconds: 30"),
@@ -32,7 +33,7 @@ def test_the_service_answers_as_documented(service, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=840,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:]

@@ -14,7 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batch.storage.lines import find_first_end, find_record_ends, read_blocks
+from batch.storage.text_rows import TextRows
 from serve_app.core.errors import InvalidDataError
+from serve_app.core.features import FeatureSpec
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, read_output, read_rejected, write_rows
 
 pytestmark = pytest.mark.unit
@@ -382,6 +384,17 @@ def test_blank_lines_before_the_header_and_columns_without_a_name_are_passed_ove
     (tmp_path / "rows.csv").write_bytes(b"\r\n\n" + to_csv(make_rows(50)).replace(b"\n", b",,\n"))
     assert LocalJob(package, tmp_path / "rows.csv", tmp_path / "out").run()["rows_scored"] == 50
     assert "" not in read_output(tmp_path / "out").column_names
+
+
+@pytest.mark.parametrize(("lines", "values"), [(b"0.5\n\n1.0\n", [0.5, None, 1.0]), (b"0.5\n\nx\n", [0.5, None, None])])
+def test_an_empty_line_of_a_csv_of_one_column_is_a_null(tmp_path, lines, values):
+    (tmp_path / "rows.csv").write_bytes(b"a\n" + lines)
+    schema = pa.schema([pa.field("a", pa.float64())])
+    specs = {"a": FeatureSpec("a", "numeric", "", on_null="nan")}
+    rows = TextRows(pafs.LocalFileSystem(), str(tmp_path / "rows.csv"), "csv", schema, specs)
+    [(batch, unread)] = list(rows.blocks())
+    assert not unread
+    assert batch.column("a").to_pylist() == values
 
 
 def test_one_column_without_a_name_is_an_index_and_is_kept(package, tmp_path):
