@@ -32,7 +32,8 @@ InputArgument = Annotated[
 ]
 OutputArgument = Annotated[str, typer.Argument(help="Folder for the result; new, or with --resume the same as before.")]
 ModelOption = Annotated[
-    str | None, typer.Option(help="Model that scores: name, name@version or name@alias; default the champion of the model that is served.")
+    str | None,
+    typer.Option(help="Model that scores: name, name@version or name@alias; default: the champion of what is served."),
 ]
 MappingOption = Annotated[
     Path | None,
