@@ -76,7 +76,7 @@ def score(
     if run.is_shared and not resume:
         _check_deployed(spec, name, version)
     places = [make_absolute(input), make_absolute(output)]
-    asked = dataclasses.replace(asked, model=asked.model or name)
+    asked = asked if resume else dataclasses.replace(asked, model=asked.model or name)
     arguments = _list_arguments(asked, run, mapping, keep, partition_by, resume=resume)
     client, job_id = _submit(spec, settings, [*arguments, "--", *places])
     show_log = shlex.join(["ray", "job", "logs", "--address", spec.job_address, job_id])
