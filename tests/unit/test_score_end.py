@@ -68,7 +68,8 @@ def test_a_job_that_was_told_to_end_says_the_way_on(job, capsys):
 
 
 @pytest.mark.parametrize(
-    ("version", "way_on"), [(3, f"what is scored stays; go on with: {GO_ON}"), (0, "nothing was scored: run the same command again")]
+    ("version", "way_on"),
+    [(3, f"what is scored stays; go on with: {GO_ON}"), (0, "nothing was scored: run the same command again")],
 )
 def test_a_job_that_somebody_cancelled_says_who(job, capsys, version, way_on):
     job.folders.rule(job.id, JobRuling(cancelled_at_s=2.0, cancelled_by="anna"))
