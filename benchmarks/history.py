@@ -9,8 +9,8 @@ import time
 import orjson
 
 from benchmarks.say import say
-from serve_app.core.features import HISTORY_NAMES
 from serve_app.core.event_times import parse_time
+from serve_app.core.features import HISTORY_NAMES
 from serve_app.core.pseudonyms import Pseudonyms
 from serve_app.http.event_bodies import NDJSON, parse_events
 from serve_app.service.live_history import LiveHistory, ScoredRow
