@@ -22,6 +22,7 @@ from serve_app.http.bulk import Bulk
 from serve_app.http.fast_lane import FastLane
 from serve_app.http.parameters import (
     DEFAULTS,
+    IGNORED_HEADER,
     PIN,
     REQUEST_ID,
     ROUTING_HEADERS,
@@ -51,6 +52,7 @@ _ROW_HEADERS: Final = {
     **describe_header(
         "X-Observed", {"type": "string"}, "With `observe`: whether the row was recorded as a view.", is_always=False
     ),
+    **IGNORED_HEADER,
 }
 
 

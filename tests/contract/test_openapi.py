@@ -152,8 +152,8 @@ def test_headers_of_answers_are_documented(document):
         return set(document["paths"][path]["post"]["responses"][str(status)]["headers"])
 
     routing = {"X-Model-Version", "X-Route-Reason", "X-Request-Id"}
-    assert headers("/predict_purchase", 200) == routing | {"X-Prediction-Id", "X-Observed"}
-    assert headers("/invocations", 200) == routing
+    assert headers("/predict_purchase", 200) == routing | {"X-Prediction-Id", "X-Observed", "X-Ignored-Columns"}
+    assert headers("/invocations", 200) == routing | {"X-Ignored-Columns"}
     assert headers("/v2/models/{model}/infer", 200) == routing | {"Inference-Header-Content-Length"}
     assert "Location" in headers("/v1/jobs", 202) & headers("/v1/rollouts", 201)
     for operation in operations(document):
