@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ MAX_SHOWN: Final = 4_000
 FILE: Final = "example.json"
 
 
-def example_command(url: str, manifest: Manifest, golden: pa.RecordBatch, home: Path) -> str:
+def example_command(url: str, manifest: Manifest, load_golden: Callable[[], pa.RecordBatch], home: Path) -> str:
     """Return a command to try, fit to be pasted: a row of the purchase model, or a golden row of another one.
 
     Parameters
@@ -29,14 +30,14 @@ def example_command(url: str, manifest: Manifest, golden: pa.RecordBatch, home: 
     url : str
         Where the service is.
     manifest : Manifest
-    golden : RecordBatch
-        The golden rows' inputs.
+    load_golden : callable
+        Returns the golden rows' inputs; not called for the purchase model.
     home : Path
         State folder, for a row that is too long to be shown.
     """
     if manifest.is_purchase:
         return f"curl -s {url}/predict_purchase {_JSON} \\\n  -d '{_ROW}'"
-    body = json.dumps({"dataframe_records": [choose_row(golden)]}, ensure_ascii=False)
+    body = json.dumps({"dataframe_records": [choose_row(load_golden())]}, ensure_ascii=False)
     if len(body) > MAX_SHOWN or not body.isprintable():
         path = home / FILE
         path.write_text(body, "utf-8")

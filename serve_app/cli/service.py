@@ -110,8 +110,9 @@ def up(
     answers = ", ".join(f"v{v}" if share == 1.0 else f"v{v} {share * 100:.4g} %" for v, share in split.shares.items())
     url = url_of(spec)
     err.print(f"ready in {result['ready_in_s']} s: {name} {answers} on {url} (docs at {url}/docs)", soft_wrap=True)
-    parts = load_parts(registry.locate(name, split.stable))
-    request = example_command(url, parts.manifest, golden_inputs(parts), settings.home)
+    package = registry.locate(name, split.stable)
+    manifest = registry.manifest(name, split.stable)
+    request = example_command(url, manifest, lambda: golden_inputs(load_parts(package)), settings.home)
     out.print(request, markup=False, soft_wrap=True)
 
 

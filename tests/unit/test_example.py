@@ -42,7 +42,7 @@ def body_of(words: list[str]) -> bytes:
 
 def test_the_purchase_model_is_shown_with_a_row_that_is_scored(tmp_path):
     manifest = Manifest("purchase", "2026-01-01T00:00:00Z", "binary", PURCHASE_FEATURES)
-    words = shlex.split(example_command("http://shop", manifest, NOTHING, tmp_path))
+    words = shlex.split(example_command("http://shop", manifest, lambda: NOTHING, tmp_path))
     assert "http://shop/predict_purchase" in words
     assert parse_row(words[-1].encode())["brand"] == json.loads(words[-1])["brand"]
     assert len(json.loads(words[-1])) == 9
@@ -53,7 +53,7 @@ def test_the_purchase_model_is_shown_with_a_row_that_is_scored(tmp_path):
 def test_another_model_is_shown_with_a_golden_row_that_is_scored(task, form, tmp_path):
     make_kind_package(tmp_path / "package", train_original(task, form, n_trees=3))
     package = load_package(tmp_path / "package", CatBoostScorer.load)
-    command = example_command("http://shop", package.manifest, golden_inputs(package), tmp_path)
+    command = example_command("http://shop", package.manifest, lambda: golden_inputs(package), tmp_path)
     words = read_as_a_shell(command, tmp_path)
     assert words[1] == "http://shop/invocations"
 
@@ -97,7 +97,7 @@ def test_odd_names_and_values_and_long_rows_reach_curl_unchanged(n, tmp_path):
     golden = pa.RecordBatch.from_pylist([dict.fromkeys(row), row, row], schema=pa.schema(
         [(name, pa.float64() if isinstance(value, float) else pa.string()) for name, value in row.items()]
     ))  # fmt: skip
-    words = read_as_a_shell(example_command("http://shop", manifest, golden, folder), tmp_path)
+    words = read_as_a_shell(example_command("http://shop", manifest, lambda: golden, folder), tmp_path)
     assert len(words) == 6
     assert json.loads(body_of(words)) == {"dataframe_records": [row]}
     assert (folder / FILE).exists() == (n == 500)
@@ -106,6 +106,6 @@ def test_odd_names_and_values_and_long_rows_reach_curl_unchanged(n, tmp_path):
 def test_a_row_with_nothing_missing_is_preferred_and_whole_numbers_are_written_so(tmp_path):
     manifest = Manifest("m", "2026-01-01T00:00:00Z", "regression", (FeatureSpec("x", "numeric", ""),))
     golden = pa.RecordBatch.from_pydict({"x": [None, float("nan"), 3.0]})
-    assert '[{"x": 3}]' in example_command("http://shop", manifest, golden, tmp_path)
+    assert '[{"x": 3}]' in example_command("http://shop", manifest, lambda: golden, tmp_path)
     none = pa.RecordBatch.from_pydict({"x": pa.array([None], pa.float64())})
-    assert '[{"x": null}]' in example_command("http://shop", manifest, none, tmp_path)
+    assert '[{"x": null}]' in example_command("http://shop", manifest, lambda: none, tmp_path)
