@@ -68,7 +68,7 @@ def begin(service: ServiceProcess, version: int, plan: str, tmp_path: Path) -> i
 
 
 def phase(service: ServiceProcess, rollout_id: int) -> str:
-    return httpx.get(f"{service.url}/v1/rollouts/{rollout_id}", timeout=10).json().get("phase", "")
+    return httpx.get(f"{service.url}/v1/rollouts/{rollout_id}", timeout=60).json().get("phase", "")
 
 
 def await_phase(service: ServiceProcess, rollout_id: int, *phases: str, timeout_s: float = 120) -> None:
