@@ -19,14 +19,14 @@ from batch.jobs.asked import Asked, RunOptions
 from batch.score import run_job
 from batch.storage.folder import PLAN, OutputFolder
 from batch.view import make_absolute
-from serve_app.adapters.event_log import EventLog
-from serve_app.adapters.event_spill import EventSpill
-from serve_app.cli.console import err
-from serve_app.core.errors import BadRequestError, ConflictError
-from serve_app.core.event_rows import EVENT_TYPES
-from serve_app.core.features import PURCHASE_NAMES
-from serve_app.service.event_partitions import LogSummary
-from serve_app.service.features_table import build_features
+from serve_app.errors import BadRequestError, ConflictError
+from serve_app.events.adapters.log_files import EventLog
+from serve_app.events.adapters.spill import EventSpill
+from serve_app.events.core.event_rows import EVENT_TYPES
+from serve_app.events.service.partitions import LogSummary
+from serve_app.features.core.specs import PURCHASE_NAMES
+from serve_app.terminal.console import err
+from serve_app.training.service.features_table import build_features
 
 FEATURES: Final = "features"
 SCORES: Final = "scores"

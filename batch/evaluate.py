@@ -21,14 +21,14 @@ from batch.backfill import SCORES
 from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
 from batch.transforms.outcomes import IDENTITY, POSITION, join_scores
 from batch.view import make_absolute
-from serve_app.adapters.event_log import EventLog
-from serve_app.adapters.event_spill import EventSpill
-from serve_app.cli.registry import open_settings_registry
-from serve_app.core.errors import InvalidDataError, NotFoundError
-from serve_app.core.recommendation import Thresholds
-from serve_app.service.assessment import Slice, measure, round_metrics, take_rows
-from serve_app.service.event_partitions import LogSummary
-from serve_app.service.features_table import build_features
+from serve_app.cli.places import open_settings_registry
+from serve_app.errors import InvalidDataError, NotFoundError
+from serve_app.events.adapters.log_files import EventLog
+from serve_app.events.adapters.spill import EventSpill
+from serve_app.events.service.partitions import LogSummary
+from serve_app.models.core.recommendation import Thresholds
+from serve_app.training.service.assessment import Slice, measure, round_metrics, take_rows
+from serve_app.training.service.features_table import build_features
 
 PROBABILITY: Final = "probability"
 OTHERS: Final = "(others)"

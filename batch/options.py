@@ -13,8 +13,8 @@ import typer
 
 from batch.jobs.asked import DEFAULT_LIMIT, DEFAULT_PATIENCE_S, Asked
 from batch.view import make_absolute
-from serve_app.adapters.document_file import load_document
-from serve_app.core.errors import InvalidDataError
+from serve_app.errors import InvalidDataError
+from serve_app.storage.document_file import load_document
 
 
 class Pool(StrEnum):

@@ -17,10 +17,10 @@ import typer
 
 from batch.transforms.progress import Progress
 from batch.transforms.summary import Counts, measure_rate
-from serve_app.adapters.job_folders import JobFolders
-from serve_app.cli.exits import error_fields
-from serve_app.core.errors import ScorecatError
-from serve_app.core.job_record import JOB_ID, JobBeat, JobOrder, JobRows, JobState, PoolWish
+from serve_app.errors import ScorecatError
+from serve_app.jobs.adapters.record_folders import JobFolders
+from serve_app.jobs.core.record import JOB_ID, JobBeat, JobOrder, JobRows, JobState, PoolWish
+from serve_app.terminal.exits import error_fields
 
 IN_JOB: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it for the entry point of a submitted job."""

@@ -41,21 +41,21 @@ from batch.storage.folder import OutputFolder
 from batch.transforms.progress import Progress
 from batch.transforms.summary import RejectLimit, Tally
 from batch.view import describe_rejected, describe_resume, describe_summary, make_absolute, name_program, open_bar
-from serve_app.adapters.file_listing import describe_left_out
-from serve_app.adapters.job_folders import JobFolders
-from serve_app.adapters.registry_aliases import name_mover
-from serve_app.cli.console import JsonOption, err, out
-from serve_app.cli.exits import error_fields, exit_code
-from serve_app.cli.registry import open_settings_registry
-from serve_app.cli.served import find_default
+from serve_app.cli.models.served import find_default
+from serve_app.cli.places import open_settings_registry
 from serve_app.cli.status import read_spec
-from serve_app.core.errors import NotReadyError, ScorecatError
-from serve_app.core.job_record import JobOrder, resume_command
-from serve_app.core.manifest import Manifest
-from serve_app.deployments.local_cluster import cluster_environment
-from serve_app.service.jobs import name_job
-from serve_app.service.ports import CHAMPION
+from serve_app.cluster.local_cluster import cluster_environment
+from serve_app.errors import NotReadyError, ScorecatError
+from serve_app.jobs.adapters.record_folders import JobFolders
+from serve_app.jobs.core.record import JobOrder, resume_command
+from serve_app.jobs.service.control import name_job
+from serve_app.models.adapters.registry_aliases import name_mover
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.ports import CHAMPION
 from serve_app.settings import Settings, load_settings
+from serve_app.storage.file_listing import describe_left_out
+from serve_app.terminal.console import JsonOption, err, out
+from serve_app.terminal.exits import error_fields, exit_code
 
 if TYPE_CHECKING:
     from batch.jobs.run import Job
@@ -197,7 +197,7 @@ def _plan(
 def _choose_app(plan: Plan, record: DriverRecord, options: RunOptions) -> tuple[str, float | None]:
     """Return the application that scores, and the CPUs to leave for its growth; None for the usual."""
     from batch.jobs.pool import await_pool, plan_pool  # noqa: PLC0415 - imports Ray, see `connected`
-    from serve_app.deployments.handles import version_app  # noqa: PLC0415
+    from serve_app.deployments.calls.handles import version_app  # noqa: PLC0415
 
     if options.is_shared:
         return version_app(plan.model, plan.version), None

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from batch.transforms.summary import measure_rate, measure_span_s
-from serve_app.core.errors import BadRequestError
+from serve_app.errors import BadRequestError
 from serve_app.settings import PREFIX
 
 PROGRAM: Final = "scorecat"

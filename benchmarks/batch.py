@@ -24,7 +24,7 @@ from benchmarks.batch_runs import WAYS, run_job, run_way
 from benchmarks.model import train_reference
 from benchmarks.report import describe_machine, middle
 from benchmarks.say import say
-from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 
 JOB = "batch job"
 FIGURES = (

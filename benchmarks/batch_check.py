@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.bulk import ARROW, post
-from serve_app.core.features import PURCHASE_NAMES
+from serve_app.features.core.specs import PURCHASE_NAMES
 
 N_DRAWN = 10_000
 

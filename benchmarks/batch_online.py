@@ -13,7 +13,7 @@ from benchmarks.processes import Running, measure_load, running_service
 from benchmarks.report import middle
 from benchmarks.rows import make_bodies, save_rows
 from benchmarks.say import say
-from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 
 N_ROWS = 2_000
 CONNECTIONS = 32

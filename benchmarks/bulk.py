@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow as pa
 
 from benchmarks.rows import make_batch, make_bodies
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import load_package
-from serve_app.core.encoding import FeatureEncoder
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.models.adapters.package_dir import load_package
+from serve_app.models.catboost.scorer import CatBoostScorer
 
 ROUTE = "/invocations"
 ARROW = "application/vnd.apache.arrow.stream"

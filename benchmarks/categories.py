@@ -12,13 +12,13 @@ from statistics import median
 import numpy as np
 from catboost import CatBoostClassifier, FeaturesData, Pool
 
-from serve_app.adapters.event_spill import EventSpill
-from serve_app.core.features import PURCHASE_NAMES
-from serve_app.core.metrics import compute_metrics, rank_rows
-from serve_app.core.target import STOP, TEST, TRAIN
-from serve_app.service.synthetic import GeneratedLog
-from serve_app.service.training_options import DEFAULT_PARAMS
-from serve_app.service.training_rows import choose_vocabularies, collect_rows, encode_rows
+from serve_app.events.adapters.spill import EventSpill
+from serve_app.events.service.synthetic import GeneratedLog
+from serve_app.features.core.specs import PURCHASE_NAMES
+from serve_app.stats.classification import compute_metrics, rank_rows
+from serve_app.training.core.target import STOP, TEST, TRAIN
+from serve_app.training.service.options import DEFAULT_PARAMS
+from serve_app.training.service.rows import choose_vocabularies, collect_rows, encode_rows
 
 CATEGORIES = [PURCHASE_NAMES.index(name) for name in ("brand", "category_code")]
 NUMBERS = [j for j in range(len(PURCHASE_NAMES)) if j not in CATEGORIES]

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from statistics import median
 
-from serve_app.adapters.event_log import EventLog, EventWriter
-from serve_app.adapters.event_spill import EventSpill
-from serve_app.service.event_partitions import MEMORY_ROWS, LogSummary
-from serve_app.service.features_table import build_features
-from serve_app.service.synthetic import generate_events
+from serve_app.events.adapters.log_files import EventLog, EventWriter
+from serve_app.events.adapters.spill import EventSpill
+from serve_app.events.service.partitions import MEMORY_ROWS, LogSummary
+from serve_app.events.service.synthetic import generate_events
+from serve_app.training.service.features_table import build_features
 
 
 def measure(path, memory_rows):

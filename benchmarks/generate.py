@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from statistics import median
 
-from serve_app.adapters.event_log import EventWriter
-from serve_app.service.synthetic import generate_events
+from serve_app.events.adapters.log_files import EventWriter
+from serve_app.events.service.synthetic import generate_events
 
 
 def main():

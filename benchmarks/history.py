@@ -9,12 +9,12 @@ import time
 import orjson
 
 from benchmarks.say import say
-from serve_app.core.event_times import parse_time
-from serve_app.core.features import HISTORY_NAMES
-from serve_app.core.pseudonyms import Pseudonyms
-from serve_app.http.event_bodies import NDJSON, parse_events
-from serve_app.service.live_history import LiveHistory, ScoredRow
-from serve_app.service.synthetic import GeneratedLog
+from serve_app.events.service.synthetic import GeneratedLog
+from serve_app.features.core.event_times import parse_time
+from serve_app.features.core.specs import HISTORY_NAMES
+from serve_app.history.service.live_history import LiveHistory, ScoredRow
+from serve_app.http.events.event_bodies import NDJSON, parse_events
+from serve_app.privacy.pseudonyms import Pseudonyms
 from tests.testing_kit.memory_states import MemoryStateStore
 
 NOW = "2019-11-20 12:00:00 UTC"

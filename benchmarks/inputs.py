@@ -9,11 +9,11 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from serve_app.core.encoding import EncodedBatch, FeatureEncoder
-from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
-from serve_app.deployments.handles import TABLE_ROWS
+from serve_app.deployments.calls.handles import TABLE_ROWS
+from serve_app.deployments.calls.parcels import FOLDER_VARIABLE, PackedBatch, pack, remove, reserve
 from serve_app.deployments.meters import InputMeter
-from serve_app.deployments.parcels import FOLDER_VARIABLE, PackedBatch, pack, remove, reserve
+from serve_app.features.core.encoding import EncodedBatch, FeatureEncoder
+from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES
 from tests.testing_kit import VOCABULARIES, random_rows
 
 SIZES = (1, 8, 64, 1_024, 16_384)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from benchmarks.model import train_reference
 from benchmarks.processes import running_service
 from benchmarks.rows import make_batch, make_bodies
-from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 
 N_ROWS = 20_000
 ROW_EVERY_S = 0.01

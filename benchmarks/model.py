@@ -7,10 +7,10 @@ hundred trees: with it, moving rows costs more than scoring them, and ratios say
 from __future__ import annotations
 
 from benchmarks.say import say
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.cli.train import run_training
-from serve_app.service.synthetic import GeneratedLog
-from serve_app.service.training_options import DEFAULT_PARAMS, DEMO_EVENTS, TrainingOptions
+from serve_app.cli.training.train import run_training
+from serve_app.events.service.synthetic import GeneratedLog
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.training.service.options import DEFAULT_PARAMS, DEMO_EVENTS, TrainingOptions
 
 PARAMS = {**DEFAULT_PARAMS, "iterations": 1000, "depth": 6, "learning_rate": 0.03, "use_best_model": False}
 """Slow enough learning that a thousand trees do not overfit; none is cut off."""

@@ -15,16 +15,16 @@ import numpy as np
 import pandas as pd
 from catboost import CatBoostClassifier, Pool
 
-from serve_app.adapters.catboost_facts import read_facts
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.catboost_vocabulary import read_borders
-from serve_app.adapters.package_dir import load_package, save_package
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.recommendation import Thresholds
-from serve_app.core.schema_file import Schema
-from serve_app.service.import_plan import plan_import
-from serve_app.service.importing import build_import
-from serve_app.service.packaging import golden_inputs, prove_encoder, prove_model
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.models.adapters.package_dir import load_package, save_package
+from serve_app.models.catboost.facts import read_facts
+from serve_app.models.catboost.scorer import CatBoostScorer
+from serve_app.models.catboost.vocabulary import read_borders
+from serve_app.models.core.recommendation import Thresholds
+from serve_app.models.core.schema_file import Schema
+from serve_app.models.service.import_plan import plan_import
+from serve_app.models.service.importing import build_import
+from serve_app.models.service.packaging import golden_inputs, prove_encoder, prove_model
 
 N_ROWS = 20_000
 N_NUMBERS = 20

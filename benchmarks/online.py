@@ -25,7 +25,7 @@ from benchmarks.processes import Running, measure_load, running_app, running_ser
 from benchmarks.report import describe_machine, print_bulk, print_machine, print_online, summarize_online
 from benchmarks.rows import HISTORY_SHARE, make_bodies, save_rows
 from benchmarks.say import say
-from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 
 APPS = {"pandas": "pandas_app", "numpy": "numpy_app"}
 TARGETS = ("service", *APPS)

@@ -28,7 +28,7 @@ from benchmarks.processes import SCORECAT, measure_load, running_service, work_f
 from benchmarks.report import describe_machine, middle, print_machine
 from benchmarks.rows import make_bodies, save_rows
 from benchmarks.say import say
-from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 
 N_ROWS = 2_000
 SMALLEST = 0.02
@@ -36,7 +36,7 @@ SMALLEST = 0.02
 TRAIN = """
 import sys, pathlib
 from benchmarks.model import train_reference
-from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 train_reference(DirectoryRegistry(pathlib.Path(sys.argv[1])))
 """
 

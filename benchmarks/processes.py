@@ -19,7 +19,7 @@ from types import MappingProxyType
 import psutil
 
 from benchmarks.say import say
-from serve_app.deployments.local_cluster import find_processes, load_spec
+from serve_app.cluster.local_cluster import find_processes, load_spec
 
 ROOT = Path(__file__).parents[1]
 SCORECAT = Path(sys.executable).with_name("scorecat")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import load_package
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
-from serve_app.service.ports import Package
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.specs import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
+from serve_app.models.adapters.package_dir import load_package
+from serve_app.models.catboost.scorer import CatBoostScorer
+from serve_app.models.service.ports import Package
 
 HISTORY_SHARE = 1 / 3
 """Share of the rows that bring all 16 history features; the others take the defaults."""

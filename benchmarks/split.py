@@ -18,11 +18,11 @@ from statistics import median
 from benchmarks.model import train_reference
 from benchmarks.processes import measure_load, running_service
 from benchmarks.rows import make_bodies, save_rows
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.core.manifest import Manifest
-from serve_app.core.split import Split, canary_arms, dump_split, only_arm
-from serve_app.service.scoring import Score, VersionScorer
-from serve_app.service.traffic import Traffic
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.models.core.manifest import Manifest
+from serve_app.scoring.core.split import Split, canary_arms, dump_split, only_arm
+from serve_app.scoring.service.traffic import Traffic
+from serve_app.scoring.service.version_scorer import Score, VersionScorer
 
 N_REQUESTS = 50_000
 ROUNDS = 5

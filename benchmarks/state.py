@@ -16,16 +16,16 @@ from statistics import median
 import numpy as np
 
 from benchmarks.say import say
-from serve_app.adapters.event_spill import EventSpill
-from serve_app.adapters.redis_state import RedisStateStore
-from serve_app.adapters.sqlite_state import SqliteStateStore
-from serve_app.core.history import accumulate_history, features_from_accumulators
-from serve_app.core.live_state import NO_USER, HistoryEvent, add_event
-from serve_app.core.pseudonyms import Pseudonyms
-from serve_app.service.event_partitions import LogSummary, read_partitions
-from serve_app.service.live_history import LiveHistory, ScoredRow, ShopEvent
-from serve_app.service.synthetic import GeneratedLog
-from serve_app.service.warm_start import load_log
+from serve_app.events.adapters.spill import EventSpill
+from serve_app.events.service.partitions import LogSummary, read_partitions
+from serve_app.events.service.synthetic import GeneratedLog
+from serve_app.history.adapters.redis_state import RedisStateStore
+from serve_app.history.adapters.sqlite_state import SqliteStateStore
+from serve_app.history.core.as_of import accumulate_history, features_from_accumulators
+from serve_app.history.core.fold import NO_USER, HistoryEvent, add_event
+from serve_app.history.service.live_history import LiveHistory, ScoredRow, ShopEvent
+from serve_app.history.service.warm_start import load_log
+from serve_app.privacy.pseudonyms import Pseudonyms
 from tests.testing_kit.redis_server import running_redis
 
 NAMES = Pseudonyms(bytes(32))

@@ -10,19 +10,19 @@ from typing import Final
 from ray import serve
 from ray.serve import Application
 
-from serve_app.core.errors import InvariantError, ScorecatError
-from serve_app.core.split import Split
-from serve_app.deployments.apps import await_apps, read_states, run_apps
+from serve_app.deployments.apps.apps import await_apps, read_states, run_apps
+from serve_app.deployments.calls.handles import version_app
 from serve_app.deployments.control_handle import CONTROL_APP, CONTROLLER
 from serve_app.deployments.controller import ControllerConfig, RolloutController
 from serve_app.deployments.gateway import Gateway, GatewayConfig
-from serve_app.deployments.handles import version_app
 from serve_app.deployments.options import OPTIONS, DeploymentOptions, Profile, pool_options
 from serve_app.deployments.replicas import CatBoostModel, Encoder
-from serve_app.service.jobs import JobLimits
-from serve_app.service.ports import Registry
-from serve_app.service.rollout_ports import AppState
-from serve_app.service.state_config import StateConfig
+from serve_app.errors import InvariantError, ScorecatError
+from serve_app.history.service.config import StateConfig
+from serve_app.jobs.service.control import JobLimits
+from serve_app.models.service.ports import Registry
+from serve_app.rollouts.service.ports import AppState
+from serve_app.scoring.core.split import Split
 from serve_app.settings import Settings
 
 GATEWAY_APP = "gateway"

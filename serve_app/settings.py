@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from serve_app.core.errors import BadRequestError
-from serve_app.service.state_config import StateConfig
+from serve_app.errors import BadRequestError
+from serve_app.history.service.config import StateConfig
 
 PREFIX = "SCORECAT_"
 DAY_S = 86_400

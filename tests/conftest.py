@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import load_package
-from serve_app.service.ports import Package
+from serve_app.models.adapters.package_dir import load_package
+from serve_app.models.catboost.scorer import CatBoostScorer
+from serve_app.models.service.ports import Package
 from tests.testing_kit import make_package
 
 collect_ignore = ["clients"]  # have an environment of their own, see tests.real_clients

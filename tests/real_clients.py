@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.service_process import SCORECAT, ServiceProcess
 from tests.testing_kit import make_package
 

@@ -15,7 +15,7 @@ from batch.transforms.partitions import split_partitions
 from batch.transforms.plan import name_part
 from batch.transforms.results import REJECTED_SCHEMA
 from batch.transforms.summary import Commit, Counts, PartFile
-from serve_app.core.errors import BadRequestError, InvariantError
+from serve_app.errors import BadRequestError, InvariantError
 
 GROUP_ROWS: Final = 1 << 18
 """Rows of a row group of the output."""

@@ -11,11 +11,11 @@ from ray import serve
 from ray.serve.schema import ApplicationStatus
 
 from batch.jobs.prepare import WORKER_CPUS
-from serve_app.core.errors import BadRequestError, InvariantError, NotReadyError
-from serve_app.core.job_record import PoolWish
-from serve_app.deployments.apps import START_TIMEOUT_S, describe_app
-from serve_app.deployments.handles import pool_app
+from serve_app.deployments.apps.apps import START_TIMEOUT_S, describe_app
+from serve_app.deployments.calls.handles import pool_app
 from serve_app.deployments.options import pool_options
+from serve_app.errors import BadRequestError, InvariantError, NotReadyError
+from serve_app.jobs.core.record import PoolWish
 
 POLL_S: Final = 0.25
 REPLICA_CPUS: Final = sum(options.num_cpus for options in pool_options(1).values())

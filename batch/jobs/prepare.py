@@ -18,11 +18,11 @@ from batch.transforms.partitions import check_partitions
 from batch.transforms.plan import UNIT_ROWS, Unit, plan_units
 from batch.transforms.results import ResultColumns
 from batch.transforms.summary import Tally
-from serve_app.adapters.file_listing import list_files
-from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
-from serve_app.core.history_keys import KEY_SPECS
-from serve_app.core.manifest import Manifest
 from serve_app.deployments.options import DeploymentOptions
+from serve_app.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
+from serve_app.features.core.row_keys import KEY_SPECS
+from serve_app.models.core.manifest import Manifest
+from serve_app.storage.file_listing import list_files
 
 FORMAT: Final = 1
 WORKER_CPUS: Final = 0.25

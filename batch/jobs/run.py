@@ -29,9 +29,9 @@ from batch.storage.folder import SUMMARY, OutputFolder, open_location
 from batch.transforms.deployed import explain_absence
 from batch.transforms.progress import Meter, Progress
 from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally, write_time
-from serve_app.core.errors import InvalidDataError, InvariantError, NotReadyError, ScorecatError
-from serve_app.core.manifest import Manifest
-from serve_app.deployments.handles import parse_version_app
+from serve_app.deployments.calls.handles import parse_version_app
+from serve_app.errors import InvalidDataError, InvariantError, NotReadyError, ScorecatError
+from serve_app.models.core.manifest import Manifest
 
 CPUS_OF_WORKER: Final = 2
 """CPUs that one worker keeps busy: reading and writing is a third of the work, the rest is the replicas'."""

@@ -21,10 +21,10 @@ from batch.transforms.partitions import find_long_names
 from batch.transforms.plan import UNIT_ROWS, Unit
 from batch.transforms.results import NO_ROW, ResultColumns, build_rejected, build_unread, name_reason
 from batch.transforms.summary import Commit, Counts
-from serve_app.core.errors import NotReadyError, ReplicaLostError
-from serve_app.core.manifest import Manifest
-from serve_app.core.row_errors import RowError
-from serve_app.service.ports import EncoderPort, ModelPort
+from serve_app.errors import NotReadyError, ReplicaLostError
+from serve_app.features.core.row_errors import RowError
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.ports import EncoderPort, ModelPort
 
 CALL_TIMEOUT_S: Final = 60.0
 """Below the 180 s after which arrays in shared memory are taken for forgotten."""

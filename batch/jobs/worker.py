@@ -23,11 +23,11 @@ from batch.transforms.pace import Pace
 from batch.transforms.plan import Unit
 from batch.transforms.results import ResultColumns
 from batch.transforms.summary import Counts
-from serve_app.core.errors import BadRequestError, InvalidDataError, ScorecatError
-from serve_app.core.manifest import Manifest, parse_manifest
-from serve_app.core.wordings import say_os_error
-from serve_app.deployments.handles import EncoderHandle, ModelHandle
-from serve_app.deployments.parcels import FOLDER_VARIABLE
+from serve_app.deployments.calls.handles import EncoderHandle, ModelHandle
+from serve_app.deployments.calls.parcels import FOLDER_VARIABLE
+from serve_app.errors import BadRequestError, InvalidDataError, ScorecatError
+from serve_app.models.core.manifest import Manifest, parse_manifest
+from serve_app.runtime.shown_values import say_os_error
 
 NICENESS: Final = 15
 """Driving a job, reading and writing give way to online requests, as the replicas' threads for jobs do. Not less

@@ -5,7 +5,7 @@ from __future__ import annotations
 from batch.storage.folder import PLAN, OutputFolder
 from batch.transforms.plan import Unit
 from batch.transforms.summary import Tally
-from serve_app.core.job_record import Committed, JobRows
+from serve_app.jobs.core.record import Committed, JobRows
 
 
 def count_committed(location: str) -> Committed | None:

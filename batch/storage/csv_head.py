@@ -6,8 +6,8 @@ import csv
 from collections.abc import Collection
 
 from batch.storage.lines import find_first_end
-from serve_app.core.csv_headers import explain_separator
-from serve_app.core.errors import InvalidDataError
+from serve_app.errors import InvalidDataError
+from serve_app.storage.csv_headers import explain_separator
 
 
 def skip_blank_lines(block: bytes) -> bytes:

@@ -28,8 +28,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from batch.transforms.summary import Commit
-from serve_app.core.errors import BadRequestError, ConflictError, InvariantError
-from serve_app.core.wordings import say_os_error
+from serve_app.errors import BadRequestError, ConflictError, InvariantError
+from serve_app.runtime.shown_values import say_os_error
 
 PLAN: Final = "_job/plan.json"
 SUMMARY: Final = "_SUMMARY.json"

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
-from serve_app.core.errors import InvalidDataError
+from serve_app.errors import InvalidDataError
 
 MAX_RECORD_BYTES: Final = 64 << 20
 """A longer record is a quote that was never closed, or no table: the rest of the file is not held in memory for it."""

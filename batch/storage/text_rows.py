@@ -32,10 +32,10 @@ from batch.transforms.json_members import (
     parse_object,
     write_text,
 )
-from serve_app.core.cells import convert_values, read_cell, show_value
-from serve_app.core.features import FeatureSpec
-from serve_app.core.json_bodies import has_constants
-from serve_app.core.row_errors import RowError, add_unreadable
+from serve_app.features.core.cells import convert_values, read_cell, show_value
+from serve_app.features.core.row_errors import RowError, add_unreadable
+from serve_app.features.core.specs import FeatureSpec
+from serve_app.runtime.json_bodies import has_constants
 
 BLOCK_BYTES: Final = 8 << 20
 HEAD_BYTES: Final = 1 << 20

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from serve_app.core.column_types import check_type
-from serve_app.core.errors import InvalidDataError
-from serve_app.core.event_rows import PUBLISHED_COLUMNS
-from serve_app.core.features import HISTORY_NAMES, FeatureSpec
-from serve_app.core.history_keys import KEY_NAMES, KEY_SPECS, REQUIRED_KEYS, convert_keys
-from serve_app.core.near_names import LOOSE, SIMILAR, find_similar, pair_near
-from serve_app.core.row_errors import RESERVED, UNREADABLE, RowError, add_unreadable, list_unreadable
+from serve_app.errors import InvalidDataError
+from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
+from serve_app.features.core.column_types import check_type
+from serve_app.features.core.near_names import LOOSE, SIMILAR, find_similar, pair_near
+from serve_app.features.core.row_errors import RESERVED, UNREADABLE, RowError, add_unreadable, list_unreadable
+from serve_app.features.core.row_keys import KEY_NAMES, KEY_SPECS, REQUIRED_KEYS, convert_keys
+from serve_app.features.core.specs import HISTORY_NAMES, FeatureSpec
 
 CONTENT: Final = f"{RESERVED}content"
 """Column of a batch beside `UNREADABLE`: the row as it was, where a value of it could not be read."""
@@ -33,7 +33,7 @@ class ColumnMapping:
         Features that no column carries: every row takes their declared default.
     has_history : bool
         History features that no column carries are looked up in the state, by the columns of
-        `serve_app.core.history_keys`.
+        `serve_app.features.core.row_keys`.
     """
 
     columns: Mapping[str, str]

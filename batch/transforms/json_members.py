@@ -13,8 +13,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve_app.core.errors import MalformedBodyError
-from serve_app.core.json_bodies import CONSTANTS, load_json
+from serve_app.errors import MalformedBodyError
+from serve_app.runtime.json_bodies import CONSTANTS, load_json
 
 EXACT: Final = 1 << 53
 """From here on a double does not hold every whole number."""

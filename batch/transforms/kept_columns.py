@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from batch.transforms.columns import Columns
 from batch.transforms.json_members import carry_any
-from serve_app.core.errors import InvalidDataError
+from serve_app.errors import InvalidDataError
 
 
 def unify_kept(files: Sequence[tuple[str, pa.Schema]], chosen: Sequence[Columns], *, is_json: bool) -> pa.Schema:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from serve_app.core.errors import InvalidDataError
+from serve_app.errors import InvalidDataError
 
 POSITION: Final = "position"
 IDENTITY: Final = ("user_id", "user_session", "product_id", "event_time")

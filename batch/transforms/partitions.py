@@ -1,4 +1,4 @@
-"""Folders of the output by the values of columns, see `serve_app.core.file_names`."""
+"""Folders of the output by the values of columns, see `serve_app.storage.file_names`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from serve_app.core.arrow_types import meaning_of
-from serve_app.core.errors import InvalidDataError
-from serve_app.core.file_names import name_partition
-from serve_app.core.row_errors import RowError
+from serve_app.errors import InvalidDataError
+from serve_app.features.core.arrow_types import meaning_of
+from serve_app.features.core.row_errors import RowError
+from serve_app.storage.file_names import name_partition
 
 MAX_NAME_BYTES: Final = 255
 """Of a folder's name, on every common file system."""

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from batch.transforms.columns import CONTENT
 from batch.transforms.partitions import LONG_NAME
-from serve_app.core.manifest import Manifest
-from serve_app.core.outputs import choose_labels, name_prediction
-from serve_app.core.recommendation import BANDS
-from serve_app.core.row_errors import UNREADABLE, RowError, Rule
+from serve_app.features.core.row_errors import UNREADABLE, RowError, Rule
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.core.outputs import choose_labels, name_prediction
+from serve_app.models.core.recommendation import BANDS
 
 REJECTED_SCHEMA: Final = pa.schema(
     [

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from batch.transforms.plan import Unit
-from serve_app.core.errors import BadRequestError, InvariantError
+from serve_app.errors import BadRequestError, InvariantError
 
 MIN_ROWS: Final = 10_000
 """A share of rejected rows is judged from here on, or at the end."""

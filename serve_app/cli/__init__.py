@@ -15,28 +15,16 @@ from typing import Annotated, Any
 import typer
 
 from serve_app import __version__
-from serve_app.cli import (
-    aliases,
-    backtest,
-    data,
-    events,
-    features,
-    features_clean,
-    jobs,
-    models,
-    models_import,
-    predict,
-    replay,
-    rollout,
-    score,
-    service,
-    shadow,
-    status,
-    train,
-)
-from serve_app.cli.console import err, out
-from serve_app.cli.exits import exit_code, report_error
+from serve_app.cli import service, status
+from serve_app.cli.history import features, features_clean
+from serve_app.cli.jobs import backtest, jobs, score
+from serve_app.cli.models import aliases, models, models_import
+from serve_app.cli.rollouts import rollout, shadow
+from serve_app.cli.traffic import events, predict, replay
+from serve_app.cli.training import data, train
 from serve_app.cli.unforeseen import explain
+from serve_app.terminal.console import err, out
+from serve_app.terminal.exits import exit_code, report_error
 
 app = typer.Typer(
     name="scorecat",

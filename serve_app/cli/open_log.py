@@ -7,11 +7,11 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from serve_app.adapters.event_log import EventLog
-from serve_app.adapters.file_listing import describe_left_out
-from serve_app.adapters.package_dir import hash_file
-from serve_app.cli.console import err
-from serve_app.core.errors import InvalidDataError
+from serve_app.errors import InvalidDataError
+from serve_app.events.adapters.log_files import EventLog
+from serve_app.models.adapters.package_dir import hash_file
+from serve_app.storage.file_listing import describe_left_out
+from serve_app.terminal.console import err
 
 
 def open_log(path: Path) -> EventLog:

@@ -19,18 +19,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from serve_app.adapters.package_dir import load_parts
-from serve_app.adapters.registry_aliases import name_mover
-from serve_app.cli.console import JsonOption, err, out, print_json
-from serve_app.cli.example import example_command
-from serve_app.cli.registry import open_settings_registry
-from serve_app.cli.served import describe_gap, find_champion, find_default
+from serve_app.cli.history.warm import check_state_from, load_state
+from serve_app.cli.models.served import describe_gap, find_champion, find_default
+from serve_app.cli.places import open_settings_registry
 from serve_app.cli.status import describe_endpoints, describe_shares, list_models, probe, url_of
-from serve_app.cli.train import train_demo
-from serve_app.cli.warm import check_state_from, load_state
-from serve_app.core.errors import BadRequestError, InvariantError, NotReadyError
-from serve_app.core.split import Split
-from serve_app.deployments.local_cluster import (
+from serve_app.cli.traffic.example import example_command
+from serve_app.cli.training.train import train_demo
+from serve_app.cluster.local_cluster import (
     SPEC_FILE,
     ClusterSpec,
     check_port,
@@ -44,9 +39,14 @@ from serve_app.deployments.local_cluster import (
     stop_cluster,
 )
 from serve_app.deployments.options import OPTIONS, Profile
-from serve_app.service.packaging import golden_inputs
-from serve_app.service.ports import CHAMPION, Registry
+from serve_app.errors import BadRequestError, InvariantError, NotReadyError
+from serve_app.models.adapters.package_dir import load_parts
+from serve_app.models.adapters.registry_aliases import name_mover
+from serve_app.models.service.packaging import golden_inputs
+from serve_app.models.service.ports import CHAMPION, Registry
+from serve_app.scoring.core.split import Split
 from serve_app.settings import PREFIX, Settings, load_settings
+from serve_app.terminal.console import JsonOption, err, out, print_json
 
 READY_TIMEOUT_S: Final = 60.0
 CONTROLLER_POLL_S: Final = 0.05
@@ -138,10 +138,10 @@ def open_split(settings: Settings, registry: Registry, name: str, wanted: str, *
 
     A torn package of its stable version is refused before anything is stored.
     """
-    from serve_app.adapters.rollout_database import build_engine
-    from serve_app.adapters.rollout_store import SqlRolloutStore
-    from serve_app.adapters.split_file import SplitFile
-    from serve_app.service.rollouts import begin_split
+    from serve_app.rollouts.adapters.sql_store import SqlRolloutStore
+    from serve_app.rollouts.service.control import begin_split
+    from serve_app.scoring.adapters.split_file import SplitFile
+    from serve_app.storage.sql_engine import build_engine
 
     store = SqlRolloutStore(build_engine(settings.database))
     try:
@@ -161,7 +161,7 @@ def open_split(settings: Settings, registry: Registry, name: str, wanted: str, *
 
 def _check_state(settings: Settings) -> None:
     """Open the states once, so that a wrong place or secret is refused before anything starts."""
-    from serve_app.adapters.state_open import open_live_history
+    from serve_app.history.adapters.open_store import open_live_history
 
     config = settings.state_config
     if config is None:

@@ -10,15 +10,15 @@ import typer
 from rich.padding import Padding
 from rich.text import Text
 
-from serve_app.cli.console import JsonOption, err, out, print_aligned, print_json
-from serve_app.cli.health import choose_style
-from serve_app.cli.registry import open_settings_registry
-from serve_app.cli.served import describe_gap, find_champion
+from serve_app.cli.models.served import describe_gap, find_champion
+from serve_app.cli.places import open_settings_registry
 from serve_app.client.rollouts import RolloutClient
-from serve_app.core.errors import NotReadyError, ScorecatError
-from serve_app.core.plain_text import show_line
-from serve_app.deployments.local_cluster import ClusterSpec, find_processes, load_spec
+from serve_app.cluster.local_cluster import ClusterSpec, find_processes, load_spec
+from serve_app.errors import NotReadyError, ScorecatError
+from serve_app.runtime.shown_text import show_line
 from serve_app.settings import PREFIX, Settings, load_settings
+from serve_app.terminal.console import JsonOption, err, out, print_aligned, print_json
+from serve_app.terminal.health import choose_style
 
 _COMING: Final = ("UPDATING", "DEPLOYING", "NOT_STARTED")
 """States of deployments whose replicas are on their way."""

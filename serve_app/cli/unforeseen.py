@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from serve_app.core.errors import BadRequestError, InvariantError, NotReadyError, ScorecatError
+from serve_app.errors import BadRequestError, InvariantError, NotReadyError, ScorecatError
 from serve_app.settings import load_settings
 
 LOG: Final = "commands.log"

@@ -22,7 +22,7 @@ from serve_app.client.frames import ANSWER_SCHEMA, MEDIA_TYPE, FrameT, as_table,
 from serve_app.client.problems import explain_failure, parse_problem
 from serve_app.client.retries import RETRIED_FAILURES, RETRIED_STATUS, backoff_s, parse_retry_after
 from serve_app.client.rows import Prediction, RowLike, encode_row, parse_prediction
-from serve_app.core.errors import BadRequestError, DeadlineExceededError, ScorecatError, UnknownOutcomeError
+from serve_app.errors import BadRequestError, DeadlineExceededError, ScorecatError, UnknownOutcomeError
 
 SHORTEST_TIMEOUT_S: Final = 0.001
 T = TypeVar("T")

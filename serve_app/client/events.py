@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 
 from serve_app.client.frames import as_table
-from serve_app.core.errors import InvalidRowError, InvariantError
+from serve_app.errors import InvalidRowError, InvariantError
 
 STATUSES: Final = ("recorded", "duplicate", "dropped", "conflict", "refused", "rejected")
 """What can become of an event, see docs/history.md."""

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import httpx
 import pyarrow as pa
 
-from serve_app.core.errors import BadRequestError, InvalidDataError, InvariantError
+from serve_app.errors import BadRequestError, InvalidDataError, InvariantError
 
 MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
 ANSWER_SCHEMA: Final = pa.schema(

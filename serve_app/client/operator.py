@@ -11,7 +11,7 @@ import orjson
 
 from serve_app.client.problems import explain_failure, parse_problem
 from serve_app.client.retries import parse_retry_after
-from serve_app.core.errors import BadRequestError, FieldError, InvariantError, point_at
+from serve_app.errors import BadRequestError, FieldError, InvariantError, point_at
 
 TIMEOUT_S: Final = 70.0
 """Longer than the service waits for its control app: a start fetches and checks the package."""

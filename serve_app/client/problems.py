@@ -7,8 +7,8 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from serve_app.core import errors
-from serve_app.core.errors import (
+from serve_app import errors
+from serve_app.errors import (
     BadRequestError,
     ConflictError,
     DeadlineExceededError,

@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from serve_app.core.errors import InvalidRowError, InvariantError
+from serve_app.errors import InvalidRowError, InvariantError
 
 SATURDAY: Final = 5
 

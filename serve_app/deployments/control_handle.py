@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from ray import serve
 
-from serve_app.core.errors import NotReadyError, ReplicaLostError
-from serve_app.deployments.handles import FAILURES, translate
-from serve_app.service.job_ports import JobAsked
-from serve_app.service.rollout_ports import Command, Report, StartRollout
+from serve_app.deployments.calls.handles import FAILURES, translate
+from serve_app.errors import NotReadyError, ReplicaLostError
+from serve_app.jobs.service.ports import JobAsked
+from serve_app.rollouts.service.ports import Command, Report, StartRollout
 
 CONTROL_APP: Final = "control"
 CONTROLLER: Final = "RolloutController"
@@ -58,7 +58,7 @@ class _ControlCalls:
 
 
 class ControlHandle(_ControlCalls):
-    """A `serve_app.service.rollout_ports.Rollouts` over the control app's replica."""
+    """A `serve_app.rollouts.service.ports.Rollouts` over the control app's replica."""
 
     async def start(self, asked: StartRollout, who: str, why: str) -> dict[str, Any]:
         """Start a rollout."""
@@ -91,7 +91,7 @@ class ControlHandle(_ControlCalls):
 
 
 class JobsHandle(_ControlCalls):
-    """A `serve_app.service.job_ports.Jobs` over the control app's replica."""
+    """A `serve_app.jobs.service.ports.Jobs` over the control app's replica."""
 
     async def start(self, asked: JobAsked) -> dict[str, Any]:
         """Queue a job."""

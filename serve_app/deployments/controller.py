@@ -1,4 +1,4 @@
-"""The control app: one replica that owns the rollouts, around `serve_app.service.rollouts.RolloutControl`."""
+"""The control app: one replica that owns the rollouts, around `serve_app.rollouts.service.control.RolloutControl`."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from typing import Any, Final
 from ray.serve import Application
 
 from batch.storage.committed import count_committed
-from serve_app.adapters.disk_reserve import DiskReserve
-from serve_app.adapters.job_folders import JobFolders
-from serve_app.adapters.job_places import AllowedPlaces
-from serve_app.adapters.logs import log_json_lines
-from serve_app.adapters.registry_open import open_registry
-from serve_app.adapters.rollout_database import build_engine
-from serve_app.adapters.rollout_outbox import SqlOutbox
-from serve_app.adapters.rollout_store import SqlRolloutStore
-from serve_app.adapters.split_file import SplitFile
-from serve_app.adapters.webhook import Webhooks
-from serve_app.core.errors import InvariantError
-from serve_app.deployments.bind_node import bind_to_node_address
-from serve_app.deployments.job_runner import RayJobRunner
+from serve_app.cluster.bind_node import bind_to_node_address
+from serve_app.deployments.apps.job_runner import RayJobRunner
+from serve_app.deployments.apps.pool_apps import ServePoolApps
+from serve_app.deployments.apps.version_apps import ServeVersionApps
 from serve_app.deployments.meters import RayJobMeter
-from serve_app.deployments.pool_apps import ServePoolApps
-from serve_app.deployments.version_apps import ServeVersionApps
-from serve_app.service.job_ports import JobAsked
-from serve_app.service.jobs import JobControl, JobLimits, resolve_model
-from serve_app.service.ports import CHAMPION, Registry
-from serve_app.service.rollout_ports import Command, Report, StartRollout
-from serve_app.service.rollouts import RolloutControl
+from serve_app.errors import InvariantError
+from serve_app.jobs.adapters.places import AllowedPlaces
+from serve_app.jobs.adapters.record_folders import JobFolders
+from serve_app.jobs.service.control import JobControl, JobLimits, resolve_model
+from serve_app.jobs.service.ports import JobAsked
+from serve_app.models.adapters.registry_open import open_registry
+from serve_app.models.service.ports import CHAMPION, Registry
+from serve_app.notices.sql_outbox import SqlOutbox
+from serve_app.notices.webhook import Webhooks
+from serve_app.rollouts.adapters.sql_store import SqlRolloutStore
+from serve_app.rollouts.service.control import RolloutControl
+from serve_app.rollouts.service.ports import Command, Report, StartRollout
+from serve_app.runtime.json_logs import log_json_lines
+from serve_app.scoring.adapters.split_file import SplitFile
+from serve_app.storage.disk_reserve import DiskReserve
+from serve_app.storage.sql_engine import build_engine
 
 TICK_S: Final = 0.5
 RECONCILE_S: Final = 1.0

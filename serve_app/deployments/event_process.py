@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Final
 
-from serve_app.adapters.state_open import open_live_history
-from serve_app.core.errors import ScorecatError, UnknownOutcomeError
-from serve_app.http.event_bodies import parse_events
-from serve_app.http.parsing_process import ParsingProcess
-from serve_app.service.event_writer import Result, Work, write_events
-from serve_app.service.live_history import LiveHistory
-from serve_app.service.state_config import StateConfig
+from serve_app.errors import ScorecatError, UnknownOutcomeError
+from serve_app.history.adapters.open_store import open_live_history
+from serve_app.history.service.config import StateConfig
+from serve_app.history.service.live_history import LiveHistory
+from serve_app.history.service.writer import Result, Work, write_events
+from serve_app.http.events.event_bodies import parse_events
+from serve_app.http.tables.parsing_process import ParsingProcess
 
 FORGET_PERIOD_S: Final = 600.0
 
@@ -34,7 +34,7 @@ class EventProcess:
         self._process = ParsingProcess(_lost)
 
     async def write(self, works: Sequence[Work]) -> Sequence[Result]:
-        """Record works, see `serve_app.service.event_writer.write_events`."""
+        """Record works, see `serve_app.history.service.writer.write_events`."""
         return await self._process.run(partial(_write, self._config, list(works)))
 
     async def keep(self) -> None:

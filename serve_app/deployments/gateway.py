@@ -9,29 +9,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from serve_app.adapters.access_log import AccessLogFile
-from serve_app.adapters.logs import log_json_lines
-from serve_app.adapters.package_dir import load_parts
-from serve_app.adapters.registry_open import open_registry
-from serve_app.adapters.split_file import SplitFile
-from serve_app.deployments.bind_node import bind_to_node_address
+from serve_app.cluster.bind_node import bind_to_node_address
+from serve_app.cluster.replica_load import ReplicaLoad
+from serve_app.deployments.calls.handles import EncoderHandle, ModelHandle, version_app
+from serve_app.deployments.calls.parcels import sweep
 from serve_app.deployments.control_handle import ControlHandle, JobsHandle
 from serve_app.deployments.event_process import EventProcess
-from serve_app.deployments.handles import EncoderHandle, ModelHandle, version_app
 from serve_app.deployments.meters import HttpMeter
-from serve_app.deployments.parcels import sweep
-from serve_app.deployments.replica_load import ReplicaLoad
 from serve_app.deployments.reporting import report_counts
+from serve_app.history.service.config import StateConfig
+from serve_app.history.service.writer import EventWriter
 from serve_app.http.app import create_app
 from serve_app.http.asgi import ASGIApp
-from serve_app.http.fast_protocol import open_fast_lane
-from serve_app.service.event_writer import EventWriter
-from serve_app.service.microbatch import BatchLimits
-from serve_app.service.packaging import prove_replicas
-from serve_app.service.ports import PackageParts
-from serve_app.service.scoring import VersionScorer
-from serve_app.service.state_config import StateConfig
-from serve_app.service.traffic import Traffic
+from serve_app.http.row.fast_protocol import open_fast_lane
+from serve_app.models.adapters.package_dir import load_parts
+from serve_app.models.adapters.registry_open import open_registry
+from serve_app.models.service.packaging import prove_replicas
+from serve_app.models.service.ports import PackageParts
+from serve_app.runtime.json_logs import log_json_lines
+from serve_app.runtime.microbatch import BatchLimits
+from serve_app.scoring.adapters.access_log import AccessLogFile
+from serve_app.scoring.adapters.split_file import SplitFile
+from serve_app.scoring.service.traffic import Traffic
+from serve_app.scoring.service.version_scorer import VersionScorer
 
 POLL_S: Final = 0.25
 """How often a Gateway looks at the split record."""

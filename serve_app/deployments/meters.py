@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.serve import metrics
 
-from serve_app.core.encoding import EncodedBatch
-from serve_app.core.input_counts import count_inputs
-from serve_app.core.row_history import HISTORY_STATUSES
-from serve_app.deployments.handles import parse_pool_app, parse_version_app
+from serve_app.deployments.calls.handles import parse_pool_app, parse_version_app
+from serve_app.features.core.encoding import EncodedBatch
+from serve_app.features.core.input_counts import count_inputs
+from serve_app.history.core.lookup_status import HISTORY_STATUSES
+from serve_app.history.service.reader import RowHistories
 from serve_app.http.asgi import Meter
-from serve_app.service.history_reader import RowHistories
-from serve_app.service.job_ports import JobMeter
+from serve_app.jobs.service.ports import JobMeter
 
 METRICS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "scorecat_encoded_rows_total": ("Rows that came to an Encoder.", ("model", "version")),

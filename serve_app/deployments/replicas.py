@@ -15,19 +15,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import load_package, load_parts
-from serve_app.adapters.state_open import open_live_history
-from serve_app.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
-from serve_app.core.outputs import Extra
-from serve_app.core.row_errors import RowError
-from serve_app.deployments.bind_node import bind_to_node_address
-from serve_app.deployments.direct_replica import DirectReplica
+from serve_app.cluster.bind_node import bind_to_node_address
+from serve_app.deployments.calls.direct_replica import DirectReplica
+from serve_app.deployments.calls.parcels import PackedBatch, Parcel, pack, unpack
 from serve_app.deployments.meters import create_input_meter
-from serve_app.deployments.parcels import PackedBatch, Parcel, pack, unpack
-from serve_app.service.history_reader import HistoryReader, encode_rows
-from serve_app.service.packaging import prove_encoder, prove_model
-from serve_app.service.state_config import StateConfig
+from serve_app.features.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
+from serve_app.features.core.row_errors import RowError
+from serve_app.history.adapters.open_store import open_live_history
+from serve_app.history.service.config import StateConfig
+from serve_app.history.service.reader import HistoryReader, encode_rows
+from serve_app.models.adapters.package_dir import load_package, load_parts
+from serve_app.models.catboost.scorer import CatBoostScorer
+from serve_app.models.core.outputs import Extra
+from serve_app.models.service.packaging import prove_encoder, prove_model
 
 INLINE_ENCODE_ROWS: Final = 16_384
 INLINE_PREDICT_ROWS: Final = 4096

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from serve_app.core.errors import ScorecatError
-from serve_app.service.rollout_ports import Report, Rollouts
-from serve_app.service.traffic import Traffic
+from serve_app.errors import ScorecatError
+from serve_app.rollouts.service.ports import Report, Rollouts
+from serve_app.scoring.service.traffic import Traffic
 
 REPORT_S: Final = 1.0
 

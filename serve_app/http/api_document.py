@@ -7,9 +7,9 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from serve_app.http.job_schemas import CancelBody, JobBody
+from serve_app.http.operator.job_schemas import CancelBody, JobBody
+from serve_app.http.operator.rollout_schemas import CommandBody, StartBody
 from serve_app.http.parameters import REQUEST_ID_HEADER
-from serve_app.http.rollout_schemas import CommandBody, StartBody
 from serve_app.http.schemas import InferBody, Problem, PurchaseRequest, ShopEvent
 
 PREDICTIONS, TABLES, INFERENCE, EVENTS, ROLLOUTS, JOBS, HEALTH = (

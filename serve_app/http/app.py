@@ -11,15 +11,13 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from serve_app import __version__
-from serve_app.core.errors import FieldError, InvalidRowError, InvariantError, ScorecatError, point_at
-from serve_app.http import events as event_routes
-from serve_app.http import jobs as job_routes
-from serve_app.http import mlflow, oip
-from serve_app.http import rollouts as rollout_routes
+from serve_app.errors import FieldError, InvalidRowError, InvariantError, ScorecatError, point_at
+from serve_app.history.service.intake import EventSink
 from serve_app.http.api_document import HEALTH, PREDICTIONS, TAGS, complete_document
 from serve_app.http.asgi import AccessLog, Exchange, Meter, Receive, Scope, Send
-from serve_app.http.bulk import Bulk
-from serve_app.http.fast_lane import FastLane
+from serve_app.http.events import events as event_routes
+from serve_app.http.operator import jobs as job_routes
+from serve_app.http.operator import rollouts as rollout_routes
 from serve_app.http.parameters import (
     DEFAULTS,
     IGNORED_HEADER,
@@ -30,13 +28,15 @@ from serve_app.http.parameters import (
     describe_header,
     describe_parameter,
 )
-from serve_app.http.predict import HOT_PATH, PredictPurchase
 from serve_app.http.problems import CONTENT_TYPE, describe_problem, document_problems, dump_problem, problem_members
+from serve_app.http.row.fast_lane import FastLane
+from serve_app.http.row.predict import HOT_PATH, PredictPurchase
 from serve_app.http.schemas import DetailedResponse, Health, PurchaseResponse, Readiness
-from serve_app.service.event_intake import EventSink
-from serve_app.service.job_ports import Jobs
-from serve_app.service.rollout_ports import Rollouts
-from serve_app.service.traffic import Traffic
+from serve_app.http.tables import mlflow, oip
+from serve_app.http.tables.bulk import Bulk
+from serve_app.jobs.service.ports import Jobs
+from serve_app.rollouts.service.ports import Rollouts
+from serve_app.scoring.service.traffic import Traffic
 
 logger = logging.getLogger("scorecat.http")
 
@@ -110,7 +110,7 @@ class Front:
     ----------
     api : FastAPI
     lane : FastLane
-        Answers plain requests to the hot route for a server that knows of it, see `serve_app.http.fast_protocol`.
+        Answers plain requests to the hot route for a server that knows of it, see `serve_app.http.row.fast_protocol`.
     """
 
     def __init__(self, api: FastAPI, predict: PredictPurchase, lane: FastLane) -> None:

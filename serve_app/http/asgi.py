@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from serve_app.core.errors import (
+from serve_app.errors import (
     BadRequestError,
     MalformedBodyError,
     PayloadTooLargeError,
@@ -204,7 +204,7 @@ def read_timeout_s(headers: dict[bytes, bytes], default_s: float, longest_s: flo
     BadRequestError
         The header is no number above 0.
     """
-    # The proxy renames the header, see `serve_app.deployments.proxy_front`, and may leave it empty.
+    # The proxy renames the header, see `serve_app.cluster.proxy_front`, and may leave it empty.
     given = headers.get(b"x-scorecat-timeout-seconds") or headers.get(b"x-request-timeout-seconds")
     seconds = default_s
     if given is not None:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, TypeVar
 from urllib.parse import quote
 
-from serve_app.core.errors import FieldError, InvalidRowError, point_at
-from serve_app.core.features import FeatureSpec
-from serve_app.core.near_names import pair_near
-from serve_app.core.numeric_columns import describe_required
-from serve_app.http.columns import ParsedTable
+from serve_app.errors import FieldError, InvalidRowError, point_at
+from serve_app.features.core.near_names import pair_near
+from serve_app.features.core.numeric_columns import describe_required
+from serve_app.features.core.specs import FeatureSpec
+from serve_app.features.core.typed_columns import ParsedTable
 from serve_app.http.parameters import IGNORED_COLUMNS
 
 T = TypeVar("T", bound=ParsedTable | None)

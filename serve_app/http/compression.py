@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from typing import Final
 
-from serve_app.core.errors import MalformedBodyError, PayloadTooLargeError, UnsupportedEncodingError
+from serve_app.errors import MalformedBodyError, PayloadTooLargeError, UnsupportedEncodingError
 
 ACCEPTED: Final = "gzip, deflate"
 """Content encodings that are read, as ``Accept-Encoding`` of a refusal says them."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from serve_app.core.errors import (
+from serve_app.errors import (
     BadRequestError,
     ConflictError,
     DeadlineExceededError,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import parse_qs
 
-from serve_app.core.errors import BadRequestError
-from serve_app.core.near_names import find_near, find_similar
+from serve_app.errors import BadRequestError
+from serve_app.features.core.near_names import find_near, find_similar
 
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 _ELSEWHERE: Final = {

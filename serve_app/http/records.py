@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from fastapi import Request, Response
 
-from serve_app.core.errors import DeadlineExceededError, MalformedBodyError
+from serve_app.errors import DeadlineExceededError, MalformedBodyError
 from serve_app.http.asgi import check_json, read_body
 from serve_app.http.problems import document_problems
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from serve_app.core.event_rows import MAX_ID_LENGTH
-from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES
-from serve_app.core.whole_numbers import whole_text
+from serve_app.events.core.event_rows import MAX_ID_LENGTH
+from serve_app.features.core.specs import HISTORY_NAMES, PURCHASE_FEATURES
+from serve_app.features.core.whole_numbers import whole_text
 
 ID_LIMIT: Final = 2**63
 """Ids that are numbers are below it: larger ones are text, which no reader of JSON rounds."""

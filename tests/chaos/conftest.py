@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.service_process import ServiceProcess
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from serve_app.deployments.local_cluster import find_processes, load_spec
+from serve_app.cluster.local_cluster import find_processes, load_spec
 from tests.batch_process import check_complete, score_online, start_job, write_many
 from tests.service_process import wait_for
 

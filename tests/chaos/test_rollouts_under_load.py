@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.core.features import PURCHASE_FEATURES
+from serve_app.features.core.specs import PURCHASE_FEATURES
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.chaos.conftest import start
 from tests.service_process import ServiceProcess, wait_for
 from tests.testing_kit import make_package

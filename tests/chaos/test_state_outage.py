@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.load import Load
 from tests.service_process import ROW, ServiceProcess, wait_for
 from tests.testing_kit.redis_server import RedisServer, running_redis

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.service_process import ServiceProcess
 
 

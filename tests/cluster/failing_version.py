@@ -11,7 +11,7 @@ from pathlib import Path
 
 _, home, name, version, package = sys.argv
 
-from serve_app.deployments.local_cluster import cluster_environment, load_spec  # noqa: E402
+from serve_app.cluster.local_cluster import cluster_environment, load_spec  # noqa: E402
 
 os.environ.update(cluster_environment(load_spec(Path(home))))
 
@@ -19,10 +19,10 @@ import ray  # noqa: E402
 from ray import serve  # noqa: E402
 
 from serve_app.app import build_version_app  # noqa: E402
-from serve_app.core.errors import InvariantError  # noqa: E402
-from serve_app.deployments.handles import version_app  # noqa: E402
+from serve_app.deployments.calls.handles import version_app  # noqa: E402
 from serve_app.deployments.replicas import CatBoostModel  # noqa: E402
-from serve_app.service.packaging import MIN_GOLDEN_ROWS  # noqa: E402
+from serve_app.errors import InvariantError  # noqa: E402
+from serve_app.models.service.packaging import MIN_GOLDEN_ROWS  # noqa: E402
 
 
 class FailingModel(CatBoostModel):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 _, home, app_name, package, slow = sys.argv
 
-from serve_app.deployments.local_cluster import cluster_environment, load_spec  # noqa: E402
+from serve_app.cluster.local_cluster import cluster_environment, load_spec  # noqa: E402
 
 os.environ.update(cluster_environment(load_spec(Path(home))))
 

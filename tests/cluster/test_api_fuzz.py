@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app.adapters.registry import DirectoryRegistry
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 
 pytestmark = pytest.mark.cluster
 SCHEMATHESIS = Path(sys.executable).with_name("st")

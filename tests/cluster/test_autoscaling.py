@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.adapters.rollout_database import build_engine
-from serve_app.adapters.rollout_store import SqlRolloutStore
-from serve_app.core.split import canary_arms, dump_split, only_arm, parse_split
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.rollouts.adapters.sql_store import SqlRolloutStore
+from serve_app.scoring.core.split import canary_arms, dump_split, only_arm, parse_split
+from serve_app.storage.sql_engine import build_engine
 from tests.load import Load
 from tests.service_process import wait_for
 

@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from serve_app.adapters.event_log import EventWriter
-from serve_app.service.synthetic import generate_events
+from serve_app.events.adapters.log_files import EventWriter
+from serve_app.events.service.synthetic import generate_events
 from tests.service_process import SCORECAT
 
 pytestmark = pytest.mark.cluster

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import tritonclient.http as triton
 
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import load_package
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.features import PURCHASE_FEATURES
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.specs import PURCHASE_FEATURES
+from serve_app.models.adapters.package_dir import load_package
+from serve_app.models.catboost.scorer import CatBoostScorer
 from tests.testing_kit import random_rows
 
 pytestmark = pytest.mark.cluster

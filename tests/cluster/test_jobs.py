@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch.storage.folder import OutputFolder
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.deployments.local_cluster import cluster_environment, load_spec
+from serve_app.cluster.local_cluster import cluster_environment, load_spec
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.batch_process import check_complete, score_online, start_job, write_many
 from tests.service_process import ServiceProcess, wait_for
 from tests.testing_kit.batch_jobs import make_rows, read_output, spoil

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serve_app.adapters.event_log import EventWriter
-from serve_app.service.synthetic import generate_events
+from serve_app.events.adapters.log_files import EventWriter
+from serve_app.events.service.synthetic import generate_events
 
 pytestmark = pytest.mark.cluster
 REAL = Path(__file__).parents[3] / "shared" / "data" / "rees46" / "events_head.csv"

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.service.ports import CHAMPION
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.models.service.ports import CHAMPION
 from tests.service_process import ROW, ServiceProcess, wait_for
 from tests.testing_kit import make_package
 

@@ -9,11 +9,11 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import load_package
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.features import PURCHASE_NAMES
-from serve_app.deployments.local_cluster import find_processes, load_spec
+from serve_app.cluster.local_cluster import find_processes, load_spec
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.specs import PURCHASE_NAMES
+from serve_app.models.adapters.package_dir import load_package
+from serve_app.models.catboost.scorer import CatBoostScorer
 from tests.service_process import ROW, wait_for
 
 pytestmark = pytest.mark.cluster

@@ -11,8 +11,8 @@ from pathlib import Path
 import botocore.session
 import pytest
 
-from serve_app.adapters.registry_open import open_registry
-from serve_app.service.ports import Registry
+from serve_app.models.adapters.registry_open import open_registry
+from serve_app.models.service.ports import Registry
 from tests.contract.state_places import StatePlace
 from tests.testing_kit.object_stores import (
     create_gcs_bucket,

@@ -6,10 +6,10 @@ import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serve_app.adapters.state_open import open_state_store
-from serve_app.core.pseudonyms import Pseudonyms
-from serve_app.service.live_history import LiveHistory, ScoredRow, ShopEvent
-from serve_app.service.state_ports import StateStore
+from serve_app.history.adapters.open_store import open_state_store
+from serve_app.history.service.live_history import LiveHistory, ScoredRow, ShopEvent
+from serve_app.history.service.ports import StateStore
+from serve_app.privacy.pseudonyms import Pseudonyms
 from tests.testing_kit.history_logs import NOON_S
 from tests.testing_kit.memory_states import MemoryStateStore
 from tests.testing_kit.redis_server import RedisServer

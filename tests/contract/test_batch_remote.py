@@ -11,7 +11,7 @@ import pytest
 from batch.jobs.asked import Asked
 from batch.jobs.prepare import begin_again, check_unchanged, take_up
 from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
-from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
+from serve_app.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, read_output, spoil
 
 pytestmark = pytest.mark.contract

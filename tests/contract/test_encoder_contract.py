@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serve_app.core.encoding import EncodedBatch, FeatureEncoder
-from serve_app.core.errors import InvalidDataError, InvariantError
-from serve_app.core.features import PURCHASE_FEATURES, UNKNOWN_CLASS, FeatureSpec, arrow_schema
-from serve_app.core.numeric_columns import describe_rule
-from serve_app.core.sources import FROM_DEFAULT, FROM_REQUEST, UNSEEN
+from serve_app.errors import InvalidDataError, InvariantError
+from serve_app.features.core.encoding import EncodedBatch, FeatureEncoder
+from serve_app.features.core.numeric_columns import describe_rule
+from serve_app.features.core.sources import FROM_DEFAULT, FROM_REQUEST, UNSEEN
+from serve_app.features.core.specs import PURCHASE_FEATURES, UNKNOWN_CLASS, FeatureSpec, arrow_schema
 from tests.testing_kit import VOCABULARIES, random_rows
 
 pytestmark = pytest.mark.contract

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.core.features import PURCHASE_FEATURES, FeatureSpec
+from serve_app.features.core.specs import PURCHASE_FEATURES, FeatureSpec
 
 pytestmark = pytest.mark.contract
 PAGE = Path(__file__).parents[2] / "docs" / "inputs.md"

@@ -12,7 +12,7 @@ from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig,
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 from ray.serve.config import HTTPOptions
 
-from serve_app.deployments.proxy_front import _DETAILS, MAX_REQUESTS, render_error, render_overloaded, rewrite_config
+from serve_app.cluster.proxy_front import _DETAILS, MAX_REQUESTS, render_error, render_overloaded, rewrite_config
 
 pytestmark = pytest.mark.contract
 

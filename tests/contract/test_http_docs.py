@@ -10,9 +10,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from serve_app.core import errors
-from serve_app.core.errors import NotReadyError, ScorecatError
-from serve_app.deployments import proxy_front
+from serve_app import errors
+from serve_app.cluster import proxy_front
+from serve_app.errors import NotReadyError, ScorecatError
 from serve_app.http import app as http_app
 from serve_app.http.problems import status_of
 from tests.testing_kit.calls import AppCalls

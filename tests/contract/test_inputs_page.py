@@ -22,15 +22,15 @@ import pytest
 from batch.storage.text_rows import TextRows, read_csv_header, read_json_schema
 from batch.transforms.columns import Columns
 from batch.transforms.results import build_rejected
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import InvalidDataError
-from serve_app.core.features import PURCHASE_FEATURES, UNKNOWN_CLASS, FeatureSpec, arrow_schema
-from serve_app.core.input_counts import KINDS, count_inputs
-from serve_app.core.manifest import Manifest
+from serve_app.errors import InvalidDataError
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.input_counts import KINDS, count_inputs
+from serve_app.features.core.specs import PURCHASE_FEATURES, UNKNOWN_CLASS, FeatureSpec, arrow_schema
 from serve_app.http.app import create_app
 from serve_app.http.schemas import EXAMPLE_REQUEST
-from serve_app.service.microbatch import BatchLimits
-from serve_app.service.scoring import VersionScorer
+from serve_app.models.core.manifest import Manifest
+from serve_app.runtime.microbatch import BatchLimits
+from serve_app.scoring.service.version_scorer import VersionScorer
 from tests.testing_kit import VOCABULARIES, LocalEncoder, LocalModel, MemoryAccessLog, MemoryMeter, make_traffic
 
 pytestmark = pytest.mark.contract

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.core.input_counts import KINDS
 from serve_app.deployments.meters import METRICS
+from serve_app.features.core.input_counts import KINDS
 
 pytestmark = pytest.mark.contract
 

@@ -9,12 +9,12 @@ import re
 import httpx
 import pytest
 
-from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
+from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES
 from serve_app.http.app import create_app
 from serve_app.http.problems import STATUS, describe_problem
-from serve_app.http.row_body import parse_row
+from serve_app.http.row.row_body import parse_row
 from serve_app.http.schemas import MAX_ID_LENGTH, Problem
-from serve_app.service.traffic import Traffic
+from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import MemoryAccessLog, MemorySplit
 
 pytestmark = pytest.mark.contract

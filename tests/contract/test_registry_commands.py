@@ -78,7 +78,7 @@ def test_an_alias_that_is_not_where_it_was_expected_stays_with_exit_code_1(model
 
 
 def test_an_alias_that_was_moved_between_reading_and_moving_is_a_conflict(models, place, monkeypatch):
-    from serve_app.cli import aliases
+    from serve_app.cli.models import aliases
 
     def move_meanwhile(*_):
         place.open().move_alias("purchase", "champion", 2)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.adapters.package_dir import check_files, load_manifest
-from serve_app.adapters.registry_open import open_registry
-from serve_app.core.errors import BadRequestError, ConflictError, InvariantError, NotFoundError, PackageError
+from serve_app.errors import BadRequestError, ConflictError, InvariantError, NotFoundError, PackageError
+from serve_app.models.adapters.package_dir import check_files, load_manifest
+from serve_app.models.adapters.registry_open import open_registry
 from tests.contract.conftest import Place
 
 pytestmark = pytest.mark.contract
@@ -187,8 +187,8 @@ def test_the_champion_cannot_be_deleted_and_an_alias_that_is_not_there_neither(p
 
 
 def test_a_long_history_moves_to_archives_and_stays_whole(published, monkeypatch):
-    monkeypatch.setattr("serve_app.core.alias_log.KEPT_MOVES", 4)
-    monkeypatch.setattr("serve_app.core.alias_log.ARCHIVED_MOVES", 2)
+    monkeypatch.setattr("serve_app.models.core.alias_log.KEPT_MOVES", 4)
+    monkeypatch.setattr("serve_app.models.core.alias_log.ARCHIVED_MOVES", 2)
     for i in range(9):
         published.move_alias("purchase", "champion", 1 + i % 2, reason=str(i))
     assert [m.reason for m in published.history("purchase")] == [str(i) for i in range(9)]

@@ -13,12 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from serve_app.adapters.object_store import ObjectStore
-from serve_app.adapters.package_dir import check_files, load_manifest
-from serve_app.adapters.registry_open import open_registry
-from serve_app.adapters.registry_store import StoreRegistry
-from serve_app.adapters.s3_store import S3Store
-from serve_app.core.errors import BadRequestError, ConflictError, NotReadyError, PackageError
+from serve_app.errors import BadRequestError, ConflictError, NotReadyError, PackageError
+from serve_app.models.adapters.package_dir import check_files, load_manifest
+from serve_app.models.adapters.registry_bucket import StoreRegistry
+from serve_app.models.adapters.registry_open import open_registry
+from serve_app.storage.object_store import ObjectStore
+from serve_app.storage.s3_store import S3Store
 from tests.contract.test_registry_contract import delete_behind, read_behind, write_behind
 from tests.service_process import free_port
 
@@ -40,14 +40,14 @@ def no_network(place, monkeypatch):
     url = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
-    monkeypatch.setattr("serve_app.adapters.gcs_store.GIVE_UP_S", 0.5)
+    monkeypatch.setattr("serve_app.storage.gcs_store.GIVE_UP_S", 0.5)
     return place.open()
 
 
 def test_what_was_fetched_once_needs_no_store(published, remote_place, monkeypatch):
     directory = published.locate("purchase", 1)
     for call in ("load", "_filesystem", "list_files"):
-        monkeypatch.setattr(f"serve_app.adapters.object_store.ObjectStore.{call}", None)
+        monkeypatch.setattr(f"serve_app.storage.object_store.ObjectStore.{call}", None)
     monkeypatch.setattr(type(published._store), "load", None)
     again = remote_place.open()
     assert again.locate("purchase", 1) == directory
@@ -224,7 +224,7 @@ def test_a_store_that_is_not_there_is_reported_at_once_and_what_was_fetched_is_s
 
 
 def test_a_store_that_takes_a_connection_and_is_silent_is_given_up(s3_place, monkeypatch):
-    monkeypatch.setattr("serve_app.adapters.s3_store.READ_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("serve_app.storage.s3_store.READ_TIMEOUT_S", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

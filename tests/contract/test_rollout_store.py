@@ -13,15 +13,16 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from serve_app.adapters import rollout_database, rollout_store
-from serve_app.adapters.rollout_database import build_engine
-from serve_app.adapters.rollout_outbox import SqlOutbox
-from serve_app.adapters.rollout_store import SqlRolloutStore
-from serve_app.core.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
-from serve_app.core.rollout_plan import DEFAULT_PLAN, dump_plan
-from serve_app.core.rollout_state import RolloutState, dump_state, parse_state
-from serve_app.core.split import Split, canary_arms, dump_split, only_arm
-from serve_app.service.rollout_ports import Rollout, RolloutChange, RolloutStore
+from serve_app.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
+from serve_app.notices.sql_outbox import SqlOutbox
+from serve_app.rollouts.adapters import sql_store as rollout_store
+from serve_app.rollouts.adapters.sql_store import SqlRolloutStore
+from serve_app.rollouts.core.plan import DEFAULT_PLAN, dump_plan
+from serve_app.rollouts.core.state import RolloutState, dump_state, parse_state
+from serve_app.rollouts.service.ports import Rollout, RolloutChange, RolloutStore
+from serve_app.scoring.core.split import Split, canary_arms, dump_split, only_arm
+from serve_app.storage import sql_engine as rollout_database
+from serve_app.storage.sql_engine import build_engine
 
 pytestmark = pytest.mark.contract
 
@@ -276,7 +277,7 @@ def test_of_saves_that_race_none_is_lost_and_none_is_counted_twice(store, path):
 
 
 def test_a_record_of_the_database_is_what_the_split_file_holds(store, tmp_path):
-    from serve_app.adapters.split_file import SplitFile
+    from serve_app.scoring.adapters.split_file import SplitFile
 
     store.write_split(split(1))
     SplitFile(tmp_path / "split.json").write(store.read_split("purchase"))

@@ -8,15 +8,16 @@ import logging
 import numpy as np
 import pytest
 
-from serve_app.adapters import redis_state, sqlite_connections
-from serve_app.adapters.state_open import open_state_store
-from serve_app.core.errors import BadRequestError, InvariantError, NotReadyError
-from serve_app.core.features import HISTORY_NAMES
-from serve_app.core.history import accumulate_history, features_from_accumulators
-from serve_app.core.live_state import SESSION_BYTES_MAX
-from serve_app.core.pseudonyms import Pseudonyms
-from serve_app.service.live_history import ShopEvent
-from serve_app.service.state_ports import StateStore
+from serve_app.errors import BadRequestError, InvariantError, NotReadyError
+from serve_app.features.core.specs import HISTORY_NAMES
+from serve_app.history.adapters import redis_state
+from serve_app.history.adapters.open_store import open_state_store
+from serve_app.history.core.as_of import accumulate_history, features_from_accumulators
+from serve_app.history.core.fold import SESSION_BYTES_MAX
+from serve_app.history.service.live_history import ShopEvent
+from serve_app.history.service.ports import StateStore
+from serve_app.privacy.pseudonyms import Pseudonyms
+from serve_app.storage import sqlite_connections
 from tests.contract.state_places import DAY_S, NAMES, Clock, scored_row, shop_event
 from tests.testing_kit.history_logs import NOON_S, to_columns
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from serve_app.adapters import redis_state, sqlite_connections
-from serve_app.adapters.state_secret import load_state_secret
-from serve_app.core.errors import InvariantError, NotReadyError, UnknownOutcomeError
-from serve_app.core.features import HISTORY_NAMES
+from serve_app.errors import InvariantError, NotReadyError, UnknownOutcomeError
+from serve_app.features.core.specs import HISTORY_NAMES
+from serve_app.history.adapters import redis_state
+from serve_app.privacy.secret_file import load_state_secret
+from serve_app.storage import sqlite_connections
 from tests.contract.state_places import NAMES, Clock, StatePlace, scored_row, shop_event
 from tests.testing_kit.history_logs import NOON_S
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve_app.adapters.event_spill import EventSpill
-from serve_app.core.errors import NotReadyError
-from serve_app.service import warm_start
-from serve_app.service.live_history import LiveHistory, ShopEvent
-from serve_app.service.synthetic import GeneratedLog
-from serve_app.service.warm_start import load_log
+from serve_app.errors import NotReadyError
+from serve_app.events.adapters.spill import EventSpill
+from serve_app.events.service.synthetic import GeneratedLog
+from serve_app.history.service import warm_start
+from serve_app.history.service.live_history import LiveHistory, ShopEvent
+from serve_app.history.service.warm_start import load_log
 from tests.contract.state_places import DAY_S, NAMES, Clock, scored_row, shop_event
 from tests.testing_kit.history_logs import LOGS, NOON_S
 from tests.testing_kit.memory_states import MemoryStateStore

@@ -12,7 +12,7 @@ import joblib
 import pandas as pd
 import pytest
 
-from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
+from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES
 from tests.service_process import ROW, ServiceProcess, wait_for
 from tests.testing_kit.deployed import Deployed, train_deployed
 

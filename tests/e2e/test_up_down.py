@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.deployments.local_cluster import find_processes, load_spec, parcels_dir
+from serve_app.cluster.local_cluster import find_processes, load_spec, parcels_dir
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.service_process import ROW, SCORECAT, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from serve_app.core.bands import HIGH_RETURN, BandRule, Capacity, Worth, choose_thresholds
+from serve_app.training.core.bands import HIGH_RETURN, BandRule, Capacity, Worth, choose_thresholds
 
 pytestmark = pytest.mark.property
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, arrow_schema
-from serve_app.core.sources import FROM_DEFAULT, FROM_REQUEST
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.sources import FROM_DEFAULT, FROM_REQUEST
+from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, arrow_schema
 from tests.testing_kit import VOCABULARIES
 
 pytestmark = pytest.mark.property

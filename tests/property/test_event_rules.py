@@ -17,14 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_app.adapters.csv_faults import NULLS
-from serve_app.adapters.event_log import EventLog
-from serve_app.core.errors import BadRequestError
-from serve_app.core.event_rows import EVENT_TYPES, PUBLISHED_COLUMNS, clean_events, price_cents
-from serve_app.core.event_times import parse_time, read_times
-from serve_app.core.pseudonyms import Pseudonyms
-from serve_app.http.event_bodies import ARROW, JSON, NDJSON, parse_events
-from serve_app.service.live_history import LiveHistory, cents_of
+from serve_app.errors import BadRequestError
+from serve_app.events.adapters.csv_faults import NULLS
+from serve_app.events.adapters.log_files import EventLog
+from serve_app.events.core.event_rows import EVENT_TYPES, PUBLISHED_COLUMNS, clean_events, price_cents
+from serve_app.features.core.event_times import parse_time, read_times
+from serve_app.history.service.live_history import LiveHistory, cents_of
+from serve_app.http.events.event_bodies import ARROW, JSON, NDJSON, parse_events
+from serve_app.privacy.pseudonyms import Pseudonyms
 from tests.testing_kit.memory_states import MemoryStateStore
 
 NAMES = (*PUBLISHED_COLUMNS, "event_id")

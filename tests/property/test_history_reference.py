@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_app.core.features import HISTORY_NAMES
-from serve_app.core.history import EventColumns, accumulate_history, features_from_accumulators, mean_micros
-from serve_app.core.target import purchase_target, session_end_s
+from serve_app.features.core.specs import HISTORY_NAMES
+from serve_app.history.core.as_of import EventColumns, accumulate_history, features_from_accumulators, mean_micros
+from serve_app.training.core.target import purchase_target, session_end_s
 
 pytestmark = pytest.mark.property
 

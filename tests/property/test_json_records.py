@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_app.core.errors import ScorecatError
-from serve_app.core.features import PURCHASE_FEATURES
-from serve_app.core.history_keys import KEY_SPECS
+from serve_app.errors import ScorecatError
+from serve_app.features.core.row_keys import KEY_SPECS
+from serve_app.features.core.specs import PURCHASE_FEATURES
+from serve_app.features.core.typed_columns import ParsedTable
 from serve_app.http.column_names import parse_named
-from serve_app.http.columns import ParsedTable
-from serve_app.http.json_records import parse_records
-from serve_app.http.table_formats import parse_json
+from serve_app.http.tables.json_records import parse_records
+from serve_app.http.tables.table_formats import parse_json
 
 FEATURES = (*PURCHASE_FEATURES, *KEY_SPECS)
 PLAIN: dict[str, Any] = {"price": 12.5, "hour": 3, "day_of_week": 1, "is_weekend": 0, "brand": "samsung"}

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_app.core.event_rows import price_cents
-from serve_app.core.final_states import final_states, last_categories
-from serve_app.core.history import DISTINCT_LIMIT, accumulate_history, features_from_accumulators, mean_micros
-from serve_app.core.live_batch import KeyedEvent, KeyedRow, Known, accumulate_rows, fold_events
-from serve_app.core.live_state import (
+from serve_app.events.core.event_rows import price_cents
+from serve_app.history.core.as_of import DISTINCT_LIMIT, accumulate_history, features_from_accumulators, mean_micros
+from serve_app.history.core.final_states import final_states, last_categories
+from serve_app.history.core.fold import (
     NO_USER,
     SESSION_BYTES_MAX,
     USER_BYTES,
@@ -23,7 +22,8 @@ from serve_app.core.live_state import (
     parse_user,
     remove_session,
 )
-from serve_app.service.live_history import cents_of
+from serve_app.history.core.fold_batch import KeyedEvent, KeyedRow, Known, accumulate_rows, fold_events
+from serve_app.history.service.live_history import cents_of
 from tests.testing_kit.history_logs import LOGS, NOON_S, fold_log, to_columns, to_event
 
 pytestmark = pytest.mark.property

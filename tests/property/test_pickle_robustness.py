@@ -10,8 +10,8 @@ import sys
 import joblib
 import pytest
 
-from serve_app.adapters.pickle_content import read_content
-from serve_app.adapters.pickle_vm import MalformedError, RefusedError, load_inert
+from serve_app.models.untrusted.pickle_content import read_content
+from serve_app.models.untrusted.pickle_vm import MalformedError, RefusedError, load_inert
 from tests.testing_kit.deployed import train_deployed
 
 pytestmark = pytest.mark.property

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.core.errors import ConflictError
+from serve_app.errors import ConflictError
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 
 pytestmark = pytest.mark.property
 

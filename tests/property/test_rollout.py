@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_app.core.counters import ArmCounters
-from serve_app.core.rollout import Observations, decide
-from serve_app.core.rollout_plan import Metric, Plan
-from serve_app.core.rollout_state import (
+from serve_app.rollouts.core.decide import Observations, decide
+from serve_app.rollouts.core.plan import Metric, Plan
+from serve_app.rollouts.core.state import (
     TRANSITIONS,
     Phase,
     RolloutState,
@@ -20,8 +19,9 @@ from serve_app.core.rollout_state import (
     move_state,
     parse_state,
 )
-from serve_app.core.rollout_verdict import Interval
-from serve_app.core.split import N_GROUPS
+from serve_app.rollouts.core.verdict import Interval
+from serve_app.scoring.core.counters import ArmCounters
+from serve_app.scoring.core.split import N_GROUPS
 
 pytestmark = pytest.mark.property
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_app.core.shap_tables import ObliviousTree, ShapTables
+from serve_app.models.core.shap_tables import ObliviousTree, ShapTables
 
 pytestmark = pytest.mark.property
 

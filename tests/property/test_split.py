@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_app.core.split import (
+from serve_app.scoring.core.split import (
     N_BUCKETS,
     N_GROUPS,
     Shadow,

@@ -18,8 +18,8 @@ from batch.storage.row_files import RowFiles
 from batch.transforms.pace import Pace
 from batch.transforms.results import ResultColumns
 from batch.transforms.summary import Commit, Tally
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.service.ports import Package
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.models.service.ports import Package
 from tests.testing_kit.package import random_rows
 from tests.testing_kit.replicas import Before, LocalEncoder, LocalModel
 from tests.testing_kit.virtual_time import run_virtual

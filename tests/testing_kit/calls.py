@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from serve_app.http.app import create_app
-from serve_app.service.ports import Package
+from serve_app.models.service.ports import Package
 from tests.testing_kit.replicas import MemoryAccessLog, MemoryMeter, make_scorer, make_traffic
 
 T = TypeVar("T")

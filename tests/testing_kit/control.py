@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 
-from serve_app.core.errors import NotReadyError
+from serve_app.errors import NotReadyError
 from serve_app.http.asgi import ASGIApp
-from serve_app.service.rollout_ports import Command, Report, Rollouts, StartRollout
-from serve_app.service.rollouts import RolloutControl
+from serve_app.rollouts.service.control import RolloutControl
+from serve_app.rollouts.service.ports import Command, Report, Rollouts, StartRollout
 
 
 class LocalRollouts(Rollouts):

@@ -12,7 +12,7 @@ import pyarrow as pa
 from catboost import CatBoostClassifier
 from sklearn.preprocessing import LabelEncoder
 
-from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, arrow_schema
+from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, arrow_schema
 from tests.testing_kit.package import VOCABULARIES, random_rows
 
 CATEGORIES = ("brand", "category_code")

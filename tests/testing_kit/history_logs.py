@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from serve_app.core.history import EventColumns
-from serve_app.core.live_state import NO_USER, HistoryEvent, add_event
+from serve_app.history.core.as_of import EventColumns
+from serve_app.history.core.fold import NO_USER, HistoryEvent, add_event
 
 DAY_S = 86_400
 NOON_S = 1_600_000_000 // DAY_S * DAY_S + 43_200

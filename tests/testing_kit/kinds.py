@@ -11,12 +11,12 @@ import pandas as pd
 import pyarrow as pa
 from catboost import CatBoost, CatBoostClassifier, CatBoostRegressor
 
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import save_package
-from serve_app.core.features import UNKNOWN_CLASS, CategoryForm, FeatureSpec
-from serve_app.core.manifest import Manifest
-from serve_app.core.profile import profile_table
-from serve_app.service.packaging import build_package
+from serve_app.features.core.specs import UNKNOWN_CLASS, CategoryForm, FeatureSpec
+from serve_app.models.adapters.package_dir import save_package
+from serve_app.models.catboost.scorer import CatBoostScorer
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.packaging import build_package
+from serve_app.stats.profile import profile_table
 
 TASKS = ("binary", "multiclass", "regression")
 FORMS: tuple[CategoryForm, ...] = ("code", "native_code", "native_string")

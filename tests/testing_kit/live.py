@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import httpx
 
-from serve_app.core.pseudonyms import Pseudonyms
+from serve_app.history.service.live_history import Histories, LiveHistory, Outcome, ScoredRow, ShopEvent
+from serve_app.history.service.reader import HistoryReader
+from serve_app.history.service.writer import EventWriter, Result, Work, write_events
 from serve_app.http.app import create_app
-from serve_app.http.event_bodies import parse_events
-from serve_app.service.event_writer import EventWriter, Result, Work, write_events
-from serve_app.service.history_reader import HistoryReader
-from serve_app.service.live_history import Histories, LiveHistory, Outcome, ScoredRow, ShopEvent
-from serve_app.service.ports import Package
+from serve_app.http.events.event_bodies import parse_events
+from serve_app.models.service.ports import Package
+from serve_app.privacy.pseudonyms import Pseudonyms
 from tests.testing_kit.memory_states import MemoryStateStore
 from tests.testing_kit.replicas import MemoryAccessLog, MemoryMeter, make_scorer, make_traffic
 

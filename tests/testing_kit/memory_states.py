@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from serve_app.core.live_batch import KeyedEvent, KeyedRow, Known, LookedUp, RecordStatus, fold_events, look_up_rows
-from serve_app.core.live_state import NO_USER, remove_session
-from serve_app.service.state_ports import Erased, StoredUser
+from serve_app.history.core.fold import NO_USER, remove_session
+from serve_app.history.core.fold_batch import (
+    KeyedEvent,
+    KeyedRow,
+    Known,
+    LookedUp,
+    RecordStatus,
+    fold_events,
+    look_up_rows,
+)
+from serve_app.history.service.ports import Erased, StoredUser
 
 
 class MemoryStateStore:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from serve_app.adapters.catboost_model import train_classifier
-from serve_app.adapters.package_dir import save_package
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, FeatureSpec, arrow_schema
-from serve_app.core.manifest import Manifest
-from serve_app.core.profile import profile_table
-from serve_app.service.packaging import build_package
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, FeatureSpec, arrow_schema
+from serve_app.models.adapters.package_dir import save_package
+from serve_app.models.catboost.scorer import train_classifier
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.packaging import build_package
+from serve_app.stats.profile import profile_table
 
 VOCABULARIES: dict[str, list[str]] = {
     "brand": ["apple", "samsung", "unknown", "xiaomi", UNKNOWN_CLASS],

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve_app.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
-from serve_app.core.outputs import Extra
+from serve_app.features.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
+from serve_app.history.service.reader import HistoryReader, RowHistories, encode_rows
 from serve_app.http.asgi import AccessLog, Meter
-from serve_app.service.history_reader import HistoryReader, RowHistories, encode_rows
-from serve_app.service.microbatch import BatchLimits
-from serve_app.service.ports import EncodedRows, EncoderPort, Model, ModelPort, Package, SplitSource
-from serve_app.service.scoring import VersionScorer
-from serve_app.service.traffic import Traffic
+from serve_app.models.core.outputs import Extra
+from serve_app.models.service.ports import EncodedRows, EncoderPort, Model, ModelPort, Package, SplitSource
+from serve_app.runtime.microbatch import BatchLimits
+from serve_app.scoring.service.traffic import Traffic
+from serve_app.scoring.service.version_scorer import VersionScorer
 
 Before = Callable[[], Awaitable[None]]
 """Awaited before a call is answered: raise in it to be a lost replica, wait in it to be a slow one."""

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.adapters.rollout_database import build_engine
-from serve_app.adapters.rollout_outbox import SqlOutbox
-from serve_app.adapters.rollout_store import SqlRolloutStore
-from serve_app.adapters.split_file import SplitFile
-from serve_app.core.counters import ArmCounters
-from serve_app.core.rollout_plan import Metric, Plan
-from serve_app.core.shadow import ShadowCounters
-from serve_app.core.split import N_GROUPS, Split, parse_split
-from serve_app.service.notice_ports import Notifier, Outbox
-from serve_app.service.rollout_ports import AppState, Report, StartRollout, VersionApps
-from serve_app.service.rollouts import RolloutControl, begin_split
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.notices.ports import Notifier, Outbox
+from serve_app.notices.sql_outbox import SqlOutbox
+from serve_app.rollouts.adapters.sql_store import SqlRolloutStore
+from serve_app.rollouts.core.plan import Metric, Plan
+from serve_app.rollouts.service.control import RolloutControl, begin_split
+from serve_app.rollouts.service.ports import AppState, Report, StartRollout, VersionApps
+from serve_app.scoring.adapters.split_file import SplitFile
+from serve_app.scoring.core.counters import ArmCounters
+from serve_app.scoring.core.shadow import ShadowCounters
+from serve_app.scoring.core.split import N_GROUPS, Split, parse_split
+from serve_app.storage.sql_engine import build_engine
 
 QUICK_PLAN = Plan(
     steps=(10.0, 50.0, 100.0),

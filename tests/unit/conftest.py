@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.service import assessment
+from serve_app.training.service import assessment
 from tests.testing_kit.rollouts import RolloutWorld
 
 

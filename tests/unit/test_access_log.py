@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from serve_app.adapters import access_log as module
-from serve_app.adapters.access_log import AccessLogFile
+from serve_app.scoring.adapters import access_log as module
+from serve_app.scoring.adapters.access_log import AccessLogFile
 
 pytestmark = pytest.mark.unit
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from serve_app.core.alias_log import (
+from serve_app.models.core.alias_log import (
     ARCHIVED_MOVES,
     KEPT_MOVES,
     AliasLog,

@@ -15,13 +15,13 @@ from batch.evaluate import OTHERS, assess, find_outcomes, find_scores, read_log,
 from batch.storage.folder import SUMMARY, OutputFolder
 from batch.transforms.metrics_table import METRICS, lay_out
 from batch.transforms.outcomes import join_scores
-from serve_app.adapters.event_log import EventLog, EventWriter
-from serve_app.adapters.event_spill import EventSpill
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import ConflictError, InvalidDataError
-from serve_app.service.assessment import measure, round_metrics
-from serve_app.service.synthetic import generate_events
-from serve_app.service.training_rows import collect_rows
+from serve_app.errors import ConflictError, InvalidDataError
+from serve_app.events.adapters.log_files import EventLog, EventWriter
+from serve_app.events.adapters.spill import EventSpill
+from serve_app.events.service.synthetic import generate_events
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.training.service.assessment import measure, round_metrics
+from serve_app.training.service.rows import collect_rows
 from tests.testing_kit.batch_jobs import LocalJob
 
 pytestmark = pytest.mark.unit

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve_app.cli.band_options import parse_band_rule
-from serve_app.core.bands import (
+from serve_app.cli.training.band_options import parse_band_rule
+from serve_app.errors import BadRequestError, InvalidDataError
+from serve_app.models.core.recommendation import BANDS, Thresholds
+from serve_app.training.core.bands import (
     MIN_COST_POSITIVES,
     BandRule,
     Capacity,
@@ -15,8 +17,6 @@ from serve_app.core.bands import (
     choose_thresholds,
     measure_bands,
 )
-from serve_app.core.errors import BadRequestError, InvalidDataError
-from serve_app.core.recommendation import BANDS, Thresholds
 
 pytestmark = pytest.mark.unit
 

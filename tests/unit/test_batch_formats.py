@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from batch.storage.lines import find_first_end, find_record_ends, read_blocks
 from batch.storage.text_rows import TextRows
-from serve_app.core.errors import InvalidDataError
-from serve_app.core.features import FeatureSpec
+from serve_app.errors import InvalidDataError
+from serve_app.features.core.specs import FeatureSpec
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, read_output, read_rejected, write_rows
 
 pytestmark = pytest.mark.unit

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch.jobs.prepare import describe
-from serve_app.core.errors import InvalidDataError
+from serve_app.errors import InvalidDataError
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, read_output, read_rejected, spoil
 
 pytestmark = pytest.mark.unit

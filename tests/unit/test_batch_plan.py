@@ -24,11 +24,11 @@ from batch.transforms.pace import Pace
 from batch.transforms.plan import InputFile, plan_units
 from batch.transforms.progress import Meter, format_duration
 from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally
-from serve_app.adapters.file_listing import list_files
-from serve_app.core.errors import BadRequestError, ConflictError, InvalidDataError, InvariantError, NotFoundError
-from serve_app.core.event_rows import PUBLISHED_COLUMNS
-from serve_app.core.features import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
-from serve_app.core.row_errors import list_unreadable
+from serve_app.errors import BadRequestError, ConflictError, InvalidDataError, InvariantError, NotFoundError
+from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
+from serve_app.features.core.row_errors import list_unreadable
+from serve_app.features.core.specs import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
+from serve_app.storage.file_listing import list_files
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, write_rows
 
 pytestmark = pytest.mark.unit
@@ -444,7 +444,7 @@ def test_an_input_that_changed_is_not_mixed_with_what_it_was(package, tmp_path):
         check_unchanged(job.plan, begin_again(output, job.plan))
 
 
-@pytest.mark.parametrize("module", ["batch.score", "batch.view", "serve_app.cli.score", "serve_app.cli"])
+@pytest.mark.parametrize("module", ["batch.score", "batch.view", "serve_app.cli.jobs.score", "serve_app.cli"])
 def test_each_entry_can_be_imported_first(module):
     done = subprocess.run([sys.executable, "-c", f"import {module}"], check=False, capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -18,11 +18,11 @@ from batch.record import IN_JOB, StoppedError, find_submission_id, recorded
 from batch.transforms.progress import Progress
 from batch.transforms.summary import Counts
 from batch.view import describe_summary
-from serve_app.adapters.job_folders import JobFolders
-from serve_app.core.errors import BadRequestError, InvalidDataError, NotReadyError
-from serve_app.core.job_record import JobOrder, JobRows, JobRuling, PoolWish
-from serve_app.deployments.job_runner import RayJobRunner
-from serve_app.deployments.local_cluster import plan_cluster, save_spec
+from serve_app.cluster.local_cluster import plan_cluster, save_spec
+from serve_app.deployments.apps.job_runner import RayJobRunner
+from serve_app.errors import BadRequestError, InvalidDataError, NotReadyError
+from serve_app.jobs.adapters.record_folders import JobFolders
+from serve_app.jobs.core.record import JobOrder, JobRows, JobRuling, PoolWish
 
 pytestmark = pytest.mark.unit
 ORDER = JobOrder("raysubmit_1", 0.0, "command", "bob", "/in", "/out")

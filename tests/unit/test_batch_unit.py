@@ -16,9 +16,9 @@ from batch.jobs.worker import _judge
 from batch.storage.folder import OutputFolder
 from batch.transforms.results import build_rejected
 from batch.transforms.summary import Tally
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import BadRequestError, InvalidDataError, InvariantError, OverloadedError, ReplicaLostError
-from serve_app.core.row_errors import RowError
+from serve_app.errors import BadRequestError, InvalidDataError, InvariantError, OverloadedError, ReplicaLostError
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.row_errors import RowError
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, read_output, read_rejected, spoil, write_rows
 
 pytestmark = pytest.mark.unit

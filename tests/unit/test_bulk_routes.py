@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import feather
 
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, FeatureSpec
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES, FeatureSpec
+from serve_app.features.core.typed_columns import MAX_COLUMNS, MAX_ROWS
 from serve_app.http.app import create_app
-from serve_app.http.columns import MAX_COLUMNS, MAX_ROWS
-from serve_app.http.table_formats import parse_csv
+from serve_app.http.tables.table_formats import parse_csv
 from tests.testing_kit import MemoryAccessLog, make_scorer, make_traffic, random_rows
 
 pytestmark = pytest.mark.unit

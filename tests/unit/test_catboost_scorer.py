@@ -11,15 +11,15 @@ import pyarrow as pa
 import pytest
 from catboost import CatBoost, CatBoostClassifier, CatBoostRegressor, Pool
 
-from serve_app.adapters import catboost_model
-from serve_app.adapters.catboost_importance import load_facts
-from serve_app.adapters.catboost_model import EAGER_ROWS, OBJECT_ROWS, CatBoostScorer
-from serve_app.adapters.catboost_trees import build_shap_tables
-from serve_app.adapters.package_dir import MODEL, load_package, load_parts
-from serve_app.core import shap_tables
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import GoldenMismatchError, InvalidDataError, InvariantError, PackageError
-from serve_app.service.packaging import prove_encoder, prove_model
+from serve_app.errors import GoldenMismatchError, InvalidDataError, InvariantError, PackageError
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.models.adapters.package_dir import MODEL, load_package, load_parts
+from serve_app.models.catboost import scorer as catboost_model
+from serve_app.models.catboost.importance import load_facts
+from serve_app.models.catboost.scorer import EAGER_ROWS, OBJECT_ROWS, CatBoostScorer
+from serve_app.models.catboost.trees import build_shap_tables
+from serve_app.models.core import shap_tables
+from serve_app.models.service.packaging import prove_encoder, prove_model
 from tests.testing_kit.kinds import (
     FORMS,
     ORDERS,

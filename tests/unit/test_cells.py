@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.core.cells import read_cell
+from serve_app.features.core.cells import read_cell
 
 pytestmark = pytest.mark.unit
 

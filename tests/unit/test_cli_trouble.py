@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 
 from serve_app import command
-from serve_app.adapters import model_file
-from serve_app.adapters.catboost_model import train_classifier
-from serve_app.adapters.model_trial import try_model
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.adapters.registry_open import open_registry
-from serve_app.cli import main, models_import
-from serve_app.core.errors import BadRequestError, FieldError, InvalidDataError
+from serve_app.cli import main
+from serve_app.cli.models import models_import
+from serve_app.errors import BadRequestError, FieldError, InvalidDataError
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.models.adapters.registry_open import open_registry
+from serve_app.models.catboost.scorer import train_classifier
+from serve_app.models.untrusted import model_file
+from serve_app.models.untrusted.model_trial import try_model
 from tests.service_process import SCORECAT
 from tests.testing_kit.deployed import train_deployed
 

@@ -13,14 +13,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from serve_app import errors
 from serve_app.client import AsyncClient, Client, Clocks, Row
 from serve_app.client.calls import Calls
 from serve_app.client.frames import ANSWER_SCHEMA, MEDIA_TYPE
+from serve_app.client.logs.wire import Connection, ResponseParser
 from serve_app.client.problems import BY_CODE, parse_problem
 from serve_app.client.retries import backoff_s, parse_retry_after
-from serve_app.client.wire import Connection, ResponseParser
-from serve_app.core import errors
-from serve_app.core.errors import (
+from serve_app.errors import (
     BadRequestError,
     DeadlineExceededError,
     FieldError,

@@ -17,21 +17,21 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.event_rows import PUBLISHED_COLUMNS
-from serve_app.core.features import PURCHASE_FEATURES, UNKNOWN_CLASS, FeatureSpec
-from serve_app.core.history_keys import KEY_NAMES
-from serve_app.core.manifest import Manifest
-from serve_app.core.model_facts import ModelFacts
-from serve_app.core.schema_file import Schema, parse_schema
+from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.row_keys import KEY_NAMES
+from serve_app.features.core.specs import PURCHASE_FEATURES, UNKNOWN_CLASS, FeatureSpec
+from serve_app.features.core.typed_columns import MAX_COLUMNS
 from serve_app.http.app import create_app
 from serve_app.http.column_names import MAX_HEADER_BYTES, describe_ignored
-from serve_app.http.columns import MAX_COLUMNS
-from serve_app.http.json_records import MIN_BYTES
 from serve_app.http.schemas import EXAMPLE_REQUEST
-from serve_app.service.import_plan import plan_import
-from serve_app.service.microbatch import BatchLimits
-from serve_app.service.scoring import VersionScorer
+from serve_app.http.tables.json_records import MIN_BYTES
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.core.model_facts import ModelFacts
+from serve_app.models.core.schema_file import Schema, parse_schema
+from serve_app.models.service.import_plan import plan_import
+from serve_app.runtime.microbatch import BatchLimits
+from serve_app.scoring.service.version_scorer import VersionScorer
 from tests.testing_kit import VOCABULARIES, LocalEncoder, LocalModel, MemoryAccessLog, MemoryMeter, make_traffic
 
 pytestmark = pytest.mark.unit

@@ -16,16 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.transforms.columns import ColumnMapping, choose_columns
-from serve_app.core.arrow_types import as_plain, as_text, longest_bytes, meaning_of
-from serve_app.core.column_types import can_hold
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import InvalidDataError
-from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, FeatureSpec
-from serve_app.core.history_keys import KEY_SPECS, convert_keys
-from serve_app.core.row_errors import RowError
-from serve_app.http import columns as http_columns
-from serve_app.http.columns import MAX_ROWS, check_types
-from serve_app.http.table_formats import parse_arrow
+from serve_app.errors import InvalidDataError
+from serve_app.features.core import typed_columns as http_columns
+from serve_app.features.core.arrow_types import as_plain, as_text, longest_bytes, meaning_of
+from serve_app.features.core.column_types import can_hold
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.row_errors import RowError
+from serve_app.features.core.row_keys import KEY_SPECS, convert_keys
+from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES, FeatureSpec
+from serve_app.features.core.typed_columns import MAX_ROWS, check_types
+from serve_app.http.tables.table_formats import parse_arrow
 from tests.testing_kit import VOCABULARIES
 
 pytestmark = pytest.mark.unit

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from serve_app import cli
-from serve_app.cli import console, jobs, status
-from serve_app.cli.columns import fold, measure, shorten
-from serve_app.cli.health import choose_style
-from serve_app.deployments.local_cluster import plan_cluster
+from serve_app.cli import status
+from serve_app.cli.jobs import jobs
+from serve_app.cluster.local_cluster import plan_cluster
+from serve_app.terminal import console
+from serve_app.terminal.columns import fold, measure, shorten
+from serve_app.terminal.health import choose_style
 
 pytestmark = pytest.mark.unit
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve_app.core.comparison import MARGINS, Difference, decide_verdict, measure_differences
-from serve_app.core.metrics import bootstrap_intervals, paired_intervals, rank_rows
+from serve_app.stats.classification import bootstrap_intervals, paired_intervals, rank_rows
+from serve_app.training.core.comparison import MARGINS, Difference, decide_verdict, measure_differences
 
 pytestmark = pytest.mark.unit
 

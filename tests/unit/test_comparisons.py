@@ -11,18 +11,18 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import multinomial, norm
 
-from serve_app.core.counters import N_SCORE_BINS, find_score_bin
-from serve_app.core.latency_shift import (
+from serve_app.rollouts.core.latency_shift import (
     TAU,
     LatencyEvidence,
     add_latencies,
     log_msprt,
     log_msprt_above,
 )
-from serve_app.core.psi import measure_psi, pooled_shares
-from serve_app.core.sample_ratio import RatioEvidence, add_routed, log_bayes_factor
-from serve_app.core.score_shift import compare_scores, join_bins, spend_alpha
-from serve_app.core.split import N_GROUPS
+from serve_app.rollouts.core.sample_ratio import RatioEvidence, add_routed, log_bayes_factor
+from serve_app.rollouts.core.score_shift import compare_scores, join_bins, spend_alpha
+from serve_app.scoring.core.counters import N_SCORE_BINS, find_score_bin
+from serve_app.scoring.core.split import N_GROUPS
+from serve_app.stats.psi import measure_psi, pooled_shares
 
 pytestmark = pytest.mark.unit
 

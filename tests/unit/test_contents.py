@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import feather, orc
 
-from serve_app.core.contents import HEAD_BYTES, what_bytes_are
+from serve_app.storage.contents import HEAD_BYTES, what_bytes_are
 
 TABLE = pa.table({"a": [1, 2], "b": ["x", None]})
 

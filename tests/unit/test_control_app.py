@@ -15,10 +15,14 @@ from ray.serve import exceptions as serve_errors
 from ray.serve._private.common import DeploymentID, ReplicaState
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview
 
-from serve_app.adapters.package_dir import load_parts
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import (
+from serve_app.deployments.apps import version_apps as version_apps_module
+from serve_app.deployments.apps.apps import STATUS, await_apps, describe_app, to_state
+from serve_app.deployments.apps.version_apps import ServeVersionApps
+from serve_app.deployments.calls.handles import parse_version_app, version_app
+from serve_app.deployments.control_handle import PRESENCE_TIMEOUT_S, ControlHandle
+from serve_app.deployments.controller import Rounds
+from serve_app.deployments.reporting import report_counts, take_reports
+from serve_app.errors import (
     ConflictError,
     GoldenMismatchError,
     InvalidDataError,
@@ -28,15 +32,11 @@ from serve_app.core.errors import (
     PackageError,
     ReplicaLostError,
 )
-from serve_app.deployments import version_apps as version_apps_module
-from serve_app.deployments.apps import STATUS, await_apps, describe_app, to_state
-from serve_app.deployments.control_handle import PRESENCE_TIMEOUT_S, ControlHandle
-from serve_app.deployments.controller import Rounds
-from serve_app.deployments.handles import parse_version_app, version_app
-from serve_app.deployments.reporting import report_counts, take_reports
-from serve_app.deployments.version_apps import ServeVersionApps
-from serve_app.service.rollout_ports import AppState, Report, StartRollout
-from serve_app.service.traffic import Traffic
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.models.adapters.package_dir import load_parts
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.rollouts.service.ports import AppState, Report, StartRollout
+from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import LocalEncoder, LocalModel, MemorySplit, make_scorer, run_virtual
 from tests.testing_kit.rollouts import FakeClock
 

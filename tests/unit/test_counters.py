@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from serve_app.core.counters import (
+from serve_app.errors import InvariantError
+from serve_app.scoring.core.counters import (
     N_SCORE_BINS,
     ArmCounters,
     dump_counters,
@@ -17,8 +18,7 @@ from serve_app.core.counters import (
     merge_counters,
     parse_counters,
 )
-from serve_app.core.errors import InvariantError
-from serve_app.core.split import N_GROUPS
+from serve_app.scoring.core.split import N_GROUPS
 
 pytestmark = pytest.mark.unit
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve_app.core.errors import InvalidRowError, InvariantError, ReplicaLostError
-from serve_app.deployments.direct_calls import (
+from serve_app.deployments.calls.direct_calls import (
     _HEAD,
     FOLDER_VARIABLE,
     Link,
@@ -20,6 +19,7 @@ from serve_app.deployments.direct_calls import (
     answer_calls,
     socket_path,
 )
+from serve_app.errors import InvalidRowError, InvariantError, ReplicaLostError
 
 pytestmark = pytest.mark.unit
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from serve_app.core.drift import (
+from serve_app.features.core.specs import UNKNOWN_CLASS
+from serve_app.stats.drift import (
     count_classes,
     count_numbers,
     effective_rows,
@@ -14,9 +15,8 @@ from serve_app.core.drift import (
     measure_drift,
     smallest_visible_psi,
 )
-from serve_app.core.features import UNKNOWN_CLASS
-from serve_app.core.profile import profile_classes, profile_numbers, profile_table
-from serve_app.core.psi import expected_psi, measure_psi, psi_p_value
+from serve_app.stats.profile import profile_classes, profile_numbers, profile_table
+from serve_app.stats.psi import expected_psi, measure_psi, psi_p_value
 
 pytestmark = pytest.mark.unit
 

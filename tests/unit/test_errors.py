@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 
-from serve_app.core import errors as module
-from serve_app.core.errors import (
+from serve_app import errors as module
+from serve_app.errors import (
     BadRequestError,
     FieldError,
     InvariantError,

@@ -10,8 +10,8 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from serve_app.core.errors import InvalidDataError
-from serve_app.http.event_bodies import ARROW, JSON, NDJSON, parse_events
+from serve_app.errors import InvalidDataError
+from serve_app.http.events.event_bodies import ARROW, JSON, NDJSON, parse_events
 
 pytestmark = pytest.mark.unit
 

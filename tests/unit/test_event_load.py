@@ -9,17 +9,18 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from serve_app.adapters.event_log import EventLog, EventWriter
-from serve_app.adapters.progress_file import ProgressFile
-from serve_app.cli import app, events
+from serve_app.cli import app
+from serve_app.cli.traffic import events
 from serve_app.client import Client
-from serve_app.client.event_load import REASONS, EventLoadReport
 from serve_app.client.events import STATUSES
 from serve_app.client.frames import MEDIA_TYPE
-from serve_app.client.log_events import split_log
-from serve_app.core.errors import BadRequestError, InvariantError, NotReadyError
-from serve_app.core.event_rows import PUBLISHED_COLUMNS
-from serve_app.service.synthetic import generate_events
+from serve_app.client.logs.event_load import REASONS, EventLoadReport
+from serve_app.client.logs.log_events import split_log
+from serve_app.errors import BadRequestError, InvariantError, NotReadyError
+from serve_app.events.adapters.log_files import EventLog, EventWriter
+from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
+from serve_app.events.service.synthetic import generate_events
+from serve_app.storage.progress_file import ProgressFile
 
 pytestmark = pytest.mark.unit
 
@@ -192,7 +193,7 @@ def test_reasons_are_bounded():
 
 
 def test_a_rate_is_kept(small):
-    from serve_app.client.event_load import EventLoad
+    from serve_app.client.logs.event_load import EventLoad
 
     class Time:
         at = 0.0

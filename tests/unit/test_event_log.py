@@ -11,16 +11,16 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from serve_app.adapters.event_log import EventLog, EventWriter
-from serve_app.adapters.event_spill import EventSpill
-from serve_app.adapters.package_dir import hash_file
 from serve_app.cli.open_log import hash_lines, open_log
-from serve_app.core.errors import InvalidDataError, NotFoundError
-from serve_app.core.event_rows import PUBLISHED_COLUMNS
-from serve_app.core.event_times import format_times, read_times
-from serve_app.service.event_partitions import LogSummary, read_partitions
-from serve_app.service.features_table import build_features
-from serve_app.service.synthetic import GeneratedLog
+from serve_app.errors import InvalidDataError, NotFoundError
+from serve_app.events.adapters.log_files import EventLog, EventWriter
+from serve_app.events.adapters.spill import EventSpill
+from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
+from serve_app.events.service.partitions import LogSummary, read_partitions
+from serve_app.events.service.synthetic import GeneratedLog
+from serve_app.features.core.event_times import format_times, read_times
+from serve_app.models.adapters.package_dir import hash_file
+from serve_app.training.service.features_table import build_features
 
 pytestmark = pytest.mark.unit
 

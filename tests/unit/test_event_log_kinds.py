@@ -13,15 +13,15 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from serve_app.adapters.event_log import BLOCK_BYTES, EventLog
-from serve_app.adapters.event_spill import EventSpill
 from serve_app.cli.open_log import open_log
-from serve_app.client.log_events import split_log
-from serve_app.core.errors import InvalidDataError
-from serve_app.core.event_rows import PUBLISHED_COLUMNS
-from serve_app.service.describe import describe_log
-from serve_app.service.event_partitions import LogSummary
-from serve_app.service.features_table import build_features
+from serve_app.client.logs.log_events import split_log
+from serve_app.errors import InvalidDataError
+from serve_app.events.adapters.log_files import BLOCK_BYTES, EventLog
+from serve_app.events.adapters.spill import EventSpill
+from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
+from serve_app.events.service.describe import describe_log
+from serve_app.events.service.partitions import LogSummary
+from serve_app.training.service.features_table import build_features
 
 pytestmark = pytest.mark.unit
 

@@ -12,14 +12,14 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import load_package
-from serve_app.cli.example import FILE, example_command
-from serve_app.core.features import PURCHASE_FEATURES, FeatureSpec
-from serve_app.core.manifest import Manifest
+from serve_app.cli.traffic.example import FILE, example_command
+from serve_app.features.core.specs import PURCHASE_FEATURES, FeatureSpec
 from serve_app.http.app import create_app
-from serve_app.http.row_body import parse_row
-from serve_app.service.packaging import golden_inputs
+from serve_app.http.row.row_body import parse_row
+from serve_app.models.adapters.package_dir import load_package
+from serve_app.models.catboost.scorer import CatBoostScorer
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.packaging import golden_inputs
 from tests.testing_kit import MemoryAccessLog, make_scorer, make_traffic
 from tests.testing_kit.kinds import TASKS, make_kind_package, train_original
 

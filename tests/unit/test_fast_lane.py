@@ -12,13 +12,13 @@ import pytest
 import uvicorn
 from uvicorn.config import HTTP_PROTOCOLS
 
-from serve_app.core.errors import InvariantError, ReplicaLostError
-from serve_app.http import bulk
+from serve_app.errors import InvariantError, ReplicaLostError
 from serve_app.http.app import create_app
-from serve_app.http.fast_protocol import FastProtocol, open_fast_lane
-from serve_app.http.predict import MAX_ROW_BYTES
+from serve_app.http.row.fast_protocol import FastProtocol, open_fast_lane
+from serve_app.http.row.predict import MAX_ROW_BYTES
 from serve_app.http.schemas import EXAMPLE_REQUEST
-from serve_app.service.microbatch import BatchLimits
+from serve_app.http.tables import bulk
+from serve_app.runtime.microbatch import BatchLimits
 from tests.testing_kit import MemoryAccessLog, MemoryMeter, make_scorer, make_traffic
 
 pytestmark = pytest.mark.unit

@@ -13,19 +13,21 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from serve_app.adapters.event_log import EventWriter
-from serve_app.adapters.progress_file import ProgressFile
-from serve_app.cli import app, console, features
-from serve_app.cli.gently import run_gently
+from serve_app.cli import app
+from serve_app.cli.history import features
 from serve_app.client import AsyncClient
-from serve_app.client.verify import WEEK_S, plan_steps, shift_of
-from serve_app.client.verify_log import PartVerifier
-from serve_app.core.errors import InvariantError, NotReadyError
-from serve_app.core.event_rows import EVENT_TYPES
-from serve_app.service.event_partitions import LogSummary, read_partitions
-from serve_app.service.skew import SCORE, Difference
-from serve_app.service.skew_report import KEPT, SkewReport
-from serve_app.service.synthetic import generate_events
+from serve_app.errors import InvariantError, NotReadyError
+from serve_app.events.adapters.log_files import EventWriter
+from serve_app.events.core.event_rows import EVENT_TYPES
+from serve_app.events.service.partitions import LogSummary, read_partitions
+from serve_app.events.service.synthetic import generate_events
+from serve_app.skew.expected import SCORE, Difference
+from serve_app.skew.report import KEPT, SkewReport
+from serve_app.skew.verify import WEEK_S, plan_steps, shift_of
+from serve_app.skew.verify_log import PartVerifier
+from serve_app.storage.progress_file import ProgressFile
+from serve_app.terminal import console
+from serve_app.terminal.interrupts import run_gently
 from tests.testing_kit.live import LiveService, TestableHistory
 
 pytestmark = pytest.mark.unit
@@ -182,7 +184,7 @@ def test_a_default_is_a_difference_even_when_its_value_is_right(part, shop):
 
 
 def test_a_service_that_takes_a_null_category_for_the_last_one_is_found_out(part, shop, monkeypatch):
-    monkeypatch.setattr("serve_app.http.row_body.NO_CATEGORY", None)
+    monkeypatch.setattr("serve_app.http.row.row_body.NO_CATEGORY", None)
     found = set(run(part, shop).by_feature)
     assert "unique_categories" in found
     assert found <= {"unique_categories", SCORE}
@@ -209,8 +211,8 @@ def test_a_store_that_is_late_is_asked_again_and_counts_nothing_twice(part, shop
 
 
 def test_a_store_that_stays_down_ends_the_run(part, shop, monkeypatch):
-    monkeypatch.setattr("serve_app.client.verify.UNAVAILABLE_TRIES", 2)
-    monkeypatch.setattr("serve_app.client.verify.UNAVAILABLE_WAIT_S", 0.0)
+    monkeypatch.setattr("serve_app.skew.verify.UNAVAILABLE_TRIES", 2)
+    monkeypatch.setattr("serve_app.skew.verify.UNAVAILABLE_WAIT_S", 0.0)
     shop.history.fault = NotReadyError("gone", 1.0)
     with pytest.raises(NotReadyError, match="did not answer in 2 tries"):
         run(part, shop)

@@ -7,9 +7,9 @@ import os
 import pyarrow.fs as pafs
 import pytest
 
-from serve_app.adapters.file_listing import describe_left_out, list_files
-from serve_app.core.errors import InvalidDataError, NotFoundError
-from serve_app.core.file_names import read_partitions
+from serve_app.errors import InvalidDataError, NotFoundError
+from serve_app.storage.file_listing import describe_left_out, list_files
+from serve_app.storage.file_names import read_partitions
 
 pytestmark = pytest.mark.unit
 SUFFIXES = (".csv", ".csv.gz", ".parquet")

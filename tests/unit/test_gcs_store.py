@@ -7,10 +7,10 @@ import requests
 from google.api_core import exceptions as google_errors
 from google.auth import exceptions as auth_errors
 
-from serve_app.adapters.conditional_files import StoredFile
-from serve_app.adapters.gcs_store import GIVE_UP_S, GcsStore
-from serve_app.adapters.object_store import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
-from serve_app.core.errors import BadRequestError, ConflictError, NotReadyError
+from serve_app.errors import BadRequestError, ConflictError, NotReadyError
+from serve_app.storage.conditional_files import StoredFile
+from serve_app.storage.gcs_store import GIVE_UP_S, GcsStore
+from serve_app.storage.object_store import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 
 pytestmark = pytest.mark.unit
 

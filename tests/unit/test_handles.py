@@ -11,7 +11,8 @@ from ray import exceptions as ray_errors
 from ray.serve import exceptions as serve_errors
 from ray.serve._private.common import DeploymentID
 
-from serve_app.core.errors import (
+from serve_app.deployments.calls.handles import _Calls, translate, version_app
+from serve_app.errors import (
     GoldenMismatchError,
     InvalidDataError,
     InvariantError,
@@ -20,7 +21,6 @@ from serve_app.core.errors import (
     ReplicaLostError,
     ScorecatError,
 )
-from serve_app.deployments.handles import _Calls, translate, version_app
 from tests.testing_kit import run_virtual
 
 pytestmark = pytest.mark.unit

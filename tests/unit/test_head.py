@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from serve_app.http.app import create_app
-from serve_app.service.traffic import Traffic
+from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import MemoryAccessLog, MemorySplit
 from tests.testing_kit.calls import AppCalls
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve_app.core.features import HISTORY_NAMES
-from serve_app.core.history import (
+from serve_app.features.core.specs import HISTORY_NAMES
+from serve_app.history.core.as_of import (
     ACCUMULATOR_NAMES,
     DISTINCT_LIMIT,
     EventColumns,

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.core.errors import NotReadyError
-from serve_app.core.features import HISTORY_NAMES
-from serve_app.core.history_keys import KEY_SCHEMA, REQUIRED_KEYS
-from serve_app.core.row_history import FOUND, GIVEN, NEW, NO_KEYS, UNAVAILABLE, judge_rows
-from serve_app.service.history_reader import INLINE_ROWS, HistoryReader
-from serve_app.service.live_history import Histories
+from serve_app.errors import NotReadyError
+from serve_app.features.core.row_keys import KEY_SCHEMA, REQUIRED_KEYS
+from serve_app.features.core.specs import HISTORY_NAMES
+from serve_app.history.core.lookup_status import FOUND, GIVEN, NEW, NO_KEYS, UNAVAILABLE, judge_rows
+from serve_app.history.service.live_history import Histories
+from serve_app.history.service.reader import INLINE_ROWS, HistoryReader
 
 pytestmark = pytest.mark.unit
 

@@ -11,14 +11,14 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import InvariantError, OverloadedError, ReplicaLostError
-from serve_app.core.features import HISTORY_NAMES, PURCHASE_NAMES, arrow_schema
+from serve_app.errors import InvariantError, OverloadedError, ReplicaLostError
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.specs import HISTORY_NAMES, PURCHASE_NAMES, arrow_schema
 from serve_app.http.app import create_app
-from serve_app.http.predict import MAX_ROW_BYTES
+from serve_app.http.row.predict import MAX_ROW_BYTES
 from serve_app.http.schemas import EXAMPLE_REQUEST
-from serve_app.service.microbatch import BatchLimits
-from serve_app.service.traffic import Traffic
+from serve_app.runtime.microbatch import BatchLimits
+from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import MemoryAccessLog, MemorySplit, make_scorer, make_traffic, run_virtual
 
 pytestmark = pytest.mark.unit

@@ -21,14 +21,14 @@ import yaml
 from catboost import CatBoostClassifier
 from sklearn.preprocessing import LabelEncoder
 
-from serve_app.adapters import model_file
-from serve_app.adapters.catboost_facts import read_facts
-from serve_app.adapters.model_trial import try_model
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.cli.models_import import ImportOptions, import_and_publish
-from serve_app.core.errors import InvalidDataError
-from serve_app.core.schema_file import parse_schema
-from serve_app.service.schema_example import MAX_LINES, write_example, write_rules
+from serve_app.cli.models.models_import import ImportOptions, import_and_publish
+from serve_app.errors import InvalidDataError
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.models.catboost.facts import read_facts
+from serve_app.models.core.schema_file import parse_schema
+from serve_app.models.service.schema_example import MAX_LINES, write_example, write_rules
+from serve_app.models.untrusted import model_file
+from serve_app.models.untrusted.model_trial import try_model
 
 pytestmark = pytest.mark.unit
 

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import InvalidDataError
-from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, FeatureSpec
-from serve_app.core.golden_rows import UNSEEN_LABEL, design_rows
-from serve_app.core.manifest import Manifest
-from serve_app.core.model_facts import ModelFacts
-from serve_app.core.schema_file import Schema, parse_schema
-from serve_app.service.import_plan import check_vocabularies, plan_import
+from serve_app.errors import InvalidDataError
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, FeatureSpec
+from serve_app.models.core.golden_rows import UNSEEN_LABEL, design_rows
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.core.model_facts import ModelFacts
+from serve_app.models.core.schema_file import Schema, parse_schema
+from serve_app.models.service.import_plan import check_vocabularies, plan_import
 
 pytestmark = pytest.mark.unit
 

@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from catboost import CatBoostClassifier, CatBoostRegressor
 
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import load_package
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.cli.models_import import ImportOptions, import_and_publish
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import InvalidDataError
+from serve_app.cli.models.models_import import ImportOptions, import_and_publish
+from serve_app.errors import InvalidDataError
+from serve_app.features.core.encoding import FeatureEncoder
 from serve_app.http.app import create_app
-from serve_app.service.model_page import render_model_page
-from serve_app.service.packaging import golden_inputs, prove_encoder, prove_model
+from serve_app.models.adapters.package_dir import load_package
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.models.catboost.scorer import CatBoostScorer
+from serve_app.models.service.model_page import render_model_page
+from serve_app.models.service.packaging import golden_inputs, prove_encoder, prove_model
 from tests.testing_kit import MemoryAccessLog, make_scorer, make_traffic
 from tests.testing_kit.batch_jobs import LocalJob, read_output, read_rejected
 

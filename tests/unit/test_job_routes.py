@@ -12,14 +12,14 @@ import pytest
 
 from batch.view import name_program
 from serve_app import cli
-from serve_app.cli import jobs as commands
+from serve_app.cli.jobs import jobs as commands
 from serve_app.client.jobs import JobsClient
-from serve_app.core.errors import QueueFullError
-from serve_app.core.job_record import JobRows
+from serve_app.errors import QueueFullError
 from serve_app.http.app import create_app
-from serve_app.http.job_schemas import JobBody, JobList, JobView
-from serve_app.service.job_request import FIELDS
-from serve_app.service.traffic import Traffic
+from serve_app.http.operator.job_schemas import JobBody, JobList, JobView
+from serve_app.jobs.core.record import JobRows
+from serve_app.jobs.service.request import FIELDS
+from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import MemoryAccessLog, MemorySplit
 from tests.testing_kit.control import AppTransport
 from tests.testing_kit.jobs import JobWorld, LocalJobs

@@ -12,8 +12,8 @@ from batch.storage.folder import OutputFolder
 from batch.transforms.plan import Unit
 from batch.transforms.progress import Progress
 from batch.transforms.summary import Commit, Counts
-from serve_app.adapters.job_places import AllowedPlaces
-from serve_app.core.errors import (
+from serve_app.deployments.calls.handles import parse_pool_app, parse_version_app, pool_app
+from serve_app.errors import (
     BadRequestError,
     ConflictError,
     InvalidDataError,
@@ -22,9 +22,9 @@ from serve_app.core.errors import (
     PackageError,
     QueueFullError,
 )
-from serve_app.core.job_record import JobOrder, JobRows, PoolWish
-from serve_app.deployments.handles import parse_pool_app, parse_version_app, pool_app
-from serve_app.service.job_request import list_arguments, parse_job
+from serve_app.jobs.adapters.places import AllowedPlaces
+from serve_app.jobs.core.record import JobOrder, JobRows, PoolWish
+from serve_app.jobs.service.request import list_arguments, parse_job
 from tests.testing_kit.jobs import JobWorld
 
 pytestmark = pytest.mark.unit

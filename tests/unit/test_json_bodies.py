@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.core.errors import MalformedBodyError
-from serve_app.core.json_bodies import load_json
+from serve_app.errors import MalformedBodyError
 from serve_app.http.schemas import EXAMPLE_REQUEST
+from serve_app.runtime.json_bodies import load_json
 from tests.testing_kit.calls import AppCalls
 
 pytestmark = pytest.mark.unit

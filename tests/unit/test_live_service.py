@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serve_app.core.errors import NotReadyError, UnknownOutcomeError
-from serve_app.core.features import HISTORY_NAMES
+from serve_app.errors import NotReadyError, UnknownOutcomeError
+from serve_app.features.core.specs import HISTORY_NAMES
+from serve_app.history.service.intake import MAX_ERRORS, MAX_EVENTS
 from serve_app.http.app import create_app
-from serve_app.service.event_intake import MAX_ERRORS, MAX_EVENTS
 from tests.testing_kit import MemoryAccessLog, make_scorer, make_traffic
 from tests.testing_kit.live import LiveService, TestableHistory
 

@@ -7,11 +7,10 @@ import struct
 import numpy as np
 import pytest
 
-from serve_app.core.errors import BadRequestError, InvariantError
-from serve_app.core.features import HISTORY_NAMES
-from serve_app.core.history import DISTINCT_LIMIT, features_from_accumulators
-from serve_app.core.live_batch import KeyedRow, Known, accumulate_rows
-from serve_app.core.live_state import (
+from serve_app.errors import BadRequestError, InvariantError
+from serve_app.features.core.specs import HISTORY_NAMES
+from serve_app.history.core.as_of import DISTINCT_LIMIT, features_from_accumulators
+from serve_app.history.core.fold import (
     NO_USER,
     SESSION_BYTES_MAX,
     USER_BYTES,
@@ -25,7 +24,8 @@ from serve_app.core.live_state import (
     parse_user,
     peek_event,
 )
-from serve_app.core.pseudonyms import Pseudonyms
+from serve_app.history.core.fold_batch import KeyedRow, Known, accumulate_rows
+from serve_app.privacy.pseudonyms import Pseudonyms
 
 pytestmark = pytest.mark.unit
 

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from serve_app.adapters.logs import JsonFormatter, log_json_lines
+from serve_app.runtime.json_logs import JsonFormatter, log_json_lines
 
 pytestmark = pytest.mark.unit
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.core.errors import PackageError
-from serve_app.core.features import PURCHASE_FEATURES, FeatureSpec
-from serve_app.core.manifest import FORMAT_VERSION, Manifest, parse_manifest
-from serve_app.core.recommendation import Thresholds
+from serve_app.errors import PackageError
+from serve_app.features.core.specs import PURCHASE_FEATURES, FeatureSpec
+from serve_app.models.core.manifest import FORMAT_VERSION, Manifest, parse_manifest
+from serve_app.models.core.recommendation import Thresholds
 
 pytestmark = pytest.mark.unit
 

@@ -13,12 +13,7 @@ import pyarrow as pa
 import pytest
 from ray.serve import metrics as ray_metrics
 
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES
-from serve_app.core.input_counts import KINDS, InputCounts, count_inputs
-from serve_app.core.row_errors import RowError, add_unreadable, list_unreadable
-from serve_app.core.row_history import FOUND, NEW, UNAVAILABLE
-from serve_app.deployments.handles import parse_version_app, version_app
+from serve_app.deployments.calls.handles import parse_version_app, version_app
 from serve_app.deployments.meters import (
     FLUSH_S,
     KEPT_ROWS,
@@ -31,7 +26,12 @@ from serve_app.deployments.meters import (
     create_gauge,
     create_histogram,
 )
-from serve_app.service.history_reader import RowHistories
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.input_counts import KINDS, InputCounts, count_inputs
+from serve_app.features.core.row_errors import RowError, add_unreadable, list_unreadable
+from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES
+from serve_app.history.core.lookup_status import FOUND, NEW, UNAVAILABLE
+from serve_app.history.service.reader import RowHistories
 from tests.testing_kit import VOCABULARIES, random_rows, run_virtual
 
 pytestmark = pytest.mark.unit

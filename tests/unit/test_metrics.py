@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from serve_app.core.metrics import (
+from serve_app.stats.classification import (
     best_f1_threshold,
     bootstrap_intervals,
     compute_metrics,

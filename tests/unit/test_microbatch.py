@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from serve_app.core.errors import DeadlineExceededError, InvalidRowError, InvariantError, OverloadedError
-from serve_app.service.microbatch import BatchLimits, MicroBatcher
+from serve_app.errors import DeadlineExceededError, InvalidRowError, InvariantError, OverloadedError
+from serve_app.runtime.microbatch import BatchLimits, MicroBatcher
 from tests.testing_kit import run_virtual
 
 pytestmark = pytest.mark.unit

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 from catboost import CatBoostRegressor
 
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.core.features import PURCHASE_NAMES, FeatureSpec
-from serve_app.core.manifest import Manifest
-from serve_app.service.ports import Package
+from serve_app.features.core.specs import PURCHASE_NAMES, FeatureSpec
+from serve_app.models.catboost.scorer import CatBoostScorer
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.ports import Package
 from tests.testing_kit.calls import AppCalls
 
 pytestmark = pytest.mark.unit

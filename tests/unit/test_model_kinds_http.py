@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import load_package
-from serve_app.core.outputs import MAX_EXPLAINED_ROWS
 from serve_app.http.app import create_app
+from serve_app.models.adapters.package_dir import load_package
+from serve_app.models.catboost.scorer import CatBoostScorer
+from serve_app.models.core.outputs import MAX_EXPLAINED_ROWS
 from tests.testing_kit import MemoryAccessLog, make_scorer, make_traffic
 from tests.testing_kit.kinds import TASKS, make_kind_package, raw_rows, to_batch, train_original
 

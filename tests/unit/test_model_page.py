@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from catboost import CatBoostClassifier
 
-from serve_app.adapters.catboost_importance import load_facts
-from serve_app.adapters.package_dir import MODEL
-from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.cli import main
-from serve_app.core.errors import PackageError
-from serve_app.core.features import PURCHASE_FEATURES, PURCHASE_NAMES, FeatureSpec
-from serve_app.core.manifest import Manifest
-from serve_app.service.global_figures import GlobalFigures
-from serve_app.service.model_page import render_model_page
-from serve_app.service.model_sections import bar, describe_null
+from serve_app.errors import PackageError
+from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES, FeatureSpec
+from serve_app.models.adapters.package_dir import MODEL
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.models.catboost.importance import load_facts
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.global_figures import GlobalFigures
+from serve_app.models.service.model_page import render_model_page
+from serve_app.models.service.model_sections import bar, describe_null
 
 pytestmark = pytest.mark.unit
 

@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from catboost import CatBoostClassifier
 
-from serve_app.adapters import model_file
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.model_trial import try_model
-from serve_app.adapters.package_dir import FILES, MANIFEST, load_package
-from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.cli import main
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.features import PURCHASE_NAMES, UNKNOWN_CLASS
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.specs import PURCHASE_NAMES, UNKNOWN_CLASS
+from serve_app.models.adapters.package_dir import FILES, MANIFEST, load_package
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.models.catboost.scorer import CatBoostScorer
+from serve_app.models.untrusted import model_file
+from serve_app.models.untrusted.model_trial import try_model
 from tests.testing_kit.deployed import complete_rows, to_batch, train_deployed
 from tests.testing_kit.kinds import raw_rows, train_original
 from tests.testing_kit.kinds import to_batch as kind_batch
@@ -290,8 +290,8 @@ def test_verify_finds_any_flipped_byte(home, run, report, tmp_path):
     report(dump(deployed.document, tmp_path / "deployed_model.pkl", "joblib"))
     folder = home / "registry" / "purchase" / "versions" / "1"
     registered = {name: (folder / name).read_bytes() for name in (*FILES, MANIFEST)}
-    from serve_app.cli.models_import import prove_package
-    from serve_app.core.errors import PackageError
+    from serve_app.cli.models.models_import import prove_package
+    from serve_app.errors import PackageError
 
     n_flipped = 0
     for name, data in registered.items():

@@ -21,14 +21,14 @@ from typing import Any
 import pytest
 
 from serve_app import cli
-from serve_app.adapters.event_log import EventWriter
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.adapters.sample_file import load_sample
 from serve_app.cli import service
 from serve_app.cli.unforeseen import LOG, explain
-from serve_app.core.errors import InvariantError, ScorecatError
-from serve_app.core.features import PURCHASE_FEATURES
-from serve_app.service.synthetic import generate_events
+from serve_app.errors import InvariantError, ScorecatError
+from serve_app.events.adapters.log_files import EventWriter
+from serve_app.events.service.synthetic import generate_events
+from serve_app.features.core.specs import PURCHASE_FEATURES
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.models.adapters.sample_file import load_sample
 
 pytestmark = pytest.mark.unit
 

@@ -15,19 +15,19 @@ import pytest
 from catboost import CatBoost, CatBoostClassifier, CatBoostRanker, CatBoostRegressor
 from sklearn.preprocessing import LabelEncoder
 
-from serve_app.adapters import model_file
-from serve_app.adapters.catboost_facts import read_facts
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.model_export import export_model
-from serve_app.adapters.model_trial import try_model
-from serve_app.adapters.package_dir import load_package
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.cli.models_import import ImportOptions, import_and_publish
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import InvalidDataError, PackageError
-from serve_app.core.features import FeatureSpec
-from serve_app.core.golden_rows import MAX_NULL_ROWS, design_rows
-from serve_app.core.row_errors import UNREADABLE
+from serve_app.cli.models.models_import import ImportOptions, import_and_publish
+from serve_app.errors import InvalidDataError, PackageError
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.row_errors import UNREADABLE
+from serve_app.features.core.specs import FeatureSpec
+from serve_app.models.adapters.model_export import export_model
+from serve_app.models.adapters.package_dir import load_package
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.models.catboost.facts import read_facts
+from serve_app.models.catboost.scorer import CatBoostScorer
+from serve_app.models.core.golden_rows import MAX_NULL_ROWS, design_rows
+from serve_app.models.untrusted import model_file
+from serve_app.models.untrusted.model_trial import try_model
 from tests.testing_kit.kinds import train_original
 
 pytestmark = pytest.mark.unit
@@ -271,7 +271,7 @@ def test_wide_models_share_their_rows_of_nulls():
 
 
 def test_a_manifest_with_types_for_another_vocabulary_is_not_exported(place):
-    from serve_app.adapters.model_export import _make_encoder
+    from serve_app.models.adapters.model_export import _make_encoder
 
     with pytest.raises(PackageError, match="types of 3 classes, the vocabulary has 2"):
         _make_encoder(["1", "2"], [["int", 3]])

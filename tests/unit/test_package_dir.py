@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import (
+from serve_app.errors import PackageError
+from serve_app.models.adapters.package_dir import (
     FILES,
     GOLDEN,
     MANIFEST,
@@ -20,7 +20,7 @@ from serve_app.adapters.package_dir import (
     load_package,
     load_parts,
 )
-from serve_app.core.errors import PackageError
+from serve_app.models.catboost.scorer import CatBoostScorer
 
 pytestmark = pytest.mark.unit
 

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import load_package, load_parts, save_package
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import GoldenMismatchError, InvalidDataError
-from serve_app.core.features import PURCHASE_FEATURES, UNKNOWN_CLASS, FeatureSpec
-from serve_app.core.manifest import Manifest
-from serve_app.service.packaging import (
+from serve_app.errors import GoldenMismatchError, InvalidDataError
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.specs import PURCHASE_FEATURES, UNKNOWN_CLASS, FeatureSpec
+from serve_app.models.adapters.package_dir import load_package, load_parts, save_package
+from serve_app.models.catboost.scorer import CatBoostScorer
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.packaging import (
     GOLDEN_TOLERANCE,
     MIN_GOLDEN_ROWS,
     build_package,
@@ -25,7 +25,7 @@ from serve_app.service.packaging import (
     prove_encoder,
     prove_model,
 )
-from serve_app.service.ports import PackageParts
+from serve_app.models.service.ports import PackageParts
 from tests.testing_kit import VOCABULARIES, make_package, random_rows
 
 pytestmark = pytest.mark.unit

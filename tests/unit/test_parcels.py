@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serve_app.core.errors import ReplicaLostError
-from serve_app.deployments import parcels
-from serve_app.deployments.parcels import (
+from serve_app.deployments.calls import parcels
+from serve_app.deployments.calls.parcels import (
     FOLDER_VARIABLE,
     MAX_AGE_S,
     MIN_BYTES,
@@ -24,6 +23,7 @@ from serve_app.deployments.parcels import (
     sweep,
     unpack,
 )
+from serve_app.errors import ReplicaLostError
 
 pytestmark = pytest.mark.unit
 

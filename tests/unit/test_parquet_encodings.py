@@ -13,12 +13,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import BadRequestError, InvalidDataError, MalformedBodyError, PayloadTooLargeError
-from serve_app.core.features import PURCHASE_FEATURES
-from serve_app.http import parquet_limits
-from serve_app.http.columns import MAX_ROWS
-from serve_app.http.table_formats import parse_parquet
+from serve_app.errors import BadRequestError, InvalidDataError, MalformedBodyError, PayloadTooLargeError
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.specs import PURCHASE_FEATURES
+from serve_app.features.core.typed_columns import MAX_ROWS
+from serve_app.http.tables import parquet_limits
+from serve_app.http.tables.table_formats import parse_parquet
 from tests.testing_kit import VOCABULARIES, random_rows
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, read_output
 

@@ -11,11 +11,11 @@ from functools import partial
 import psutil
 import pytest
 
-from serve_app.core.errors import MalformedBodyError, NotReadyError, UnknownOutcomeError
-from serve_app.core.features import PURCHASE_FEATURES
-from serve_app.core.row_errors import list_unreadable
-from serve_app.http.parsing_process import ParsingProcess
-from serve_app.http.table_formats import parse_json
+from serve_app.errors import MalformedBodyError, NotReadyError, UnknownOutcomeError
+from serve_app.features.core.row_errors import list_unreadable
+from serve_app.features.core.specs import PURCHASE_FEATURES
+from serve_app.http.tables.parsing_process import ParsingProcess
+from serve_app.http.tables.table_formats import parse_json
 
 pytestmark = pytest.mark.unit
 BODY = b'{"dataframe_records":[{"price":5.0,"hour":1,"day_of_week":1,"is_weekend":0},{"price":"x","hour":1}]}'

@@ -21,10 +21,10 @@ import pytest
 from catboost import CatBoostClassifier
 from sklearn.preprocessing import LabelEncoder
 
-from serve_app.adapters.model_file import read_model_file
-from serve_app.adapters.pickle_vm import ALLOWED, InertUnpickler, load_inert
-from serve_app.adapters.sandbox import Limits
-from serve_app.core.errors import InvalidDataError
+from serve_app.errors import InvalidDataError
+from serve_app.models.untrusted.model_file import read_model_file
+from serve_app.models.untrusted.pickle_vm import ALLOWED, InertUnpickler, load_inert
+from serve_app.models.untrusted.sandbox import Limits
 
 pytestmark = pytest.mark.unit
 
@@ -214,7 +214,7 @@ def test_tricks_on_the_machine_itself_are_refused(name):
 
 def test_the_machine_reads_every_instruction_of_every_protocol_on_its_own_terms():
     """Every opcode that calls, imports or changes something is one of ours."""
-    import serve_app.adapters.pickle_vm as vm
+    import serve_app.models.untrusted.pickle_vm as vm
 
     acting = {"REDUCE", "NEWOBJ", "NEWOBJ_EX", "BUILD", "OBJ", "APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS",
               "NEXT_BUFFER"}  # fmt: skip
@@ -231,7 +231,7 @@ def test_nothing_that_is_allowed_is_imported(tmp_path, model):
     data = pickle.dumps({"model": model, "label_encoders": {"a": LabelEncoder().fit(["x"])}})
     script = """
 import io, sys
-from serve_app.adapters.pickle_vm import load_inert
+from serve_app.models.untrusted.pickle_vm import load_inert
 load_inert(io.BytesIO(sys.stdin.buffer.read()))
 print(sorted({m.partition('.')[0] for m in sys.modules} & {'catboost', 'sklearn', 'numpy', 'joblib', 'pandas'}))
 """

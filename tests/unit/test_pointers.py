@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.core.errors import MAX_POINTED, point_at
-from serve_app.core.features import FeatureSpec
-from serve_app.core.manifest import Manifest
+from serve_app.errors import MAX_POINTED, point_at
+from serve_app.features.core.specs import FeatureSpec
 from serve_app.http.app import create_app
 from serve_app.http.schemas import EXAMPLE_REQUEST
-from serve_app.service.ports import Package
-from serve_app.service.traffic import Traffic
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.ports import Package
+from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import MemoryAccessLog, MemorySplit
 from tests.testing_kit.calls import AppCalls
 from tests.testing_kit.control import AppTransport, LocalRollouts

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.package_dir import load_package
 from serve_app.cli import app
-from serve_app.core.errors import BadRequestError, InvalidRowError, NotFoundError
+from serve_app.errors import BadRequestError, InvalidRowError, NotFoundError
 from serve_app.http.app import create_app
+from serve_app.models.adapters.package_dir import load_package
+from serve_app.models.catboost.scorer import CatBoostScorer
 from tests.testing_kit import MemoryAccessLog, make_scorer, make_traffic
 from tests.testing_kit.control import AppTransport
 from tests.testing_kit.kinds import TASKS, make_kind_package, raw_rows, train_original

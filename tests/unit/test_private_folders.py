@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.core.errors import InvariantError
-from serve_app.deployments.machine import make_private
+from serve_app.cluster.machine import make_private
+from serve_app.errors import InvariantError
 
 pytestmark = pytest.mark.unit
 

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from serve_app.deployments import proxy_front
-from serve_app.deployments.proxy_front import render_error, rewrite_config
+from serve_app.cluster import proxy_front
+from serve_app.cluster.proxy_front import render_error, rewrite_config
 
 pytestmark = pytest.mark.unit
 

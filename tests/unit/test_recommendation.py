@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from serve_app.core.errors import BadRequestError
-from serve_app.core.recommendation import BANDS as WORDS
-from serve_app.core.recommendation import Thresholds
+from serve_app.errors import BadRequestError
+from serve_app.models.core.recommendation import BANDS as WORDS
+from serve_app.models.core.recommendation import Thresholds
 
 pytestmark = pytest.mark.unit
 

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serve_app.adapters import registry as module
-from serve_app.adapters.package_dir import check_files, load_manifest
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.core.errors import BadRequestError, ConflictError, InvariantError, NotFoundError, PackageError
+from serve_app.errors import BadRequestError, ConflictError, InvariantError, NotFoundError, PackageError
+from serve_app.models.adapters import registry_folder as module
+from serve_app.models.adapters.package_dir import check_files, load_manifest
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 
 pytestmark = pytest.mark.unit
 

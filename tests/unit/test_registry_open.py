@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.adapters.registry_open import open_registry
-from serve_app.core.errors import BadRequestError
+from serve_app.errors import BadRequestError
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.models.adapters.registry_open import open_registry
 
 pytestmark = pytest.mark.unit
 
@@ -38,7 +38,7 @@ def test_another_url_is_refused_with_the_forms_there_are(root, tmp_path):
 @pytest.mark.parametrize(("scheme", "module", "extra"), [("s3", "boto3", "s3"), ("gs", "google.cloud", "gcs")])
 def test_a_library_that_is_not_installed_is_named_with_the_extra(scheme, module, extra, tmp_path, monkeypatch):
     for name in list(sys.modules):
-        if name.startswith((f"serve_app.adapters.{extra}_store", module)):
+        if name.startswith((f"serve_app.storage.{extra}_store", module)):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BadRequestError, match=rf"not installed: pip install 'scorecat\[{extra}\]'"):
@@ -48,8 +48,8 @@ def test_a_library_that_is_not_installed_is_named_with_the_extra(scheme, module,
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.core.errors import ScorecatError
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.errors import ScorecatError
 registry, package = DirectoryRegistry(Path(sys.argv[1])), Path(sys.argv[2])
 if os.getuid() == 0:
     os.seteuid(65534)  # root may write anywhere

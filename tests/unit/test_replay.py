@@ -13,14 +13,14 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from serve_app.adapters.event_log import EventLog, EventWriter
 from serve_app.cli import app
 from serve_app.client import AsyncClient, Clocks
-from serve_app.client.log_rows import CHUNK_ROWS, encode_log
-from serve_app.client.replay import GIVE_UP_AFTER, SCORE_EDGES, Latencies, ReplayReport, read_ahead, replay
-from serve_app.core.errors import InvalidDataError, NotReadyError
-from serve_app.http.row_body import parse_row
-from serve_app.service.synthetic import generate_events
+from serve_app.client.logs.log_rows import CHUNK_ROWS, encode_log
+from serve_app.client.logs.replay import GIVE_UP_AFTER, SCORE_EDGES, Latencies, ReplayReport, read_ahead, replay
+from serve_app.errors import InvalidDataError, NotReadyError
+from serve_app.events.adapters.log_files import EventLog, EventWriter
+from serve_app.events.service.synthetic import generate_events
+from serve_app.http.row.row_body import parse_row
 from tests.testing_kit import run_virtual
 
 pytestmark = pytest.mark.unit

@@ -12,22 +12,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serve_app.adapters.catboost_importance import load_facts
-from serve_app.adapters.catboost_model import CatBoostScorer, train_classifier
-from serve_app.adapters.event_log import EventWriter
-from serve_app.adapters.event_spill import EventSpill
-from serve_app.adapters.package_dir import MODEL, load_package, save_package
-from serve_app.adapters.registry import DirectoryRegistry
 from serve_app.cli import main
-from serve_app.core.bands import BandRule, Capacity, Worth
-from serve_app.core.errors import BadRequestError, InvalidDataError
-from serve_app.core.features import PURCHASE_FEATURES
-from serve_app.core.metrics import compute_metrics, rank_rows
-from serve_app.core.profile import PROFILE_SCHEMA
-from serve_app.core.recommendation import Thresholds
-from serve_app.core.target import TEST
-from serve_app.service.model_page import render_model_page
-from serve_app.service.retraining import (
+from serve_app.errors import BadRequestError, InvalidDataError
+from serve_app.events.adapters.log_files import EventWriter
+from serve_app.events.adapters.spill import EventSpill
+from serve_app.events.service.synthetic import GeneratedLog
+from serve_app.features.core.specs import PURCHASE_FEATURES
+from serve_app.models.adapters.package_dir import MODEL, load_package, save_package
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.models.catboost.importance import load_facts
+from serve_app.models.catboost.scorer import CatBoostScorer, train_classifier
+from serve_app.models.core.recommendation import Thresholds
+from serve_app.models.service.model_page import render_model_page
+from serve_app.stats.classification import compute_metrics, rank_rows
+from serve_app.stats.profile import PROFILE_SCHEMA
+from serve_app.training.core.bands import BandRule, Capacity, Worth
+from serve_app.training.core.target import TEST
+from serve_app.training.service.options import DEFAULT_PARAMS, TrainingOptions, TrainingTools
+from serve_app.training.service.retraining import (
     Parent,
     check_parent,
     compare_with_parent,
@@ -36,10 +38,8 @@ from serve_app.service.retraining import (
     report_drift,
     score_by_parent,
 )
-from serve_app.service.synthetic import GeneratedLog
-from serve_app.service.training import slice_rows, train_rows
-from serve_app.service.training_options import DEFAULT_PARAMS, TrainingOptions, TrainingTools
-from serve_app.service.training_rows import collect_rows, encode_rows
+from serve_app.training.service.rows import collect_rows, encode_rows
+from serve_app.training.service.train import slice_rows, train_rows
 from tests.testing_kit.deployed import train_deployed
 
 pytestmark = pytest.mark.unit

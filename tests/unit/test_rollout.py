@@ -9,11 +9,10 @@ import math
 import numpy as np
 import pytest
 
-from serve_app.core.counters import ArmCounters
-from serve_app.core.errors import ConflictError, InvariantError
-from serve_app.core.rollout import Observations, decide, decide_trial
-from serve_app.core.rollout_plan import DEFAULT_PLAN, Metric, Plan
-from serve_app.core.rollout_state import (
+from serve_app.errors import ConflictError, InvariantError
+from serve_app.rollouts.core.decide import Observations, decide, decide_trial
+from serve_app.rollouts.core.plan import DEFAULT_PLAN, Metric, Plan
+from serve_app.rollouts.core.state import (
     ACTIVE,
     TRANSITIONS,
     Phase,
@@ -25,8 +24,9 @@ from serve_app.core.rollout_state import (
     move_state,
     parse_state,
 )
-from serve_app.core.rollout_verdict import Interval
-from serve_app.core.split import N_GROUPS
+from serve_app.rollouts.core.verdict import Interval
+from serve_app.scoring.core.counters import ArmCounters
+from serve_app.scoring.core.split import N_GROUPS
 
 pytestmark = pytest.mark.unit
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.core.errors import (
+from serve_app.errors import (
     GoldenMismatchError,
     NotReadyError,
     PackageError,
 )
-from serve_app.core.split import dump_split, only_arm
-from serve_app.service.rollout_ports import AppState
+from serve_app.rollouts.service.ports import AppState
+from serve_app.scoring.core.split import dump_split, only_arm
 from tests.testing_kit.rollouts import SLOW_PLAN
 
 pytestmark = pytest.mark.unit

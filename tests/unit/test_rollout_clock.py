@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from serve_app.core.errors import GoldenMismatchError
-from serve_app.service.clock_jumps import ClockJumps
+from serve_app.errors import GoldenMismatchError
+from serve_app.runtime.clock_jumps import ClockJumps
 from tests.testing_kit.rollouts import HOLDING_PLAN, QUICK_PLAN, SLOW_PLAN, FakeClock
 
 pytestmark = pytest.mark.unit

@@ -11,14 +11,14 @@ import httpx
 import pytest
 
 from serve_app import cli
-from serve_app.cli import rollout as rollout_commands
-from serve_app.cli import rollout_view
+from serve_app.cli.rollouts import rollout as rollout_commands
+from serve_app.cli.rollouts import rollout_view
 from serve_app.cli.status import describe_shares
 from serve_app.client.rollouts import RolloutClient
-from serve_app.core.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
+from serve_app.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
 from serve_app.http.app import create_app
-from serve_app.service.rollout_ports import Report
-from serve_app.service.traffic import Traffic
+from serve_app.rollouts.service.ports import Report
+from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import MemoryAccessLog, MemorySplit
 from tests.testing_kit.control import AppTransport, LocalRollouts
 from tests.testing_kit.rollouts import RolloutWorld, count_requests

@@ -13,17 +13,17 @@ from itertools import pairwise
 import pytest
 import sqlalchemy as sa
 
-from serve_app.adapters.disk_reserve import DiskReserve
-from serve_app.adapters.rollout_database import build_engine
-from serve_app.adapters.rollout_store import SqlRolloutStore
-from serve_app.adapters.split_file import SplitFile
-from serve_app.core.errors import (
+from serve_app.errors import (
     ConflictError,
     NotReadyError,
 )
-from serve_app.core.rollout_plan import Metric
-from serve_app.core.split import dump_split, only_arm
-from serve_app.service.rollout_ports import Report
+from serve_app.rollouts.adapters.sql_store import SqlRolloutStore
+from serve_app.rollouts.core.plan import Metric
+from serve_app.rollouts.service.ports import Report
+from serve_app.scoring.adapters.split_file import SplitFile
+from serve_app.scoring.core.split import dump_split, only_arm
+from serve_app.storage.disk_reserve import DiskReserve
+from serve_app.storage.sql_engine import build_engine
 from tests.testing_kit.rollouts import SLOW_PLAN, count_requests
 
 pytestmark = pytest.mark.unit

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from serve_app.adapters.plan_file import load_plan
-from serve_app.core.errors import BadRequestError
-from serve_app.core.rollout_plan import DEFAULT_PLAN, Metric, Plan, dump_plan, parse_plan, restore_plan
+from serve_app.errors import BadRequestError
+from serve_app.rollouts.adapters.plan_file import load_plan
+from serve_app.rollouts.core.plan import DEFAULT_PLAN, Metric, Plan, dump_plan, parse_plan, restore_plan
 
 pytestmark = pytest.mark.unit
 

@@ -9,15 +9,15 @@ import httpx
 import pytest
 
 from serve_app.http.app import create_app
-from serve_app.http.records import MAX_BODY_BYTES
-from serve_app.http.rollout_schemas import (
+from serve_app.http.operator.rollout_schemas import (
     RolloutHistory,
     RolloutList,
     RolloutView,
     ServedModels,
 )
-from serve_app.http.rollouts import describe_split
-from serve_app.service.traffic import Traffic
+from serve_app.http.operator.rollouts import describe_split
+from serve_app.http.records import MAX_BODY_BYTES
+from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import MemoryAccessLog, MemorySplit
 from tests.testing_kit.control import AppTransport, LocalRollouts
 from tests.testing_kit.rollouts import RolloutWorld

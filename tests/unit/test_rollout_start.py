@@ -6,15 +6,15 @@ import dataclasses
 
 import pytest
 
-from serve_app.core.errors import (
+from serve_app.errors import (
     BadRequestError,
     ConflictError,
     NotFoundError,
     NotReadyError,
     PackageError,
 )
-from serve_app.core.split import dump_split, only_arm
-from serve_app.service.rollouts import begin_split
+from serve_app.rollouts.service.control import begin_split
+from serve_app.scoring.core.split import dump_split, only_arm
 from tests.testing_kit.rollouts import SLOW_PLAN
 
 pytestmark = pytest.mark.unit

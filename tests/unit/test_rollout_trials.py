@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.core.errors import (
+from serve_app.errors import (
     ConflictError,
     GoldenMismatchError,
 )
-from serve_app.core.shadow import ShadowCounters
-from serve_app.core.split import only_arm
-from serve_app.service.rollout_ports import AppState, Report
+from serve_app.rollouts.service.ports import AppState, Report
+from serve_app.scoring.core.shadow import ShadowCounters
+from serve_app.scoring.core.split import only_arm
 from tests.testing_kit.rollouts import count_requests
 
 pytestmark = pytest.mark.unit

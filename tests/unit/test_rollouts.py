@@ -9,12 +9,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from serve_app.core.errors import (
+from serve_app.errors import (
     ConflictError,
     NotReadyError,
 )
-from serve_app.core.split import Arm, dump_split, only_arm
-from serve_app.service.rollout_ports import Report
+from serve_app.rollouts.service.ports import Report
+from serve_app.scoring.core.split import Arm, dump_split, only_arm
 from tests.testing_kit.rollouts import HOLDING_PLAN, QUICK_PLAN, SLOW_PLAN, count_requests
 
 pytestmark = pytest.mark.unit

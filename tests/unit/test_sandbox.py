@@ -10,13 +10,13 @@ import sys
 
 import pytest
 
-from serve_app.adapters.sandbox import Limits, enter
+from serve_app.models.untrusted.sandbox import Limits, enter
 
 pytestmark = pytest.mark.unit
 
 SCRIPT = """
 import json, os, socket, sys, subprocess, threading
-from serve_app.adapters.sandbox import Limits, enter
+from serve_app.models.untrusted.sandbox import Limits, enter
 import http.client, encodings.idna
 folder, strict = sys.argv[1], sys.argv[2] == "strict"
 held = enter(Limits(memory_bytes=1 << 30, output_bytes=1 << 20), strict=strict)
@@ -89,7 +89,7 @@ def test_a_process_that_tries_a_model_reads_files_and_writes_none(tmp_path, port
 
 @pytest.mark.parametrize("strict", [True, False])
 def test_what_the_kernel_refuses_is_said_and_does_not_stop_the_import(monkeypatch, strict):
-    from serve_app.adapters import sandbox
+    from serve_app.models.untrusted import sandbox
 
     class Refusing:
         def __getattr__(self, name):
@@ -103,7 +103,7 @@ def test_what_the_kernel_refuses_is_said_and_does_not_stop_the_import(monkeypatc
 
 
 def test_another_machine_has_no_list_of_calls(monkeypatch):
-    from serve_app.adapters import sandbox
+    from serve_app.models.untrusted import sandbox
 
     monkeypatch.setattr(sandbox.platform, "machine", lambda: "m68k")
     assert sandbox._filter_calls() == "no list of calls for m68k"

@@ -16,9 +16,9 @@ from batch.jobs.asked import Asked, RunOptions, read_run
 from batch.jobs.prepare import describe
 from batch.record import StoppedError
 from batch.storage.folder import OutputFolder
-from serve_app.adapters.job_folders import JobFolders
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.core.job_record import resume_command
+from serve_app.jobs.adapters.record_folders import JobFolders
+from serve_app.jobs.core.record import resume_command
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.testing_kit.batch_jobs import write_rows
 
 pytestmark = pytest.mark.unit

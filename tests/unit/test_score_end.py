@@ -15,10 +15,10 @@ import typer
 
 from batch.transforms.progress import Progress
 from batch.view import name_program
-from serve_app.adapters.job_folders import JobFolders
-from serve_app.cli import score as command
-from serve_app.cli.score_end import Followed, finish
-from serve_app.core.job_record import JobBeat, JobOrder, JobRuling, resume_command
+from serve_app.cli.jobs import score as command
+from serve_app.cli.jobs.score_end import Followed, finish
+from serve_app.jobs.adapters.record_folders import JobFolders
+from serve_app.jobs.core.record import JobBeat, JobOrder, JobRuling, resume_command
 
 pytestmark = pytest.mark.unit
 GO_ON = "scorecat score in out --resume"

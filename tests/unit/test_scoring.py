@@ -6,17 +6,17 @@ import asyncio
 
 import pytest
 
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.errors import (
+from serve_app.errors import (
     DeadlineExceededError,
     InvalidRowError,
     InvariantError,
     OverloadedError,
     ReplicaLostError,
 )
-from serve_app.core.sources import FROM_DEFAULT, FROM_REQUEST
-from serve_app.service.microbatch import BatchLimits
-from serve_app.service.scoring import COOL_DOWN_S
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.sources import FROM_DEFAULT, FROM_REQUEST
+from serve_app.runtime.microbatch import BatchLimits
+from serve_app.scoring.service.version_scorer import COOL_DOWN_S
 from tests.testing_kit import make_scorer, random_rows, run_virtual
 
 pytestmark = pytest.mark.unit

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.stats import nchypergeom_fisher
 
-from serve_app.core.group_cap import cap_counts, find_cap
-from serve_app.core.rate_bounds import log_harmless, lower_rate, upper_rate
-from serve_app.core.sequential import (
+from serve_app.rollouts.core.group_cap import cap_counts, find_cap
+from serve_app.rollouts.core.rate_bounds import log_harmless, lower_rate, upper_rate
+from serve_app.rollouts.core.sequential import (
     THETAS,
     ErrorEvidence,
     add_alone,
@@ -21,7 +21,7 @@ from serve_app.core.sequential import (
     log_noncentral,
     log_ratios_of,
 )
-from serve_app.core.split import N_GROUPS
+from serve_app.scoring.core.split import N_GROUPS
 
 pytestmark = pytest.mark.unit
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.adapters.split_file import SplitFile
 from serve_app.cli import app, service, status
-from serve_app.cli.served import describe_gap, describe_new_version, find_default
-from serve_app.core.errors import NotReadyError
-from serve_app.deployments.local_cluster import plan_cluster
+from serve_app.cli.models.served import describe_gap, describe_new_version, find_default
+from serve_app.cluster.local_cluster import plan_cluster
+from serve_app.errors import NotReadyError
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.scoring.adapters.split_file import SplitFile
 from serve_app.settings import load_settings
 
 pytestmark = pytest.mark.unit

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.core.errors import BadRequestError
-from serve_app.deployments.local_cluster import cluster_environment, plan_cluster
-from serve_app.service.state_config import StateConfig
+from serve_app.cluster.local_cluster import cluster_environment, plan_cluster
+from serve_app.errors import BadRequestError
+from serve_app.history.service.config import StateConfig
 from serve_app.settings import load_settings
 
 pytestmark = pytest.mark.unit

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve_app.core.errors import InvariantError
-from serve_app.core.shadow import (
+from serve_app.errors import InvariantError
+from serve_app.scoring.core.shadow import (
     ShadowCounters,
     describe_shadow,
     dump_shadow,

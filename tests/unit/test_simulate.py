@@ -11,11 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from serve_app.cli import app
-from serve_app.core.counters import find_score_bin, measure_dispersion, merge_counters
-from serve_app.core.errors import BadRequestError
-from serve_app.core.intervals import share_interval
-from serve_app.core.rollout_plan import DEFAULT_PLAN, Plan
-from serve_app.service.simulate import (
+from serve_app.errors import BadRequestError
+from serve_app.rollouts.core.plan import DEFAULT_PLAN, Plan
+from serve_app.rollouts.service.simulate import (
     BLOCK,
     CANARY,
     LATENCY_MEDIAN_S,
@@ -27,6 +25,8 @@ from serve_app.service.simulate import (
     simulate_plan,
     summarise_runs,
 )
+from serve_app.scoring.core.counters import find_score_bin, measure_dispersion, merge_counters
+from serve_app.stats.intervals import share_interval
 
 pytestmark = pytest.mark.unit
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.adapters.split_file import SplitFile
-from serve_app.core.errors import BadRequestError, InvariantError, NotFoundError
-from serve_app.core.split import (
+from serve_app.errors import BadRequestError, InvariantError, NotFoundError
+from serve_app.scoring.adapters.split_file import SplitFile
+from serve_app.scoring.core.split import (
     N_BUCKETS,
     Arm,
     Shadow,

@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from serve_app.adapters.disk_reserve import HOLD_EVERY_S, DiskReserve
-from serve_app.adapters.split_file import SplitFile
-from serve_app.core.errors import InvariantError
+from serve_app.errors import InvariantError
+from serve_app.scoring.adapters.split_file import SplitFile
+from serve_app.storage.disk_reserve import HOLD_EVERY_S, DiskReserve
 
 pytestmark = pytest.mark.unit
 

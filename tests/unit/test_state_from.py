@@ -7,17 +7,17 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from serve_app.adapters.event_log import EventWriter
-from serve_app.adapters.progress_file import ProgressFile
-from serve_app.adapters.state_open import open_live_history
 from serve_app.cli import app
-from serve_app.cli.features import Run, open_run
-from serve_app.cli.warm import check_state_from, load_state
-from serve_app.core.errors import BadRequestError, NotFoundError
-from serve_app.core.features import HISTORY_NAMES
-from serve_app.service.live_history import ScoredRow, ShopEvent
-from serve_app.service.synthetic import generate_events
+from serve_app.cli.history.features import Run, open_run
+from serve_app.cli.history.warm import check_state_from, load_state
+from serve_app.errors import BadRequestError, NotFoundError
+from serve_app.events.adapters.log_files import EventWriter
+from serve_app.events.service.synthetic import generate_events
+from serve_app.features.core.specs import HISTORY_NAMES
+from serve_app.history.adapters.open_store import open_live_history
+from serve_app.history.service.live_history import ScoredRow, ShopEvent
 from serve_app.settings import load_settings
+from serve_app.storage.progress_file import ProgressFile
 
 pytestmark = pytest.mark.unit
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from serve_app.adapters.event_spill import EventSpill
-from serve_app.core.errors import BadRequestError
-from serve_app.core.event_rows import PUBLISHED_COLUMNS
-from serve_app.service.describe import describe_log
-from serve_app.service.synthetic import GeneratedLog, generate_events
+from serve_app.errors import BadRequestError
+from serve_app.events.adapters.spill import EventSpill
+from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
+from serve_app.events.service.describe import describe_log
+from serve_app.events.service.synthetic import GeneratedLog, generate_events
 
 pytestmark = pytest.mark.unit
 

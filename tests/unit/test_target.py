@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve_app.core.errors import InvalidDataError
-from serve_app.core.history import EventColumns
-from serve_app.core.target import STOP, TEST, TRAIN, choose_split, may_be_open, purchase_target
+from serve_app.errors import InvalidDataError
+from serve_app.history.core.as_of import EventColumns
+from serve_app.training.core.target import STOP, TEST, TRAIN, choose_split, may_be_open, purchase_target
 
 pytestmark = pytest.mark.unit
 

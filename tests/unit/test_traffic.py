@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from serve_app.core.errors import (
+from serve_app.errors import (
     BadRequestError,
     InvalidRowError,
     InvariantError,
@@ -18,11 +18,11 @@ from serve_app.core.errors import (
     OverloadedError,
     ReplicaLostError,
 )
-from serve_app.core.shadow import merge_shadows
-from serve_app.core.split import Shadow, Split, canary_arms, dump_split, only_arm
-from serve_app.service.shadowing import MAX_COPIES
-from serve_app.service.table_scoring import TableScorer
-from serve_app.service.traffic import KEEP_COUNTS_S, Traffic
+from serve_app.scoring.core.shadow import merge_shadows
+from serve_app.scoring.core.split import Shadow, Split, canary_arms, dump_split, only_arm
+from serve_app.scoring.service.shadowing import MAX_COPIES
+from serve_app.scoring.service.table_scoring import TableScorer
+from serve_app.scoring.service.traffic import KEEP_COUNTS_S, Traffic
 from tests.testing_kit import MemorySplit, make_scorer, random_rows, run_virtual
 
 pytestmark = pytest.mark.unit

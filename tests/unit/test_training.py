@@ -11,22 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from serve_app.adapters.catboost_model import CatBoostScorer, train_classifier
-from serve_app.adapters.event_log import EventLog
-from serve_app.adapters.event_spill import EventSpill
-from serve_app.adapters.package_dir import load_package, save_package
-from serve_app.adapters.plots import save_plot
-from serve_app.core.errors import GuardError, InvalidDataError
-from serve_app.core.features import PURCHASE_NAMES, UNKNOWN_CLASS
-from serve_app.core.guards import check_calibration
-from serve_app.core.manifest import parse_manifest
-from serve_app.core.profile import PROFILE_SCHEMA
-from serve_app.service.model_page import render_model_page
-from serve_app.service.packaging import prove_model
-from serve_app.service.synthetic import GeneratedLog
-from serve_app.service.training import train, train_rows
-from serve_app.service.training_options import TrainingOptions, TrainingTools
-from serve_app.service.training_rows import collect_rows
+from serve_app.errors import GuardError, InvalidDataError
+from serve_app.events.adapters.log_files import EventLog
+from serve_app.events.adapters.spill import EventSpill
+from serve_app.events.service.synthetic import GeneratedLog
+from serve_app.features.core.specs import PURCHASE_NAMES, UNKNOWN_CLASS
+from serve_app.models.adapters.package_dir import load_package, save_package
+from serve_app.models.adapters.plots import save_plot
+from serve_app.models.catboost.scorer import CatBoostScorer, train_classifier
+from serve_app.models.core.manifest import parse_manifest
+from serve_app.models.service.model_page import render_model_page
+from serve_app.models.service.packaging import prove_model
+from serve_app.stats.profile import PROFILE_SCHEMA
+from serve_app.training.core.guards import check_calibration
+from serve_app.training.service.options import TrainingOptions, TrainingTools
+from serve_app.training.service.rows import collect_rows
+from serve_app.training.service.train import train, train_rows
 
 pytestmark = pytest.mark.unit
 

@@ -13,9 +13,9 @@ from collections import deque
 
 import pytest
 
-from serve_app.adapters.webhook import ATTEMPTS, Webhooks
-from serve_app.core.errors import NotReadyError
-from serve_app.service.notice_ports import Notice, Notifier, Outbox
+from serve_app.errors import NotReadyError
+from serve_app.notices.ports import Notice, Notifier, Outbox
+from serve_app.notices.webhook import ATTEMPTS, Webhooks
 
 pytestmark = pytest.mark.unit
 

@@ -20,17 +20,17 @@ import pytest
 from catboost import CatBoostClassifier
 from sklearn.preprocessing import LabelEncoder
 
-from serve_app.adapters import model_file
-from serve_app.adapters.catboost_model import CatBoostScorer
-from serve_app.adapters.model_trial import try_model
-from serve_app.adapters.package_dir import load_package
-from serve_app.adapters.registry import DirectoryRegistry
-from serve_app.cli.models_import import ImportOptions, import_and_publish
-from serve_app.core.encoding import FeatureEncoder
-from serve_app.core.features import UNKNOWN_CLASS, FeatureSpec
-from serve_app.core.sources import FROM_DEFAULT, FROM_REQUEST, UNSEEN
-from serve_app.core.whole_numbers import read_whole
+from serve_app.cli.models.models_import import ImportOptions, import_and_publish
+from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.features.core.sources import FROM_DEFAULT, FROM_REQUEST, UNSEEN
+from serve_app.features.core.specs import UNKNOWN_CLASS, FeatureSpec
+from serve_app.features.core.whole_numbers import read_whole
 from serve_app.http.app import create_app
+from serve_app.models.adapters.package_dir import load_package
+from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.models.catboost.scorer import CatBoostScorer
+from serve_app.models.untrusted import model_file
+from serve_app.models.untrusted.model_trial import try_model
 from tests.testing_kit import MemoryAccessLog, make_scorer, make_traffic
 from tests.testing_kit.batch_jobs import LocalJob, read_output, read_rejected
 

@@ -1,1 +1,0 @@
-"""One outside library or store each, behind the protocols of `serve_app.service.ports`."""

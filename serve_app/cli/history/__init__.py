@@ -1,0 +1,1 @@
+"""Commands: features, warm start."""

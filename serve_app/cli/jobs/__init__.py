@@ -1,0 +1,1 @@
+"""Commands: jobs, score, backtest, evaluate."""

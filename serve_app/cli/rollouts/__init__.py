@@ -1,0 +1,1 @@
+"""Commands: rollout, shadow, simulate."""

@@ -1,0 +1,216 @@
+"""``scorecat rollout``: ship a version step by step, and take it back, through the running service."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serve_app.cli.rollouts.rollout_view import is_over, print_brief, print_history, print_list, print_rollout, watch
+from serve_app.cli.rollouts.simulate import simulate
+from serve_app.cli.status import read_url
+from serve_app.client.rollouts import RolloutClient
+from serve_app.errors import BadRequestError, NotFoundError
+from serve_app.models.adapters.registry_aliases import name_mover
+from serve_app.rollouts.service.request import parse_start
+from serve_app.settings import load_settings
+from serve_app.terminal.console import JsonOption, err, out, print_json
+
+app = typer.Typer(help="Ship a version step by step, and take it back.", no_args_is_help=True)
+app.command("simulate")(simulate)
+
+UrlOption = Annotated[
+    str | None, typer.Option("--url", help="Service; default the one that `scorecat up` started here.")
+]
+WhyOption = Annotated[str, typer.Option("--why", help="Why, for the history.")]
+IdArgument = Annotated[
+    int | None, typer.Argument(metavar="[ID]", min=1, help="Number of the rollout; default the newest.")
+]
+
+
+@app.command("start")
+def start(
+    version: Annotated[
+        str | None, typer.Argument(metavar="[VERSION]", help="Number or alias; may also be said by the plan file.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="YAML file of the plan; default the default plan.")] = None,
+    share_of: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VERSION=PERCENT", help="An A/B test: once for each version, together 100."),
+    ] = None,
+    allow: Annotated[list[str] | None, typer.Option(metavar="USER", help="Gets the version in any case.")] = None,
+    why: WhyOption = "",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when it is over; exit code 1 unless it succeeded.")
+    ] = False,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a canary (or, with --share-of, an A/B test) of a version.
+
+    The version is deployed and proved first; nothing changes for anybody before that.
+    """
+    from serve_app.rollouts.adapters.plan_file import load_rollout
+
+    given: dict[str, Any] = {"version": version, "shares": _parse_shares(share_of or []), "allow": allow}
+    given = {name: value for name, value in given.items() if value}
+    if plan is None:
+        parse_start(given)  # what JSON cannot say, such as nan, would become something else on the way
+    body = load_rollout(plan, given) if plan else given
+    with connect(url) as client:
+        started = client.start({**body, "who": name_caller(), "why": why})
+        if wait:
+            finish(client, started["id"], as_json)
+            return
+    if as_json:
+        print_json(started)
+        return
+    print_brief(started)
+    err.print(f"see `scorecat rollout status {started['id']}`; `scorecat rollout abort {started['id']}` takes it back")
+
+
+@app.command("status")
+def status(
+    rollout_id: IdArgument = None,
+    follow: Annotated[
+        bool, typer.Option("--watch", help="Show progress until it is over; Ctrl-C changes nothing.")
+    ] = False,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a rollout: shares, verdicts with their evidence, counts, and what can be done."""
+    with connect(url) as client:
+        number = rollout_id or _find_newest(client)
+        if number is None:
+            if as_json:
+                print_json({"rollout": None})
+            else:
+                out.print("there was no rollout yet; `scorecat rollout start VERSION` begins one")
+            return
+        if follow:
+            finish(client, number, as_json)
+            return
+        found = client.describe(number)
+    if as_json:
+        print_json(found)
+    else:
+        print_rollout(found)
+
+
+@app.command("pause")
+def pause(
+    rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
+) -> None:
+    """Keep the shares as they are until `resume`; a failure still rolls back."""
+    _tell("pause", rollout_id, why, url, as_json)
+
+
+@app.command("resume")
+def resume(
+    rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
+) -> None:
+    """Go on after a pause; the step is measured anew."""
+    _tell("resume", rollout_id, why, url, as_json)
+
+
+@app.command("promote")
+def promote(
+    rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
+) -> None:
+    """Give the canary everything now, whatever the measurements say."""
+    _tell("promote", rollout_id, why, url, as_json)
+
+
+@app.command("abort")
+def abort(
+    rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
+) -> None:
+    """Take everything back at once; also ends A/B tests and shadows, and takes back what has just succeeded."""
+    _tell("abort", rollout_id, why, url, as_json)
+
+
+@app.command("history")
+def history(
+    rollout_id: IdArgument = None,
+    every: Annotated[bool, typer.Option("--all", help="List rollouts in place of the changes of one.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="With --all: at most so many.")] = 20,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print every change of a rollout, oldest first: when, who, why, on what evidence."""
+    with connect(url) as client:
+        if every:
+            found = client.recent(limit=limit)
+            if as_json:
+                print_json({"rollouts": found})
+            else:
+                print_list(found)
+            return
+        number = _need_newest(client, rollout_id)
+        changes = client.history(number)
+        if as_json:
+            print_json({"rollout": number, "changes": changes})
+        else:
+            print_history(client.describe(number), changes)
+
+
+@contextlib.contextmanager
+def connect(url: str | None) -> Iterator[RolloutClient]:
+    """Give a client of the service at `url`, or of the one that `up` started."""
+    with RolloutClient(url or read_url(load_settings())) as client:
+        yield client
+
+
+def name_caller() -> str:
+    """Return who this is, for the history."""
+    return load_settings().user or name_mover()
+
+
+def finish(client: RolloutClient, rollout_id: int, as_json: bool) -> None:
+    """Show progress until a rollout is over; exit code 1 unless it succeeded."""
+    try:
+        found = watch(client, rollout_id)
+    except KeyboardInterrupt:
+        err.print(f"the rollout goes on; `scorecat rollout status {rollout_id} --watch` shows it")
+        raise
+    if as_json:
+        print_json(found)
+    else:
+        print_rollout(found)
+    if is_over(found) and found["phase"] != "succeeded":
+        raise typer.Exit(1)
+
+
+def _tell(command: str, rollout_id: int | None, why: str, url: str | None, as_json: bool) -> None:
+    with connect(url) as client:
+        found = client.command(_need_newest(client, rollout_id), command, name_caller(), why)
+    if as_json:
+        print_json(found)
+    else:
+        print_brief(found)
+
+
+def _need_newest(client: RolloutClient, rollout_id: int | None) -> int:
+    number = rollout_id or _find_newest(client)
+    if number is None:
+        raise NotFoundError("there was no rollout yet; `scorecat rollout start VERSION` begins one")
+    return number
+
+
+def _find_newest(client: RolloutClient) -> int | None:
+    newest = client.recent(limit=1)
+    return int(newest[0]["id"]) if newest else None
+
+
+def _parse_shares(given: list[str]) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for text in given:
+        version, _, share = text.partition("=")
+        try:
+            shares[str(int(version.strip().lstrip("v")))] = float(share.strip().rstrip("%"))
+        except ValueError as exc:
+            raise BadRequestError(f"--share-of {text}: write VERSION=PERCENT, for example 2=50") from exc
+    return shares

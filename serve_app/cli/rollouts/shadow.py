@@ -1,0 +1,49 @@
+"""``scorecat shadow``: a version that gets copies of requests and answers nobody."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from serve_app.cli.rollouts.rollout import UrlOption, WhyOption, connect, name_caller
+from serve_app.cli.rollouts.rollout_view import print_brief
+from serve_app.errors import NotFoundError
+from serve_app.rollouts.service.request import parse_start
+from serve_app.terminal.console import JsonOption, err, print_json
+
+app = typer.Typer(help="Send copies of requests to a version that answers nobody.", no_args_is_help=True)
+
+
+@app.command("start")
+def start(
+    version: Annotated[str, typer.Argument(help="Number or alias.")],
+    share: Annotated[float, typer.Option(help="Share of the requests that are copied, above 0 and up to 1.")] = 0.1,
+    why: WhyOption = "",
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Deploy a version and send it copies; `scorecat rollout status` shows how its scores differ."""
+    body = {"version": version, "kind": "shadow", "share": share}
+    parse_start(body)  # what JSON cannot say, such as nan, would become something else on the way
+    with connect(url) as client:
+        started = client.start({**body, "who": name_caller(), "why": why})
+    if as_json:
+        print_json(started)
+        return
+    print_brief(started)
+    err.print("see `scorecat rollout status`; `scorecat shadow stop` ends it")
+
+
+@app.command("stop")
+def stop(why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False) -> None:
+    """End the shadow that runs."""
+    with connect(url) as client:
+        running = [r for r in client.recent(limit=1) if r["kind"] == "shadow" and r["is_active"]]
+        if not running:
+            raise NotFoundError("no shadow runs; `scorecat rollout history --all` lists what there was")
+        ended = client.command(running[0]["id"], "abort", name_caller(), why)
+    if as_json:
+        print_json(ended)
+    else:
+        print_brief(ended)

@@ -1,0 +1,1 @@
+"""Commands: predict, replay, events."""

@@ -1,0 +1,1 @@
+"""Commands: Event logs replayed and loaded through the client."""

@@ -1,1 +1,0 @@
-"""Pure rules of scorecat: no I/O, no clock, no randomness, no Ray, no pydantic."""

@@ -1,0 +1,1 @@
+"""Serve applications of versions and pools, and what starts jobs."""

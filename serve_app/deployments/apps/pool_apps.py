@@ -1,0 +1,62 @@
+"""Copies of a version's application that belong to one batch job each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve import Application
+from ray.serve.exceptions import RayServeException
+
+from serve_app.deployments.apps.apps import read_states, run_apps
+from serve_app.deployments.calls.handles import parse_pool_app, translate
+from serve_app.jobs.core.record import PoolWish
+from serve_app.models.adapters.package_dir import load_parts
+from serve_app.models.service.ports import Registry
+from serve_app.rollouts.service.ports import AppState
+
+
+class ServePoolApps:
+    """A `serve_app.jobs.service.ports.PoolApps` on Ray Serve; for plain threads.
+
+    Parameters
+    ----------
+    registry : Registry
+    build : callable
+        Returns the application for the directory of a package and the most replicas of each deployment.
+    """
+
+    def __init__(self, registry: Registry, build: Callable[[Path, int], Application]) -> None:
+        self._registry = registry
+        self._build = build
+
+    def states(self) -> dict[str, AppState]:
+        """Return the state of each by name."""
+        try:
+            return {app: state for app, state in read_states().items() if parse_pool_app(app) is not None}
+        except (RayError, RayServeException, TimeoutError) as exc:
+            raise translate(exc) from exc
+
+    def create(self, wish: PoolWish) -> None:
+        """Begin to start one.
+
+        Raises
+        ------
+        ScorecatError
+            The package cannot be fetched or is damaged, or the cluster refused the app.
+        """
+        package = self._registry.locate(wish.model, wish.version)
+        load_parts(package)  # a torn package is refused here, by name
+        try:
+            run_apps({wish.app: self._build(package, wish.replicas)})
+        except (RayError, RayServeException, RuntimeError, TimeoutError) as exc:
+            raise translate(exc) from exc
+
+    def delete(self, app: str) -> None:
+        """Begin to remove one, whose replicas finish what they have."""
+        try:
+            serve.delete(app, _blocking=False)
+        except (RayError, RayServeException) as exc:
+            raise translate(exc) from exc

@@ -1,0 +1,46 @@
+"""Replicas that answer direct calls beside those of Serve handles."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import ClassVar
+
+from ray import serve
+
+from serve_app.cluster.replica_load import ReplicaLoad
+from serve_app.deployments.calls.direct_calls import answer_calls, socket_path
+
+logger = logging.getLogger("scorecat.direct_calls")
+
+
+class DirectReplica:
+    """Base of a deployment's class.
+
+    Attributes
+    ----------
+    METHODS : tuple of str
+        What may be called directly.
+    """
+
+    METHODS: ClassVar[tuple[str, ...]] = ()
+    _server: asyncio.Server | None = None
+
+    async def check_health(self) -> None:
+        """See that the socket is there; Ray calls this before it lists a replica and every few seconds after.
+
+        Without a socket calls come through handles, so its lack is no bad health.
+        """
+        path = socket_path(serve.get_replica_context().replica_id.unique_id)
+        if path is not None and (self._server is None or not path.exists()):
+            try:
+                await self._listen(path)
+            except OSError as exc:
+                logger.warning("%s: %s; calls come through handles", path, exc)
+
+    async def _listen(self, path: Path) -> None:
+        if self._server is not None:
+            self._server.close()  # what is connected stays so
+        methods = {name: getattr(self, name) for name in self.METHODS}
+        self._server = await answer_calls(path, methods, ReplicaLoad.of_this_process())

@@ -1,0 +1,1 @@
+"""Events of a shop: what one is, logs of them, generated ones."""

@@ -1,0 +1,1 @@
+"""Features of a row: what they are, how they are encoded, what is refused."""

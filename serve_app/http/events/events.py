@@ -1,0 +1,74 @@
+"""Shop history in: ``POST /v1/events``."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+
+from serve_app.errors import FieldError, InvalidRowError, NotReadyError, point_at
+from serve_app.history.service.intake import EventSink, Intake
+from serve_app.http.api_document import EVENTS
+from serve_app.http.events.event_bodies import ARROW, JSON, NDJSON, choose_event_media
+from serve_app.http.parameters import REQUEST_ID, TIMEOUT
+from serve_app.http.problems import document_problems
+from serve_app.http.schemas import EventsAnswer
+from serve_app.http.tables.bulk import Bulk
+
+ROUTE: Final = "/v1/events"
+STATE_OFF: Final = "this service keeps no history: it was started with SCORECAT_STATE=off"
+_EVENT: Final[dict[str, Any]] = {"$ref": "#/components/schemas/ShopEvent"}
+_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        JSON: {"schema": {"anyOf": [_EVENT, {"type": "array", "items": _EVENT}]}},
+        NDJSON: {"schema": {"type": "string"}},
+        ARROW: {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+
+
+def create_router(bulk: Bulk, sink: EventSink | None) -> APIRouter:
+    """Return the route; without a sink it answers 503."""
+    router = APIRouter(tags=[EVENTS])
+
+    @router.post(
+        ROUTE,
+        operation_id="recordEvents",
+        status_code=202,
+        summary="Record shop events",
+        response_model=EventsAnswer,
+        response_model_exclude_unset=True,
+        responses=document_problems(400, 413, 415, 422, 500, 503, 504),
+        openapi_extra={"requestBody": _BODY, "parameters": [TIMEOUT, REQUEST_ID]},
+    )
+    async def events(request: Request) -> Any:
+        """Record views, carts and purchases, in order and in one commit; what is answered with 202 is on disk.
+
+        An event with an `event_id` counts once however often it is sent. An event that breaks a rule is
+        named in `errors`; the others are recorded.
+        """
+        deadline_at = bulk.deadline_at(request)
+        media = choose_event_media(request.headers.get("content-type", ""))
+        if sink is None:
+            raise NotReadyError(STATE_OFF, 60.0)
+        body = await bulk.read(request, deadline_at)
+        intake = await sink.record(media, body, deadline_at)
+        _refuse_if_all_rejected(intake, is_one=media == JSON and body.lstrip()[:1] == b"{")
+        for kind, n in intake.counts.items():
+            if n:
+                bulk.meter.count_events(ROUTE, kind, n)
+        if intake.newest_s is not None:
+            bulk.meter.note_delay(ROUTE, max(0.0, time.time() - intake.newest_s))
+        return intake.to_json()
+
+    return router
+
+
+def _refuse_if_all_rejected(intake: Intake, *, is_one: bool) -> None:
+    """Raise InvalidRowError when no event can be read; it points at their places, at the whole of a single one."""
+    n = intake.counts["rejected"]
+    if n and n == sum(intake.counts.values()):
+        fields = tuple(FieldError("" if is_one else point_at(e.index), e.detail) for e in intake.errors)
+        raise InvalidRowError(f"none of the {n} events can be read", fields)

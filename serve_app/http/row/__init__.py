@@ -1,0 +1,1 @@
+"""One row: the hot route."""

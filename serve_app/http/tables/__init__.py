@@ -1,0 +1,1 @@
+"""Many rows: MLflow, Open Inference Protocol and bulk bodies."""

@@ -1,0 +1,1 @@
+"""Batch jobs: requests, records and reports."""

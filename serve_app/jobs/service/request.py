@@ -1,0 +1,145 @@
+"""What a person asks of a batch job, read from the members of a request's body; and the command that does it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from serve_app.errors import FieldError, InvalidDataError, point_at
+from serve_app.jobs.core.record import JobOrder
+from serve_app.jobs.service.ports import JobAsked
+from serve_app.rollouts.core.plan_values import read_count, read_flag
+from serve_app.runtime.shown_values import say_unknown
+
+MAX_CHARACTERS: Final = 2_000
+MAX_COLUMNS: Final = 1_000
+MAX_EXPLAIN: Final = 50
+MAX_WORKERS: Final = 64
+POOLS: Final = ("shared", "dedicated")
+
+
+def parse_job(record: Any) -> JobAsked:
+    """Return what the body of a request asks for.
+
+    Raises
+    ------
+    InvalidDataError
+        `errors` names every member that cannot be used.
+    """
+    if not isinstance(record, Mapping):
+        raise InvalidDataError("a job is asked for by an object with at least the member `input`")
+    errors = [_explain_unknown(str(name)) for name in record if name not in FIELDS]
+    found: dict[str, Any] = {}
+    for name, read in FIELDS.items():
+        value = record.get(name)
+        if value is None:
+            if name == "input":
+                errors.append(FieldError("/input", "is needed: what is to be scored"))
+            continue
+        try:
+            found[name] = read(value)
+        except ValueError as exc:
+            errors.append(FieldError(f"/{name}", str(exc)))
+    if errors:
+        raise InvalidDataError("the job cannot be understood", tuple(errors))
+    places = {name: found.pop(name, "") for name in ("input", "output", "model")}
+    return JobAsked(**places, options=found, who=found.pop("who", "http"))
+
+
+def list_arguments(order: JobOrder, save_mapping: Callable[[Mapping[str, Any]], str]) -> list[str]:
+    """Return the arguments of ``python -m batch.score`` that do what was asked.
+
+    Parameters
+    ----------
+    order : JobOrder
+    save_mapping : callable
+        Keeps the mapping as a file and returns its path.
+    """
+    options = dict(order.options)
+    arguments = ["--json"]
+    if options.pop("resume", False):
+        arguments.append("--resume")
+    if mapping := options.pop("mapping", None):
+        arguments.append(f"--mapping={save_mapping(mapping)}")
+    if order.model:
+        arguments.append(f"--model={order.model}")
+    for name, value in options.items():
+        text = ",".join(value) if isinstance(value, list | tuple) else str(value)
+        arguments.append(f"--{name.replace('_', '-')}={text}")
+    return [*arguments, "--", order.input, order.output]  # a name may begin with a dash
+
+
+def _read_text(value: Any) -> str:
+    if not isinstance(value, str) or not value or len(value) > MAX_CHARACTERS or not value.isprintable():
+        raise ValueError(f"must be a text of 1 to {MAX_CHARACTERS:,} printable characters")
+    return value
+
+
+def _read_columns(value: Any) -> list[str]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not 0 < len(names) <= MAX_COLUMNS:
+        raise ValueError(f"must be a list of up to {MAX_COLUMNS:,} names of columns")
+    for name in names:
+        if "," in _read_text(name):
+            raise ValueError(f"{name!r}: names of columns have no comma here")
+    return names
+
+
+def _read_limit(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str) or len(str(value)) > 20:  # noqa: PLR2004
+        raise ValueError("must be a number of rows (1000) or a share of them ('2%')")
+    text = str(value)
+    number = text.removesuffix("%")
+    if not number.replace(".", "", 1 if number != text else 0).isdigit() or not number.isascii():
+        raise ValueError("must be a number of rows (1000) or a share of them ('2%')")
+    if number != text and float(number) > 100:  # noqa: PLR2004
+        raise ValueError("a share is at most 100%")
+    return text
+
+
+def _read_pool(value: Any) -> str:
+    if value not in POOLS:
+        raise ValueError(f"must be one of {', '.join(POOLS)}")
+    return str(value)
+
+
+def _read_mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or set(value) - {"columns", "defaults", "history"}:
+        raise ValueError(
+            "must be an object with `columns` (feature: input column), `defaults` (features) or `history` (a flag)"
+        )
+    columns, defaults = value.get("columns", {}), value.get("defaults", [])
+    if not isinstance(columns, dict) or len(columns) > MAX_COLUMNS:
+        raise ValueError("`columns` must be an object: feature: input column")
+    for column in columns.values():
+        _read_text(column)
+    if defaults:
+        value = {**value, "defaults": _read_columns(defaults)}
+    if "history" in value:
+        read_flag(value["history"])
+    return {name: each for name, each in value.items() if each}
+
+
+FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "input": _read_text,
+    "output": _read_text,
+    "model": _read_text,
+    "mapping": _read_mapping,
+    "keep": _read_columns,
+    "partition_by": _read_columns,
+    "explain": read_count(0, MAX_EXPLAIN),
+    "max_rejected": _read_limit,
+    "workers": read_count(1, MAX_WORKERS),
+    "pool": _read_pool,
+    "pool_replicas": read_count(1, MAX_WORKERS),
+    "resume": read_flag,
+    "who": _read_text,
+}
+"""Members of the body, and what reads each."""
+
+
+def _explain_unknown(name: str) -> FieldError:
+    near = difflib.get_close_matches(name, FIELDS, 1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(FIELDS)}"
+    return FieldError(point_at(name), f"{say_unknown(name)}; {hint}")

@@ -1,0 +1,1 @@
+"""Model packages: manifests, imports, proofs and the registry."""

@@ -1,0 +1,171 @@
+"""What every registry does alike: names, and aliases that move by compare-and-swap and are recorded."""
+
+from __future__ import annotations
+
+import getpass
+import random
+import re
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from serve_app.errors import BadRequestError, ConflictError, InvariantError, NotFoundError
+from serve_app.models.core.alias_log import AliasLog, AliasMove, parse_alias_log, parse_moves
+from serve_app.models.service.ports import CHAMPION, Aliases, Registry
+from serve_app.storage.conditional_files import ConditionalFiles, StoredFile
+
+ATTEMPTS: Final = 60
+"""Tries of a move that expects nothing; each failed one means that somebody else's move succeeded."""
+_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
+
+
+class RegistryAliases:
+    """The aliases of a registry's models, in ``<name>/aliases.json``.
+
+    Parameters
+    ----------
+    files : ConditionalFiles
+    by : str, optional
+        Who moves, for the history; default the OS user and host.
+    now : callable, optional
+        Returns the time of a move, aware.
+    """
+
+    def __init__(
+        self,
+        files: ConditionalFiles,
+        by: str | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._files = files
+        self._by = by
+        self._now = now
+
+    def read(self, name: str) -> Aliases:
+        """Return the aliases of a model as they stand now."""
+        log, _ = self._load(name)
+        return Aliases(log.versions, str(log.revision))
+
+    def history(self, name: str) -> list[AliasMove]:
+        """Return every move of a model's aliases, oldest first."""
+        log, _ = self._load(name)
+        moves: list[AliasMove] = []
+        for archive in log.archives:
+            path = f"{name}/history/{archive}"
+            stored = self._files.load(path)
+            try:
+                moves.extend(parse_moves(stored.data if stored is not None else b""))
+            except ValueError as exc:
+                raise InvariantError(f"{self._files.where}/{path} is missing or damaged: {exc}. Restore it") from exc
+        return [*moves, *log.moves]
+
+    def move(self, name: str, alias: str, version: int, *, expected: Aliases | None, reason: str) -> Aliases:
+        """Point an alias at a version, and record it in the same write."""
+        return self._change(name, check_alias(alias), version, expected, reason)
+
+    def remove(self, name: str, alias: str, *, expected: Aliases | None, reason: str) -> Aliases:
+        """Delete an alias, and record it in the same write."""
+        if alias == CHAMPION:
+            raise BadRequestError(f"{CHAMPION} is what is served and cannot be deleted: move it to another version")
+        return self._change(name, alias, None, expected, reason)
+
+    def _change(self, name: str, alias: str, version: int | None, expected: Aliases | None, reason: str) -> Aliases:
+        for _ in range(ATTEMPTS):
+            log, stored = self._load(name)
+            if expected is not None and expected.token != str(log.revision):
+                break
+            old = log.versions.get(alias)
+            if version is None and old is None:
+                raise NotFoundError(f"{name} has no alias {alias!r} (there: {', '.join(log.versions) or 'none'})")
+            at = self._now().isoformat(timespec="milliseconds")
+            move = AliasMove(uuid.uuid4().hex, at, self._by or name_mover(), alias, old, version, reason)
+            try:
+                return self._write(name, log.record(move), stored)
+            except ConflictError:
+                if expected is not None:
+                    break
+                time.sleep(random.uniform(0.001, 0.05))  # noqa: S311 # spreads writers, keeps no secret
+        raise ConflictError(f"the aliases of {name} were moved by somebody else meanwhile: read them again")
+
+    def _write(self, name: str, log: AliasLog, seen: StoredFile | None) -> Aliases:
+        kept, archive, data = log.split_archive()
+        if archive:
+            path = f"{name}/history/{archive}"
+            if self._files.load(path) is None:
+                self._files.replace(path, data, None)
+        self._files.replace(f"{name}/aliases.json", kept.dump(), seen)
+        return Aliases(kept.versions, str(kept.revision))
+
+    def _load(self, name: str) -> tuple[AliasLog, StoredFile | None]:
+        path = f"{check_name(name)}/aliases.json"
+        stored = self._files.load(path)
+        if stored is None:
+            return AliasLog(), None
+        try:
+            return parse_alias_log(stored.data), stored
+        except ValueError as exc:
+            raise InvariantError(
+                f"{self._files.where}/{path} is damaged: {exc}. "
+                "Restore it, or delete it and set the aliases with `scorecat models alias`"
+            ) from exc
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text may name a model or an alias."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is the number of a version as folders are named: ``2``, not ``02`` or ``٢``."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def check_alias(alias: str) -> str:
+    """Return an alias; raises BadRequestError when it is none."""
+    if not is_name(alias):
+        raise BadRequestError(f"{alias[:80]!r} is no alias: use lower-case letters, digits and dashes")
+    return alias
+
+
+def check_name(name: str) -> str:
+    """Return a model's name; raises BadRequestError when it is none."""
+    if not is_name(name):
+        raise BadRequestError(f"{name!r} is no model name: use lower-case letters, digits and dashes")
+    return name
+
+
+def resolve_version(registry: Registry, name: str, wanted: str) -> int:
+    """Return the version a number or alias stands for; raises NotFoundError."""
+    versions = registry.versions(name)
+    if not versions:
+        known = ", ".join(registry.names()) or "none"
+        raise NotFoundError(f"there is no model {name} in {registry.where} (there: {known})")
+    if is_number(wanted):
+        if int(wanted) not in versions:
+            raise unknown_version(registry.where, name, int(wanted), versions)
+        return int(wanted)
+    aliases = registry.aliases(name).versions
+    if wanted not in aliases:
+        known = ", ".join(aliases) or "none"
+        raise NotFoundError(f"{name} has no alias {wanted!r} (there: {known})")
+    return aliases[wanted]
+
+
+def unknown_version(where: str, name: str, version: int, versions: list[int]) -> NotFoundError:
+    """Return the error that names the versions that are there."""
+    known = ", ".join(map(str, versions)) or "none"
+    return NotFoundError(f"{name} has no version {version} in {where} (there: {known})")
+
+
+def name_mover() -> str:
+    """Return ``user@host`` of this process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,29 @@
+"""Write CatBoost's own files, with its errors told as ours."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final, Literal
+
+from catboost import CatBoost, CatBoostError
+
+from serve_app.errors import BadRequestError
+
+_SYSTEM: Final = re.compile(r"\(Error \d+: ([^)]+)\)")
+"""How CatBoost writes what the operating system said."""
+
+
+def save_catboost(model: CatBoost, path: Path, form: Literal["cbm", "json"]) -> None:
+    """Write a model.
+
+    Raises
+    ------
+    BadRequestError
+        The file cannot be written: the disk is full, for example.
+    """
+    try:
+        model.save_model(str(path), format=form)
+    except (CatBoostError, OSError) as exc:
+        found = _SYSTEM.search(str(exc))
+        raise BadRequestError(f"cannot write the model to {path}: {found[1] if found else exc}") from exc

@@ -1,0 +1,269 @@
+"""Sections of a model's page about where it comes from, what it reads and what it acts on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from serve_app.features.core.numeric_columns import describe_rule
+from serve_app.features.core.specs import FeatureSpec
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.global_figures import GlobalFigures
+from serve_app.runtime.shown_text import LIMIT, show_line
+from serve_app.stats.profile import SCORE
+
+TITLES: Final[Mapping[str, str]] = {
+    "roc_auc": "ROC-AUC",
+    "pr_auc": "PR-AUC (average precision)",
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "ece": "expected calibration error",
+}
+VERDICT_WORDS: Final[Mapping[str, str]] = {
+    "none": "no more than chance",
+    "small": "small, beyond chance",
+    "moderate": "moderate",
+    "large": "large",
+    "too few rows": "too few rows to tell",
+}
+_BAR_WIDTH: Final = 24
+_SAID_ROWS: Final = 40
+_PLAIN: Final = re.compile(r"(?!_)[\w ,.:;/=()+-]*(?<!_)")
+"""Text without any mark that Markdown knows."""
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
+_DRIFT_ROWS: Final = 10
+
+
+def lineage(manifest: Manifest, facts: GlobalFigures | None) -> list[str]:
+    """Return where the package comes from."""
+    training = manifest.training
+    source = training.get("imported_from")
+    rows = [
+        ("made", f"{'imported' if source else 'trained'} {manifest.created_at}"),
+        ("imported from", str(source["file"]) if source else ""),
+        ("its SHA-256", f"`{source['sha256']}`" if source and "sha256" in source else ""),
+        ("parent", f"version {manifest.parent_version}" if manifest.parent_version else "none"),
+        ("task", manifest.task),
+        ("classes", ", ".join(map(cell, manifest.class_labels))),
+        ("trees", f"{facts.n_trees:,}" if facts else ""),
+        (
+            "package digest",
+            f"`{manifest.digest[:16]}`, of the manifest but times and file hashes: equal training gives equal digests",
+        ),
+        ("model digest", f"`{manifest.model_digest[:16]}`, of trees and leaf values"),
+        ("libraries", ", ".join(f"{name} {version}" for name, version in sorted(manifest.libraries.items()))),
+    ]
+    lines = ["## Lineage", "", "| | |", "|---|---|"]
+    return [*lines, *(f"| {name} | {text} |" for name, text in rows if text), ""]
+
+
+def author_says(manifest: Manifest) -> list[str]:
+    """Return what came with an imported model about how good it is: nobody here has measured it."""
+    metadata = manifest.training.get("author_says", {}).get("metadata")
+    said = {"metrics": manifest.metrics.get("reported_by_author"), "metadata": metadata}
+    rows = [(name, text) for part in said.values() for name, text in _flatten(part)]
+    if not rows:
+        return []
+    more = [f"and {len(rows) - _SAID_ROWS} more, in the manifest"] if len(rows) > _SAID_ROWS else []
+    lines = [f"| {cell(name)} | {cell(text)} |" for name, text in rows[:_SAID_ROWS]]
+    head = ["## Said by its author (not measured here)", "", "| | |", "|---|---|"]
+    return [*head, *lines, "", *more, *([""] if more else [])]
+
+
+def _flatten(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [row for key, item in value.items() for row in _flatten(item, f"{name}.{key}" if name else str(key))]
+    if value is None:
+        return []
+    return [(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))]
+
+
+def features(specs: Sequence[FeatureSpec]) -> list[str]:
+    """Return what each input is and what happens when it is null."""
+    lines = ["## Features", "", "| feature | kind | unit | null | value |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {cell(spec.name)} | {spec.kind} | {cell(spec.unit)} | {cell(describe_null(spec))} | {_value(spec)} |"
+        for spec in specs
+    ]
+    return [*lines, ""]
+
+
+def cell(text: str) -> str:
+    """Return a text as a cell of a table shows it: what Markdown would read as its own stands as code."""
+    if _PLAIN.fullmatch(text):
+        return text
+    fence = "``" if "`" in text else "`"
+    return f"{fence} {show_line(text, LIMIT)} {fence}".replace("|", "\\|")
+
+
+def _value(spec: FeatureSpec) -> str:
+    return describe_rule(spec).removeprefix("must be a ").removeprefix("finite ")
+
+
+def describe_null(spec: FeatureSpec) -> str:
+    """Return a feature's null rule in words."""
+    if spec.on_null == "fill":
+        return f"becomes {spec.fill}" if isinstance(spec.fill, str) else f"becomes {spec.fill:g}"
+    if spec.on_null == "fill_from":
+        return f"becomes {spec.fill_from}"
+    return {"reject": "is refused", "nan": "stays missing"}[spec.on_null]
+
+
+def importance(facts: GlobalFigures | None) -> list[str]:
+    """Return global importance as a bar chart, and the strongest interactions."""
+    if facts is None:
+        return []
+    lines = ["## Importance", ""]
+    if facts.importance:
+        top = max(value for _, value in facts.importance) or 1.0
+        lines += [
+            "How much predictions change with each feature (PredictionValuesChange, percent of all).",
+            "",
+            "| feature | % | |",
+            "|---|---:|---|",
+        ]
+        lines += [f"| {cell(name)} | {value:.1f} | {bar(value / top)} |" for name, value in facts.importance]
+        lines.append("")
+    if facts.interactions:
+        lines += ["| strongest interactions | % of all pairs' |", "|---|---:|"]
+        lines += [f"| {cell(one)} x {cell(other)} | {strength:.1f} |" for one, other, strength in facts.interactions]
+        lines.append("")
+    return [*lines, *(f"Not available: {note}" for note in facts.missing), ""]
+
+
+def bar(share: float, width: int = _BAR_WIDTH) -> str:
+    """Return a bar of text, exact to an eighth of a character; above 0 it is never empty."""
+    eighths = min(width * 8, max(round(share * width * 8), 1 if share > 0 else 0))
+    whole, rest = divmod(eighths, 8)
+    return "█" * whole + _EIGHTHS[rest].strip()
+
+
+def bands(manifest: Manifest) -> list[str]:
+    """Return what each band of the recommendation holds on the later rows."""
+    found = manifest.metrics.get("bands")
+    thresholds = manifest.thresholds
+    head = [
+        "## Bands",
+        "",
+        (
+            f"`recommendation` is high above {thresholds.high:.6g}, medium from {thresholds.medium:.6g}, low below"
+            f"{'' if found is None else '; ' + _describe_band_rule(found['rule'])}."
+        ),
+        "",
+    ]
+    if found is None:
+        return head
+    valued = found["rule"].get("cost_of_action") is not None
+    titles = ["band", "rows", "share of rows", "precision", "share of purchases", *(["value of acting"] * valued)]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    lines += [
+        f"| {row['band']} | {row['n_rows']:,} | "
+        + " | ".join(_percent(row[figure]) for figure in ("share", "precision", "captured"))
+        + (f" | {_money(row['expected_value'])} |" if valued else " |")
+        for row in found["rows"]
+    ]
+    return [*head, *lines, ""]
+
+
+def _percent(cell: Mapping[str, float | None]) -> str:
+    value, low, high = (cell[key] for key in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return "-"
+    return f"{value:.2%} ({low:.2%}-{high:.2%})"
+
+
+def _money(cell: Mapping[str, float | None]) -> str:
+    value, low, high = (cell[key] for key in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return "-"
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _describe_band_rule(rule: Mapping[str, Any]) -> str:
+    worth = ""
+    if "cost_of_action" in rule:
+        worth = f"a purchase acted on brings {rule['value_of_purchase']:g}, acting on a row costs "
+        worth += f"{rule['cost_of_action']:g}"
+    if rule["kind"] == "cost":
+        return f"set on the early-stopping slice where acting pays (medium) and pays twice (high): {worth}"
+    if rule["kind"] == "capacity":
+        shares = rule["capacity"]
+        words = f"set on the early-stopping slice to hold at most {shares['high']:.2%} (high) and "
+        words += f"{shares['medium']:.2%} (medium) of the rows"
+    else:
+        words = "thresholds as given"
+    return f"{words}; {worth}" if worth else words
+
+
+def comparison(manifest: Manifest) -> list[str]:
+    """Return how the candidate stands beside its parent on the same rows."""
+    found = manifest.metrics.get("comparison")
+    if found is None:
+        return []
+    lines = [
+        f"## Beside version {manifest.parent_version}",
+        "",
+        f"**{found['outcome']}**: {'; '.join(found['reasons'])}. Trained {found['way']}.",
+        "",
+        (
+            f"Both on the same {found['n_rows']:,} later rows of {found['n_users']:,} users (paired bootstrap over "
+            f"users); {found['n_rejected_by_parent']:,} rows the parent rejects are left out."
+        ),
+        "",
+        "| metric | this one | parent | difference | margin |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {TITLES[name]} | {number(one['candidate'], 5)} | {number(one['parent'], 5)} | {_signed(one)} | "
+        f"{number(one['margin'], 5)} |"
+        for name, one in found["differences"].items()
+    ]
+    return [*lines, "", *(f"- {note}" for note in found["notes"]), ""]
+
+
+def _signed(one: Mapping[str, float | None]) -> str:
+    value, low, high = (one[key] for key in ("difference", "low", "high"))
+    if value is None or low is None or high is None:
+        return "-"
+    return f"{value:+.5f} ({low:+.5f} to {high:+.5f})"
+
+
+def drift(manifest: Manifest) -> list[str]:
+    """Return how far the rows have moved since the parent was measured, the score first."""
+    found = manifest.metrics.get("drift")
+    if found is None:
+        return []
+    head = ["## Drift since the parent", ""]
+    if "skipped" in found:
+        return [*head, f"Not measured: {found['skipped']}.", ""]
+    others = [one for one in found["features"] if one["feature"] != SCORE]
+    moved = [one for one in others if one["verdict"] != "none"]
+    shown = [*(one for one in found["features"] if one["feature"] == SCORE), *moved[:_DRIFT_ROWS]]
+    lines = [
+        (
+            f"The later rows ({found['n_new_rows']:,}) beside the parent's reference ({found['n_reference_rows']:,}), "
+            f"as the parent sees them. {len(others) - len(moved)} of {len(others)} features moved no more than chance."
+        ),
+        "",
+        "| | PSI | by chance | verdict | missing | out of range | unseen |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one['feature']} | {one['psi']:.4f} | {one['expected_psi']:.4f} | {VERDICT_WORDS[one['verdict']]} | "
+        f"{one['missing_share']:.2%} | {one['out_of_range_share']:.2%} | {one['unseen_share']:.2%} |"
+        for one in shown
+    ]
+    return [*head, *lines, ""]
+
+
+def number(value: float | None, n_decimals: int = 4) -> str:
+    """Return a figure with its decimals, or a dash."""
+    return "-" if value is None else f"{value:.{n_decimals}f}"
+
+
+def interval(cell: Mapping[str, float | None]) -> str:
+    """Return a figure with its interval."""
+    if cell["value"] is None or cell["low"] is None:
+        return number(cell["value"])
+    return f"{number(cell['value'])} ({number(cell['low'])}-{number(cell['high'])})"

@@ -1,0 +1,1 @@
+"""Reading files of strangers: what runs nothing of theirs."""

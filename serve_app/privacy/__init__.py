@@ -1,0 +1,1 @@
+"""Pseudonyms in place of ids, and the secret that makes them."""

@@ -1,0 +1,1 @@
+"""Canaries: plans, decisions, promotion and rollback."""

@@ -1,0 +1,99 @@
+"""Rounds that look after the versions of the served model: their apps, and the alias that names the one in charge."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from serve_app.models.service.ports import Registry
+from serve_app.rollouts.service.apps import AppKeeper, Watch
+from serve_app.rollouts.service.champion import find_unsettled, settle_champion
+from serve_app.rollouts.service.course import COUNTED, Champion, Course, parse_course
+from serve_app.rollouts.service.ports import RolloutStore
+from serve_app.rollouts.service.split import read_split
+from serve_app.runtime.rounds import Guard
+
+QUIET_S: Final = 10.0
+"""How often the apps are looked at while no rollout is active and all is as wanted: asking Serve takes 40 ms of CPU."""
+
+logger = logging.getLogger("scorecat.rollouts")
+
+
+class VersionCare:
+    """Creates and deletes version apps, proves those that are tried, and lets the champion follow.
+
+    Parameters
+    ----------
+    store : RolloutStore
+    registry : Registry
+    keeper : AppKeeper
+    model : str
+        The served model.
+    note_champion : callable
+        Called with a rollout's id, what became of the alias, and why.
+    clock : callable
+        Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        store: RolloutStore,
+        registry: Registry,
+        keeper: AppKeeper,
+        model: str,
+        note_champion: Callable[[int, Champion, str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._keeper = keeper
+        self._model = model
+        self._note_champion = note_champion
+        self._clock = clock
+        self._round = threading.Lock()
+        self._quiet_until_s = -math.inf
+        self._n_wakes = 0
+        self._guard = Guard(logger)
+
+    def wake(self) -> None:
+        """Let the next round look at the apps, and one that is under way not take everything for settled."""
+        self._n_wakes += 1
+        self._quiet_until_s = -math.inf
+
+    def run_round(self) -> None:
+        """Compare what is with what is wanted and act; trouble is logged and the next round tries again."""
+        with self._round:
+            if self._clock() >= self._quiet_until_s:
+                self._guard.run("look after the versions to the end", self._look)
+
+    def _look(self) -> None:
+        n_wakes, model = self._n_wakes, self._model
+        active = self._store.find_active(model)
+        course = parse_course(active) if active is not None else None
+        wanted = self._list_wanted(model)
+        self._keeper.keep(model, wanted, _watch(course), lambda v: v in self._list_wanted(model))
+        self.settle_champion()
+        if course is None and self._keeper.is_settled(wanted) and n_wakes == self._n_wakes:
+            self._quiet_until_s = self._clock() + QUIET_S
+
+    def _list_wanted(self, model: str) -> set[int]:
+        active = self._store.find_active(model)
+        wanted = set(read_split(self._store, model).versions)
+        return wanted | parse_course(active).versions if active is not None else wanted
+
+    def settle_champion(self) -> None:
+        """Let the alias follow every rollout that ended; raises ConflictError when somebody moves aliases right now."""
+        for stored in find_unsettled(self._store, self._model):
+            served = read_split(self._store, self._model).stable
+            champion, why = settle_champion(self._registry, parse_course(stored), served)
+            self._note_champion(stored.id, champion, why)
+
+
+def _watch(course: Course | None) -> Watch:
+    if course is None:
+        return Watch()
+    is_live = course.state.phase in COUNTED
+    return Watch(course.stored.id, course.tried, is_live, course.plan.deploy_timeout_s)

@@ -1,0 +1,1 @@
+"""From rows to answers: routes, version splits, shadows, tables."""

@@ -1,0 +1,197 @@
+"""What a Gateway counts of each version: whole numbers and sums, so that counters of many Gateways simply add up.
+
+Only requests that chance assigned (``user-hash`` and ``random``) are compared between versions; pins and the
+allow-list are counted by reason and otherwise left out, since whoever chooses a version is not comparable.
+
+One user may send many requests, all to one version, so requests are not independent draws. Users are
+therefore also dealt into `N_GROUPS` groups that have nothing to do with their version; the spread of the
+counts over the groups shows by how much clusters inflate the variance (random-group estimator), and every
+test divides its evidence by that factor.
+
+References
+----------
+Kish (1965), Survey Sampling: design effect. Wolter (2007), Introduction to Variance Estimation, ch. 2: random
+groups. Wedderburn (1974), Biometrika 61: the same factor as dispersion of a quasi-likelihood.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any, Final
+
+from scipy.special import chdtri
+
+from serve_app.errors import InvariantError
+from serve_app.scoring.core.split import N_GROUPS, Reason
+
+N_SCORE_BINS: Final = 64
+SCORE_LOGIT_MAX: Final = 8.0
+"""Scores are counted in equal steps of log-odds from -8 to 8 (probability 0.0003 to 0.9997); rare positives
+need fine steps where probabilities are small. The outermost bins take what lies beyond."""
+
+COMPARED: Final[frozenset[str]] = frozenset({"user-hash", "random"})
+"""Reasons under which a request is compared."""
+
+DISPERSION_LEVEL: Final = 0.05
+"""Counts that spread over the groups no more than chance would in 95 % of cases are taken for independent."""
+
+_MIN_LATENCY_S: Final = 1e-6
+_BINS_PER_LOGIT: Final = N_SCORE_BINS / (2 * SCORE_LOGIT_MAX)
+
+
+@dataclass(slots=True)
+class ArmCounters:
+    """Counts of one version under one revision of the split; mutable, filled on the hot path.
+
+    Attributes
+    ----------
+    n_requests : int
+        Compared requests that the version answered or failed.
+    n_errors : int
+        Of these, failures owed to the version: exceptions, invalid answers, timeouts, callers who gave up.
+    n_latencies : int
+    log_latency_sum, log_latency_squares : float
+        Of the natural logarithm of the seconds to an answer.
+    n_scores : int
+    score_sum, score_squares : float
+    score_bins : list of int, length `N_SCORE_BINS`
+    routed : dict of str to int
+        All requests by reason, compared or not.
+    group_requests, group_errors : list of int, length `N_GROUPS`
+        Compared requests and errors by group of users.
+    """
+
+    n_requests: int = 0
+    n_errors: int = 0
+    n_latencies: int = 0
+    log_latency_sum: float = 0.0
+    log_latency_squares: float = 0.0
+    n_scores: int = 0
+    score_sum: float = 0.0
+    score_squares: float = 0.0
+    score_bins: list[int] = field(default_factory=lambda: [0] * N_SCORE_BINS)
+    routed: dict[str, int] = field(default_factory=dict)
+    group_requests: list[int] = field(default_factory=lambda: [0] * N_GROUPS)
+    group_errors: list[int] = field(default_factory=lambda: [0] * N_GROUPS)
+
+    def count_answer(self, reason: Reason, group: int, latency_s: float, probability: float) -> None:
+        """Count one answered request; about 1 us."""
+        self.routed[reason] = self.routed.get(reason, 0) + 1
+        if reason not in COMPARED:
+            return
+        self.n_requests += 1
+        self.group_requests[group] += 1
+        log_latency = math.log(max(latency_s, _MIN_LATENCY_S))
+        self.n_latencies += 1
+        self.log_latency_sum += log_latency
+        self.log_latency_squares += log_latency * log_latency
+        self.n_scores += 1
+        self.score_sum += probability
+        self.score_squares += probability * probability
+        self.score_bins[find_score_bin(probability)] += 1
+
+    def count_table(self, reason: Reason, group: int) -> None:
+        """Count one answered table: one request whose latency and scores compare with no single row's."""
+        self.routed[reason] = self.routed.get(reason, 0) + 1
+        if reason in COMPARED:
+            self.n_requests += 1
+            self.group_requests[group] += 1
+
+    def count_error(self, reason: Reason, group: int) -> None:
+        """Count one request that the version failed."""
+        self.routed[reason] = self.routed.get(reason, 0) + 1
+        if reason not in COMPARED:
+            return
+        self.n_requests += 1
+        self.n_errors += 1
+        self.group_requests[group] += 1
+        self.group_errors[group] += 1
+
+
+def find_score_bin(probability: float) -> int:
+    """Return the bin of a probability in [0, 1]."""
+    if probability <= 0.0:
+        return 0
+    if probability >= 1.0:
+        return N_SCORE_BINS - 1
+    step = int((math.log(probability / (1.0 - probability)) + SCORE_LOGIT_MAX) * _BINS_PER_LOGIT)
+    return min(max(step, 0), N_SCORE_BINS - 1)
+
+
+def merge_counters(parts: Iterable[ArmCounters]) -> ArmCounters:
+    """Return the sum of counters; the parts stay as they are."""
+    total = ArmCounters()
+    for part in parts:
+        total.n_requests += part.n_requests
+        total.n_errors += part.n_errors
+        total.n_latencies += part.n_latencies
+        total.log_latency_sum += part.log_latency_sum
+        total.log_latency_squares += part.log_latency_squares
+        total.n_scores += part.n_scores
+        total.score_sum += part.score_sum
+        total.score_squares += part.score_squares
+        total.score_bins = _add(total.score_bins, part.score_bins)
+        total.group_requests = _add(total.group_requests, part.group_requests)
+        total.group_errors = _add(total.group_errors, part.group_errors)
+        for reason, count in part.routed.items():
+            total.routed[reason] = total.routed.get(reason, 0) + count
+    return total
+
+
+def dump_counters(counters: ArmCounters) -> dict[str, Any]:
+    """Return counters as a plain dict for JSON."""
+    return asdict(counters)
+
+
+def parse_counters(record: Mapping[str, Any]) -> ArmCounters:
+    """Return the counters of a record.
+
+    Raises
+    ------
+    InvariantError
+        A name, a length or a number is not what `dump_counters` writes.
+    """
+    try:
+        counters = ArmCounters(**record)
+        lengths = [len(counters.score_bins), len(counters.group_requests), len(counters.group_errors)]
+        numbers = [v for k, v in record.items() if k not in {"routed", "score_bins", "group_requests", "group_errors"}]
+        numbers += [*counters.score_bins, *counters.group_requests, *counters.group_errors, *counters.routed.values()]
+        is_sound = lengths == [N_SCORE_BINS, N_GROUPS, N_GROUPS] and all(map(math.isfinite, numbers))
+    except (TypeError, AttributeError) as exc:
+        raise InvariantError(f"these are not counters: {exc}") from exc
+    if not is_sound:
+        raise InvariantError(f"these are not counters: lists of lengths {lengths}, or a number that is not finite")
+    return counters
+
+
+def measure_dispersion(counts: Sequence[int]) -> float:
+    """Return how many times more the counts of the groups vary than independent events would; at least 1.
+
+    Parameters
+    ----------
+    counts : sequence of int, length `N_GROUPS`
+
+    Notes
+    -----
+    For users with k events each the index of dispersion estimates ``E[k^2] / E[k]``: 1 when everybody has one,
+    m when one user has all m of them. What chance explains in 95 % of cases counts as 1, so that independent
+    events keep their full weight.
+    """
+    total = sum(counts)
+    if total <= 1:
+        return 1.0
+    n_free = len(counts) - 1
+    spread = sum([count * count for count in counts]) * len(counts) / total - total
+    return spread / n_free if spread > _critical(n_free) else 1.0
+
+
+@cache
+def _critical(n_free: int) -> float:
+    return float(chdtri(n_free, DISPERSION_LEVEL))
+
+
+def _add(left: list[int], right: list[int]) -> list[int]:
+    return [a + b for a, b in zip(left, right, strict=True)]

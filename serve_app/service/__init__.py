@@ -1,1 +1,0 @@
-"""Use cases; they reach the outside through the protocols in `ports`."""

@@ -1,0 +1,1 @@
+"""Features that were served, compared with those that training would have seen."""

@@ -1,0 +1,1 @@
+"""Intervals, stability indices, drift and the figures of classifiers: ground that no capability owns."""

@@ -1,0 +1,1 @@
+"""Files, buckets, SQL engines and SQLite: ground that no capability owns."""
