@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from batch.jobs.asked import Asked, RunOptions
 from batch.score import run_job
-from batch.storage.folder import PLAN, OutputFolder
 from batch.view import make_absolute
 from serve_app.errors import BadRequestError, ConflictError
 from serve_app.events.adapters.log_files import EventLog
@@ -25,6 +24,7 @@ from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.core.event_rows import EVENT_TYPES
 from serve_app.events.service.partitions import LogSummary
 from serve_app.features.core.specs import PURCHASE_NAMES
+from serve_app.jobs.adapters.output_folder import PLAN, OutputFolder
 from serve_app.terminal.console import err
 from serve_app.training.service.features_table import build_features
 

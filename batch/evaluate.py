@@ -18,17 +18,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch.backfill import SCORES
-from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
 from batch.transforms.outcomes import IDENTITY, POSITION, join_scores
 from batch.view import make_absolute
-from serve_app.cli.places import open_settings_registry
 from serve_app.errors import InvalidDataError, NotFoundError
 from serve_app.events.adapters.log_files import EventLog
 from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.service.partitions import LogSummary
+from serve_app.jobs.adapters.output_folder import PLAN, SUMMARY, OutputFolder
 from serve_app.models.core.recommendation import Thresholds
+from serve_app.storage.locations import open_location
 from serve_app.training.service.assessment import Slice, measure, round_metrics, take_rows
 from serve_app.training.service.features_table import build_features
+from serve_app.wiring import open_settings_registry
 
 PROBABILITY: Final = "probability"
 OTHERS: Final = "(others)"

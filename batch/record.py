@@ -16,7 +16,7 @@ from typing import Any, Final
 import typer
 
 from batch.transforms.progress import Progress
-from batch.transforms.summary import Counts, measure_rate
+from batch.transforms.summary import measure_rate
 from serve_app.errors import ScorecatError
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.core.record import JOB_ID, JobBeat, JobOrder, JobRows, JobState, PoolWish
@@ -80,10 +80,9 @@ class DriverRecord:
         self._write()
         threading.Thread(target=self._run, name="beats", daemon=True).start()
 
-    def note_version(self, model: str, version: int, before: Counts) -> None:
+    def note_version(self, model: str, version: int, before: JobRows) -> None:
         """Say what scores, and what earlier runs have done."""
-        rows = JobRows(before.read, before.scored, before.rejected)
-        self._change(model=model, version=version, rows_before=rows, rows=rows)
+        self._change(model=model, version=version, rows_before=before, rows=before)
 
     def show(self, done: Progress) -> None:
         """Say how far it is; written with the next beat."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from batch.jobs.asked import DEFAULT_LIMIT, DEFAULT_PATIENCE_S, Asked, RunOptions, read_run, write_run
-from batch.jobs.prepare import Plan, Wanted, begin_again, begin_plan, check_unchanged, draft_plan, take_up
+from batch.jobs.prepare import JobPlan, Wanted, begin_again, begin_plan, check_unchanged, draft_plan, take_up
 from batch.options import (
     ExplainOption,
     InputArgument,
@@ -37,16 +37,15 @@ from batch.options import (
     read_asked,
 )
 from batch.record import IN_JOB, STOPPED, DriverRecord, StoppedError, find_submission_id, recorded
-from batch.storage.folder import OutputFolder
 from batch.transforms.progress import Progress
-from batch.transforms.summary import RejectLimit, Tally
+from batch.transforms.summary import RejectLimit
 from batch.view import describe_rejected, describe_resume, describe_summary, make_absolute, name_program, open_bar
-from serve_app.cli.models.served import find_default
-from serve_app.cli.places import open_settings_registry
-from serve_app.cli.status import read_spec
 from serve_app.cluster.local_cluster import cluster_environment
+from serve_app.cluster.running import read_spec
 from serve_app.errors import NotReadyError, ScorecatError
+from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.adapters.record_folders import JobFolders
+from serve_app.jobs.core.commits import UnitTally
 from serve_app.jobs.core.record import JobOrder, resume_command
 from serve_app.jobs.service.control import name_job
 from serve_app.models.adapters.registry_aliases import name_mover
@@ -56,6 +55,7 @@ from serve_app.settings import Settings, load_settings
 from serve_app.storage.file_listing import describe_left_out
 from serve_app.terminal.console import JsonOption, err, out
 from serve_app.terminal.exits import error_fields, exit_code
+from serve_app.wiring import find_default, open_settings_registry
 
 if TYPE_CHECKING:
     from batch.jobs.run import Job
@@ -174,7 +174,7 @@ def _without_stderr() -> Iterator[None]:
 
 def _plan(
     asked: Asked, folder: OutputFolder, *, resume: bool, is_shared: bool, is_confined: bool = False
-) -> tuple[Plan, Manifest, Tally]:
+) -> tuple[JobPlan, Manifest, UnitTally]:
     registry = open_settings_registry()
     name, _, chosen = (asked.model or find_default(load_settings(), registry)).partition("@")
     if resume:
@@ -191,10 +191,10 @@ def _plan(
     if is_shared:
         check_can_begin(name, version)
     begin_plan(plan, folder)
-    return plan, manifest, Tally(plan.units)
+    return plan, manifest, UnitTally(plan.units)
 
 
-def _choose_app(plan: Plan, record: DriverRecord, options: RunOptions) -> tuple[str, float | None]:
+def _choose_app(plan: JobPlan, record: DriverRecord, options: RunOptions) -> tuple[str, float | None]:
     """Return the application that scores, and the CPUs to leave for its growth; None for the usual."""
     from batch.jobs.pool import await_pool, plan_pool  # noqa: PLC0415 - imports Ray, see `connected`
     from serve_app.deployments.calls.handles import version_app  # noqa: PLC0415
@@ -209,7 +209,7 @@ def _choose_app(plan: Plan, record: DriverRecord, options: RunOptions) -> tuple[
 
 
 def _build_job(
-    plan: Plan, tally: Tally, manifest: Manifest, folder: OutputFolder, limit: RejectLimit, options: RunOptions,
+    plan: JobPlan, tally: UnitTally, manifest: Manifest, folder: OutputFolder, limit: RejectLimit, options: RunOptions,
     show: Any, app: str, spare_cpus: float | None,
 ) -> Job:  # fmt: skip
     from batch.jobs.run import SPARE_CPUS, Job  # noqa: PLC0415 - imports Ray, see `connected`

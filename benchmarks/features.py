@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from serve_app.events.adapters.log_files import EventLog, EventWriter
+from serve_app.events.adapters.log_files import EventLog, LogWriter
 from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.service.partitions import MEMORY_ROWS, LogSummary
 from serve_app.events.service.synthetic import generate_events
@@ -39,7 +39,7 @@ def main():
         ):
             path = Path(folder) / name
             if not path.exists():
-                with EventWriter(path) as writer:
+                with LogWriter(path) as writer:
                     for batch in generate_events(n_events):
                         writer.write(batch)
             rates = [measure(path, memory_rows) for _ in range(rounds)]

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from serve_app.events.adapters.log_files import EventWriter
+from serve_app.events.adapters.log_files import LogWriter
 from serve_app.events.service.synthetic import generate_events
 
 
@@ -26,7 +26,7 @@ def main():
         alone.append(n_events / (time.perf_counter() - start))
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            with EventWriter(Path(folder) / "events.parquet") as writer:
+            with LogWriter(Path(folder) / "events.parquet") as writer:
                 for batch in generate_events(n_events, seed=seed):
                     writer.write(batch)
             written.append(n_events / (time.perf_counter() - start))

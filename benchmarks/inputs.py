@@ -9,8 +9,9 @@ import tempfile
 import time
 from collections.abc import Callable
 
+from serve_app.cluster.environment import SHARED_ARRAYS
 from serve_app.deployments.calls.handles import TABLE_ROWS
-from serve_app.deployments.calls.parcels import FOLDER_VARIABLE, PackedBatch, pack, remove, reserve
+from serve_app.deployments.calls.shared_arrays import PackedBatch, pack, remove, reserve
 from serve_app.deployments.meters import InputMeter
 from serve_app.features.core.encoding import EncodedBatch, FeatureEncoder
 from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES
@@ -70,5 +71,5 @@ async def main() -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        os.environ[FOLDER_VARIABLE] = folder
+        os.environ[SHARED_ARRAYS] = folder
         asyncio.run(main())

@@ -23,7 +23,7 @@ from serve_app.history.adapters.redis_state import RedisStateStore
 from serve_app.history.adapters.sqlite_state import SqliteStateStore
 from serve_app.history.core.as_of import accumulate_history, features_from_accumulators
 from serve_app.history.core.fold import NO_USER, HistoryEvent, add_event
-from serve_app.history.service.live_history import LiveHistory, ScoredRow, ShopEvent
+from serve_app.history.service.live_history import LiveEvent, LiveHistory, ScoredRow
 from serve_app.history.service.warm_start import load_log
 from serve_app.privacy.pseudonyms import Pseudonyms
 from tests.testing_kit.redis_server import running_redis
@@ -41,7 +41,7 @@ def read_events(n):
         columns = [batch.column(name).to_pylist() for name in names]
         for user, session, product, kind, price, time_s, category in zip(*columns, strict=True):
             event_id = f"event-{len(out)}"
-            out.append(ShopEvent(str(user), session, str(product), kind, price, time_s, str(category), event_id))
+            out.append(LiveEvent(str(user), session, str(product), kind, price, time_s, str(category), event_id))
     return out
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+import ray
 from ray import serve
 from ray.serve import Application
 
+from serve_app.cluster.local_cluster import ClusterSpec
 from serve_app.deployments.apps.apps import await_apps, read_states, run_apps
 from serve_app.deployments.calls.handles import version_app
 from serve_app.deployments.control_handle import CONTROL_APP, CONTROLLER
@@ -21,11 +26,12 @@ from serve_app.errors import InvariantError, ScorecatError
 from serve_app.history.service.config import StateConfig
 from serve_app.jobs.service.control import JobLimits
 from serve_app.models.service.ports import Registry
-from serve_app.rollouts.service.ports import AppState
 from serve_app.scoring.core.split import Split
+from serve_app.scoring.service.ports import AppState
 from serve_app.settings import Settings
 
 GATEWAY_APP = "gateway"
+CONTROLLER_POLL_S: Final = 0.05
 OTHERS_TIMEOUT_S: Final = 10.0
 """How long `up` waits for versions other than the stable one, once that one answers."""
 
@@ -112,6 +118,40 @@ def build_control_app(settings: Settings, profile: Profile, model: str) -> Appli
     build_pool = partial(build_pool_app, profile=profile, state=settings.state_config)
     bound: Application = controller.bind(config, build, build_pool)
     return bound
+
+
+def deploy(
+    settings: Settings, spec: ClusterSpec, registry: Registry, split: Split
+) -> tuple[dict[str, str], BaseException | None]:
+    """Start everything on the cluster that just came up, and leave it.
+
+    Returns
+    -------
+    late : dict of str to str
+        See `start_apps`.
+    problem : BaseException or None
+        Why the first proxy did not start; Serve starts another in its place.
+
+    Raises
+    ------
+    InvariantError
+        Something that has to run does not.
+    """
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    try:
+        ray.init(address=spec.address, log_to_driver=False, logging_level="ERROR")
+        with ThreadPoolExecutor(1) as beside:  # replicas start while the proxies do, which take as long
+            proxies = beside.submit(serve.start, http_options={"host": spec.host, "port": spec.http_port})
+            while not (proxies.done() or ray.util.list_named_actors(all_namespaces=True)):
+                time.sleep(CONTROLLER_POLL_S)  # Serve's controller is the first actor of the cluster
+            if proxies.done():
+                proxies.result()  # which says why there is no controller
+            late = start_apps(settings, settings.profile, registry, split)
+            return late, proxies.exception()
+    except (ray.exceptions.RayError, RuntimeError, OSError) as exc:
+        raise InvariantError(f"the applications did not start: {exc}") from exc
+    finally:
+        ray.shutdown()  # a driver whose cluster is stopped under it ends the whole process
 
 
 def start_apps(settings: Settings, profile: Profile, registry: Registry, split: Split) -> dict[str, str]:

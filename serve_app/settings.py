@@ -145,6 +145,6 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     return settings.model_copy(update={"home": settings.home.absolute()})
 
 
-INTERNAL = frozenset({"SCORECAT_CLUSTER", "SCORECAT_HAPROXY", "SCORECAT_PARCELS", "SCORECAT_SOCKETS"})
+INTERNAL = frozenset({"SCORECAT_CLUSTER", "SCORECAT_HAPROXY", "SCORECAT_SHARED_ARRAYS", "SCORECAT_SOCKETS"})
 """Names that scorecat sets for its own processes: the mark `down` finds them by, the proxy's binary,
 the folders for arrays in shared memory and for the sockets of replicas."""

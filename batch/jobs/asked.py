@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Final
 
-from batch.storage.folder import OutputFolder
+from serve_app.jobs.adapters.output_folder import OutputFolder
 
 RUN: Final = "_job/run.json"
 DEFAULT_LIMIT: Final = "10%"

@@ -10,12 +10,13 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.storage.folder import REJECTED, OutputFolder
 from batch.transforms.partitions import split_partitions
-from batch.transforms.plan import name_part
 from batch.transforms.results import REJECTED_SCHEMA
-from batch.transforms.summary import Commit, Counts, PartFile
 from serve_app.errors import BadRequestError, InvariantError
+from serve_app.jobs.adapters.output_folder import REJECTED, OutputFolder
+from serve_app.jobs.core.commits import Commit, PartFile
+from serve_app.jobs.core.record import JobRows
+from serve_app.jobs.core.units import name_part
 
 GROUP_ROWS: Final = 1 << 18
 """Rows of a row group of the output."""
@@ -48,14 +49,14 @@ class ChunkWriter:
         self._file: Any = None
         self._writer: pq.ParquetWriter | None = None
         self._reasons: Counter[str] = Counter()
-        self.counts = Counts()
+        self.counts = JobRows()
         self.new_members: tuple[str, ...] = ()
 
     def add(self, scored: pa.RecordBatch, rejected: Sequence[pa.RecordBatch], reasons: Mapping[str, int]) -> None:
         """Take scored and rejected rows, and how many of these there are by reason."""
         self._reasons.update(reasons)
         n_rejected = sum(batch.num_rows for batch in rejected)
-        self.counts += Counts(scored.num_rows + n_rejected, scored.num_rows, n_rejected)
+        self.counts += JobRows(scored.num_rows + n_rejected, scored.num_rows, n_rejected)
         self._rejected += rejected
         self._pending.append(scored)
         self._n_pending += scored.num_rows

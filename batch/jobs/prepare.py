@@ -10,19 +10,20 @@ from typing import Any, Final
 import pyarrow as pa
 
 from batch.jobs.asked import Asked
-from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
 from batch.storage.row_files import SUFFIXES, is_json_lines, look_at_files, pack_schema, text_type, unpack_schema
 from batch.transforms.columns import Columns, choose_columns, parse_mapping
 from batch.transforms.kept_columns import unify_kept
 from batch.transforms.partitions import check_partitions
-from batch.transforms.plan import UNIT_ROWS, Unit, plan_units
 from batch.transforms.results import ResultColumns
-from batch.transforms.summary import Tally
 from serve_app.deployments.options import DeploymentOptions
 from serve_app.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
 from serve_app.features.core.row_keys import KEY_SPECS
+from serve_app.jobs.adapters.output_folder import PLAN, SUMMARY, OutputFolder
+from serve_app.jobs.core.commits import UnitTally
+from serve_app.jobs.core.units import UNIT_ROWS, Unit, plan_units
 from serve_app.models.core.manifest import Manifest
 from serve_app.storage.file_listing import list_files
+from serve_app.storage.locations import open_location
 
 FORMAT: Final = 1
 WORKER_CPUS: Final = 0.25
@@ -72,7 +73,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class JobPlan:
     """A job as it was planned; what ``_job/plan.json`` holds.
 
     Attributes
@@ -113,7 +114,7 @@ class Plan:
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Plan:
+    def from_json(cls, value: dict[str, Any]) -> JobPlan:
         """Return the plan `to_json` gave."""
         keep = value["keep"]
         wanted = Wanted(
@@ -131,7 +132,7 @@ class Plan:
         return cls(wanted, value["model"], value["version"], value["digest"], columns, schema, units, not_read)
 
 
-def begin_plan(plan: Plan, output: OutputFolder) -> None:
+def begin_plan(plan: JobPlan, output: OutputFolder) -> None:
     """Write a new job's plan.
 
     Raises
@@ -151,7 +152,7 @@ def begin_plan(plan: Plan, output: OutputFolder) -> None:
 def draft_plan(
     wanted: Wanted, output: OutputFolder, model: str, version: int, manifest: Manifest, unit_rows: int = UNIT_ROWS,
     *, is_confined: bool = False,
-) -> Plan:  # fmt: skip
+) -> JobPlan:  # fmt: skip
     """Look at every file of the input and return the plan of a new job; nothing is written.
 
     `is_confined` refuses links that lead out of the input's folder.
@@ -184,12 +185,12 @@ def draft_plan(
     others = [pa.field(column, by_name[name]) for name, column in (*columns.features, *columns.keys)]
     schema = pa.schema([*kept, *(field for field in others if field.name not in kept.names)])
     units = plan_units([f.file for f in files], unit_rows)
-    return Plan(wanted, model, version, manifest.digest, columns, schema, units, tuple(listing.left_out))
+    return JobPlan(wanted, model, version, manifest.digest, columns, schema, units, tuple(listing.left_out))
 
 
 def take_up(
     asked: Asked, output: OutputFolder, version: int | None, load_manifest: Callable[[str, int], Manifest]
-) -> tuple[Plan, Manifest]:
+) -> tuple[JobPlan, Manifest]:
     """Read the plan of an earlier job and check that it can go on.
 
     Parameters
@@ -214,7 +215,7 @@ def take_up(
         raise NotFoundError(f"{output.location} holds no job that could be resumed: leave --resume out")
     if value.get("format") != FORMAT:
         raise ConflictError(f"{output.location} was planned by another release of scorecat: start a new job")
-    plan = Plan.from_json(value)
+    plan = JobPlan.from_json(value)
     if asked.model and (name := asked.model.partition("@")[0]) != plan.model:
         raise ConflictError(f"{output.location} was begun with the model {plan.model}, not {name}")
     then, now = plan.wanted.to_json(), asked.to_json()
@@ -234,7 +235,7 @@ def take_up(
     return plan, manifest
 
 
-def check_unchanged(plan: Plan, tally: Tally) -> None:
+def check_unchanged(plan: JobPlan, tally: UnitTally) -> None:
     """Raise ConflictError when a file that was begun or is to be read has changed since the plan."""
     system, _ = open_location(plan.wanted.input)
     seen: dict[str, tuple[int, int]] = {}
@@ -248,7 +249,7 @@ def check_unchanged(plan: Plan, tally: Tally) -> None:
             raise ConflictError(f"{unit.path} has changed since the job was planned: start a new job in another folder")
 
 
-def describe(plan: Plan, tally: Tally) -> dict[str, Any]:
+def describe(plan: JobPlan, tally: UnitTally) -> dict[str, Any]:
     """Return what ``_SUMMARY.json`` holds of the job and its rows."""
     return {
         "model": plan.model,
@@ -259,7 +260,7 @@ def describe(plan: Plan, tally: Tally) -> dict[str, Any]:
     }
 
 
-def begin_again(output: OutputFolder, plan: Plan) -> Tally:
+def begin_again(output: OutputFolder, plan: JobPlan) -> UnitTally:
     """Return what is done of a plan, and clear away what was left half done.
 
     Raises ConflictError while another job writes there.
@@ -268,7 +269,7 @@ def begin_again(output: OutputFolder, plan: Plan) -> Tally:
     output.claim()
     output.clean_staging()
     output.remove(SUMMARY)
-    tally = Tally(plan.units)
+    tally = UnitTally(plan.units)
     tally.add(output.commits())
     return tally
 

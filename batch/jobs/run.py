@@ -22,16 +22,19 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.schema import ReplicaState
 
-from batch.jobs.board import Board
-from batch.jobs.prepare import MOST_CALLS, WORKER_CPUS, Plan, describe, share_calls, with_workers
+from batch.jobs.prepare import MOST_CALLS, WORKER_CPUS, JobPlan, describe, share_calls, with_workers
+from batch.jobs.progress_actor import ProgressActor
 from batch.jobs.worker import NICENESS, ScoreWorker, WorkerConfig
-from batch.storage.folder import SUMMARY, OutputFolder, open_location
 from batch.transforms.deployed import explain_absence
-from batch.transforms.progress import Meter, Progress
-from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally, write_time
+from batch.transforms.progress import Progress, RateMeter
+from batch.transforms.summary import RejectLimit, write_time
 from serve_app.deployments.calls.handles import parse_version_app
 from serve_app.errors import InvalidDataError, InvariantError, NotReadyError, ScorecatError
+from serve_app.jobs.adapters.output_folder import SUMMARY, OutputFolder
+from serve_app.jobs.core.commits import Commit, SetAside, UnitTally
+from serve_app.jobs.core.record import JobRows
 from serve_app.models.core.manifest import Manifest
+from serve_app.storage.locations import open_location
 
 CPUS_OF_WORKER: Final = 2
 """CPUs that one worker keeps busy: reading and writing is a third of the work, the rest is the replicas'."""
@@ -57,8 +60,8 @@ class Job:
 
     Attributes
     ----------
-    plan : Plan
-    tally : Tally
+    plan : JobPlan
+    tally : UnitTally
         What is done already.
     manifest : Manifest
     output : OutputFolder
@@ -75,8 +78,8 @@ class Job:
         Left for replicas that the load of the job may call for.
     """
 
-    plan: Plan
-    tally: Tally
+    plan: JobPlan
+    tally: UnitTally
     manifest: Manifest
     output: OutputFolder
     app: str
@@ -86,12 +89,12 @@ class Job:
     show: Show
     say: Callable[[str], None]
     spare_cpus: float = SPARE_CPUS
-    _live: dict[int, Counts] = field(default_factory=dict)
+    _live: dict[int, JobRows] = field(default_factory=dict)
     _n_failed: int = 0
     _span: list[float] = field(default_factory=list)
     _workers: list[tuple[str, int]] = field(default_factory=list)
     _began_at_s: float = field(default_factory=time.time)
-    _before: Counts = field(init=False)
+    _before: JobRows = field(init=False)
 
     def __post_init__(self) -> None:
         self._before = self.tally.counts
@@ -147,12 +150,12 @@ class Job:
         if message:
             self.say(message)
         units = self.tally.open_units
-        board = ray.remote(num_cpus=0)(Board).remote()
+        progress_actor = ray.remote(num_cpus=0)(ProgressActor).remote()
         outcomes: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
         n_workers = min(n_workers, len(units))
         config = self._configure_worker(count_calls(self.app, n_workers))
-        threading.Thread(target=_stream, args=(units, config, board, n_workers, outcomes), daemon=True).start()
-        self._follow(board, outcomes)
+        threading.Thread(target=_stream, args=(units, config, progress_actor, n_workers, outcomes), daemon=True).start()
+        self._follow(progress_actor, outcomes)
 
     def _configure_worker(self, most_calls: int) -> WorkerConfig:
         plan = self.plan
@@ -162,10 +165,10 @@ class Job:
             most_calls,
         )  # fmt: skip
 
-    def _follow(self, board: Any, outcomes: queue.Queue[Any]) -> None:
+    def _follow(self, progress_actor: Any, outcomes: queue.Queue[Any]) -> None:
         started_s = checked_s = time.monotonic()
         looked_s = 0.0
-        meter = Meter(self.tally.rows_planned)
+        meter = RateMeter(self.tally.rows_planned)
         while True:
             try:
                 outcome = outcomes.get(timeout=POLL_S)
@@ -181,7 +184,7 @@ class Job:
             if now_s - looked_s < POLL_S and outcome:
                 continue  # units of a few rows end faster than all of them can be counted
             looked_s = now_s
-            self._workers, self._live = ray.get(board.read.remote())
+            self._workers, self._live = ray.get(progress_actor.read.remote())
             if not self._workers and now_s - started_s > START_TIMEOUT_S:
                 raise NotReadyError(
                     f"no worker started within {START_TIMEOUT_S:g} s: the cluster has no room for one", 60.0
@@ -214,12 +217,12 @@ class Job:
         if self._n_failed >= MAX_FAILED:
             raise NotReadyError(f"{self._n_failed} units in a row were given up; the last one: {reason}", 60.0)
 
-    def _counts(self) -> Counts:
+    def _counts(self) -> JobRows:
         """Rows done, those of units under way included."""
-        total = Counts()
+        total = JobRows()
         for unit in self.tally.units:
-            known = sum((c.counts for c in self.tally.commits.get(unit.number, [])), Counts())
-            live = self._live.get(unit.number, Counts())
+            known = sum((c.counts for c in self.tally.commits.get(unit.number, [])), JobRows())
+            live = self._live.get(unit.number, JobRows())
             total += live if live.read > known.read and not self.tally.is_done(unit.number) else known
         return total
 
@@ -231,7 +234,7 @@ class Job:
                 f"({self.limit}); see _rejected in {self.output.location}"
             )
 
-    def _report(self, meter: Meter, now_s: float) -> None:
+    def _report(self, meter: RateMeter, now_s: float) -> None:
         counts = self._counts()
         self.show(meter.measure(now_s, counts.read, counts.rejected, self.tally.share))
 
@@ -267,7 +270,7 @@ def count_calls(app: str, n_workers: int) -> int:
     return share_calls(states.get(ReplicaState.RUNNING, 0), n_workers)
 
 
-def check_parts(output: OutputFolder, tally: Tally) -> None:
+def check_parts(output: OutputFolder, tally: UnitTally) -> None:
     """Raise InvariantError unless every part that a record names is there and holds its rows."""
     system, root = open_location(output.location)
     for commits in tally.commits.values():
@@ -281,7 +284,9 @@ def check_parts(output: OutputFolder, tally: Tally) -> None:
                     raise InvariantError(f"{part.path} holds {n_rows} rows, {part.rows} are recorded")
 
 
-def _stream(units: list[Any], config: WorkerConfig, board: Any, n_workers: int, outcomes: queue.Queue[Any]) -> None:
+def _stream(
+    units: list[Any], config: WorkerConfig, progress_actor: Any, n_workers: int, outcomes: queue.Queue[Any]
+) -> None:
     """Run Ray Data and put what becomes of each unit into `outcomes`, then None, or the error."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -294,7 +299,7 @@ def _stream(units: list[Any], config: WorkerConfig, board: Any, n_workers: int, 
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=n_workers, max_tasks_in_flight_per_actor=2),
             num_cpus=WORKER_CPUS,
-            fn_constructor_args=(config, board),
+            fn_constructor_args=(config, progress_actor),
         )
         for row in dataset.iter_rows():
             outcomes.put(orjson.loads(row["outcome"]))

@@ -13,16 +13,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batch.jobs.chunk import ChunkWriter
-from batch.storage.folder import OutputFolder
 from batch.storage.row_files import RowBatch, RowFiles
 from batch.transforms.columns import Columns
 from batch.transforms.pace import Pace
 from batch.transforms.partitions import find_long_names
-from batch.transforms.plan import UNIT_ROWS, Unit
 from batch.transforms.results import NO_ROW, ResultColumns, build_rejected, build_unread, name_reason
-from batch.transforms.summary import Commit, Counts
 from serve_app.errors import NotReadyError, ReplicaLostError
 from serve_app.features.core.row_errors import RowError
+from serve_app.jobs.adapters.output_folder import OutputFolder
+from serve_app.jobs.core.commits import Commit
+from serve_app.jobs.core.record import JobRows
+from serve_app.jobs.core.units import UNIT_ROWS, Unit
 from serve_app.models.core.manifest import Manifest
 from serve_app.models.service.ports import EncoderPort, ModelPort
 
@@ -32,7 +33,7 @@ PATIENCE_S: Final = 120.0
 """So long a batch is tried again while its replicas are lost; they take about 10 s to come back."""
 RETRY_S: Final = 1.0
 
-Report = Callable[[Counts], None]
+Report = Callable[[JobRows], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class UnitScorer:
         commits = self.output.commits([unit.number])
         if commits and commits[-1].is_last:
             return commits
-        done = sum((c.counts for c in commits), Counts())
+        done = sum((c.counts for c in commits), JobRows())
         batches = self.files.batches(unit, done.read)
         waiting: deque[asyncio.Task[Scored]] = deque()
         writer = self._open_chunk(unit, len(commits))

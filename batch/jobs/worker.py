@@ -16,16 +16,16 @@ import orjson
 import pyarrow as pa
 
 from batch.jobs.unit import UnitScorer
-from batch.storage.folder import OutputFolder
 from batch.storage.row_files import RowFiles
 from batch.transforms.columns import Columns
 from batch.transforms.pace import Pace
-from batch.transforms.plan import Unit
 from batch.transforms.results import ResultColumns
-from batch.transforms.summary import Counts
+from serve_app.cluster.environment import SHARED_ARRAYS
 from serve_app.deployments.calls.handles import EncoderHandle, ModelHandle
-from serve_app.deployments.calls.parcels import FOLDER_VARIABLE
 from serve_app.errors import BadRequestError, InvalidDataError, ScorecatError
+from serve_app.jobs.adapters.output_folder import OutputFolder
+from serve_app.jobs.core.record import JobRows
+from serve_app.jobs.core.units import Unit
 from serve_app.models.core.manifest import Manifest, parse_manifest
 from serve_app.runtime.shown_values import say_os_error
 
@@ -82,17 +82,17 @@ class ScoreWorker:
     Parameters
     ----------
     config : WorkerConfig
-    board : actor handle
-        Where progress is shown, see `batch.jobs.board.Board`.
+    progress_actor : actor handle
+        Where progress is shown, see `batch.jobs.progress_actor.ProgressActor`.
     """
 
-    def __init__(self, config: WorkerConfig, board: Any) -> None:
+    def __init__(self, config: WorkerConfig, progress_actor: Any) -> None:
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-        self._config, self._board = config, board
+        self._config, self._progress_actor = config, progress_actor
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="calls", daemon=True).start()
         self._scorer: UnitScorer | None = None
-        board.greet.remote(socket.gethostname(), os.getpid())
+        progress_actor.greet.remote(socket.gethostname(), os.getpid())
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Score the units of a batch of Ray Data, which is one."""
@@ -102,11 +102,11 @@ class ScoreWorker:
     def _score(self, unit: Unit) -> dict[str, Any]:
         shown_at, began_at = 0.0, time.time()
 
-        def report(counts: Counts) -> None:
+        def report(counts: JobRows) -> None:
             nonlocal shown_at
             if time.monotonic() - shown_at >= REPORT_S:
                 shown_at = time.monotonic()
-                self._board.show.remote(unit.number, counts)
+                self._progress_actor.show.remote(unit.number, counts)
 
         async def run() -> list[dict[str, Any]]:
             if self._scorer is None:  # handles belong to the loop they are made on
@@ -139,7 +139,7 @@ def _create_scorer(config: WorkerConfig) -> UnitScorer:
     manifest: Manifest = parse_manifest(config.manifest)
     schema = pa.ipc.read_schema(pa.py_buffer(config.schema))
     files = RowFiles(config.location, config.columns, schema, manifest.features)
-    if not os.environ.get(FOLDER_VARIABLE):
+    if not os.environ.get(SHARED_ARRAYS):
         files = RowFiles(config.location, config.columns, schema, manifest.features, UNSHARED_ROWS)
     return UnitScorer(
         manifest=manifest,

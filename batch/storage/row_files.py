@@ -15,18 +15,18 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from batch.storage.folder import open_location
 from batch.storage.text_rows import TextRows, read_csv_header, read_json_schema
 from batch.transforms.columns import Columns
-from batch.transforms.plan import InputFile, Unit
 from serve_app.errors import InvalidDataError
 from serve_app.features.core.cells import convert_values, read_cell
 from serve_app.features.core.column_types import check_type
 from serve_app.features.core.row_errors import RowError
 from serve_app.features.core.row_keys import KEY_SPECS
 from serve_app.features.core.specs import FeatureSpec
+from serve_app.jobs.core.units import InputFile, Unit
 from serve_app.runtime.shown_values import say_os_error
 from serve_app.storage.file_names import has_suffix, read_partitions
+from serve_app.storage.locations import open_location
 
 PARQUET: Final = (".parquet", ".pq")
 CSV: Final = (".csv", ".csv.gz")

@@ -9,11 +9,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from serve_app.errors import InvalidDataError
-from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
 from serve_app.features.core.column_types import check_type
 from serve_app.features.core.near_names import LOOSE, SIMILAR, find_similar, pair_near
 from serve_app.features.core.row_errors import RESERVED, UNREADABLE, RowError, add_unreadable, list_unreadable
-from serve_app.features.core.row_keys import KEY_NAMES, KEY_SPECS, REQUIRED_KEYS, convert_keys
+from serve_app.features.core.row_keys import KEY_NAMES, KEY_SPECS, PUBLISHED_COLUMNS, REQUIRED_KEYS, convert_keys
 from serve_app.features.core.specs import HISTORY_NAMES, FeatureSpec
 
 CONTENT: Final = f"{RESERVED}content"

@@ -52,7 +52,7 @@ class Progress:
 
 
 @dataclass
-class Meter:
+class RateMeter:
     """Turns counts at times into a rate.
 
     Attributes

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from serve_app import __version__
-from serve_app.cli import service, status
+from serve_app.cli import status, up
 from serve_app.cli.history import features, features_clean
 from serve_app.cli.jobs import backtest, jobs, score
 from serve_app.cli.models import aliases, models, models_import
@@ -50,8 +50,8 @@ def scorecat(
     """A distributed scoring cluster for CatBoost models on tabular data."""
 
 
-app.command("up")(service.up)
-app.command("down")(service.down)
+app.command("up")(up.up)
+app.command("down")(up.down)
 app.command("status")(status.status)
 app.command("predict")(predict.predict)
 app.command("replay")(replay.replay_log)

@@ -2,7 +2,7 @@
 
 from serve_app.client.calls import Clocks
 from serve_app.client.clients import AsyncClient, Client
-from serve_app.client.events import EventError, EventsAnswer
+from serve_app.client.events import EventError, RecordedEvents
 from serve_app.client.rows import Prediction, Row
 
-__all__ = ["AsyncClient", "Client", "Clocks", "EventError", "EventsAnswer", "Prediction", "Row"]
+__all__ = ["AsyncClient", "Client", "Clocks", "EventError", "Prediction", "RecordedEvents", "Row"]

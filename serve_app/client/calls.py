@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 import httpx
 import pyarrow as pa
 
-from serve_app.client.events import Events, EventsAnswer, as_events, parse_events_answer
+from serve_app.client.events import Events, RecordedEvents, as_events, parse_events_answer
 from serve_app.client.frames import ANSWER_SCHEMA, MEDIA_TYPE, FrameT, as_table, encode_stream, like_frame, parse_stream
 from serve_app.client.problems import explain_failure, parse_problem
 from serve_app.client.retries import RETRIED_FAILURES, RETRIED_STATUS, backoff_s, parse_retry_after
@@ -139,7 +139,7 @@ class Calls:
                 raise
         return like_frame(pa.concat_tables(answers), frame)
 
-    def send_events(self, events: Events, *, deadline_s: float | None) -> Steps[EventsAnswer]:
+    def send_events(self, events: Events, *, deadline_s: float | None) -> Steps[RecordedEvents]:
         """Send events in one request; after a lost connection or writer again only when each has an id."""
         deadline_at = self._deadline_at(deadline_s)
         table, has_ids = as_events(events)

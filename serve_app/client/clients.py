@@ -11,7 +11,7 @@ from typing import Final, Self, TypeVar
 import httpx
 
 from serve_app.client.calls import Calls, Clocks, Reply, Steps, Wait
-from serve_app.client.events import Events, EventsAnswer
+from serve_app.client.events import Events, RecordedEvents
 from serve_app.client.frames import FrameT
 from serve_app.client.rows import Prediction, RowLike
 
@@ -121,7 +121,7 @@ class Client:
         """
         return self._run(self._calls.score_frame(frame, deadline_s=deadline_s))
 
-    def send_events(self, events: Events, *, deadline_s: float | None = None) -> EventsAnswer:
+    def send_events(self, events: Events, *, deadline_s: float | None = None) -> RecordedEvents:
         """Record shop events, in their order, in one request and one transaction of the service.
 
         Parameters
@@ -202,7 +202,7 @@ class AsyncClient:
         """Score a frame: see `Client.predict_frame`."""
         return await self._run(self._calls.score_frame(frame, deadline_s=deadline_s))
 
-    async def send_events(self, events: Events, *, deadline_s: float | None = None) -> EventsAnswer:
+    async def send_events(self, events: Events, *, deadline_s: float | None = None) -> RecordedEvents:
         """Record shop events: see `Client.send_events`."""
         return await self._run(self._calls.send_events(events, deadline_s=deadline_s))
 

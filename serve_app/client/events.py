@@ -40,7 +40,7 @@ class EventError:
 
 
 @dataclass(frozen=True, slots=True)
-class EventsAnswer:
+class RecordedEvents:
     """What became of the events of one request.
 
     Attributes
@@ -75,7 +75,7 @@ def as_events(events: Events) -> tuple[pa.Table, bool]:
     return table, has_ids
 
 
-def parse_events_answer(response: httpx.Response, n_events: int) -> EventsAnswer:
+def parse_events_answer(response: httpx.Response, n_events: int) -> RecordedEvents:
     """Parse the answer to `n_events` events.
 
     Raises
@@ -94,4 +94,4 @@ def parse_events_answer(response: httpx.Response, n_events: int) -> EventsAnswer
         raise InvariantError(f"{url} did not answer with counts of events ({exc}): is it scorecat?") from exc
     if sum(counts.values()) != n_events:
         raise InvariantError(f"{url} accounts for {sum(counts.values())} of {n_events} events")
-    return EventsAnswer(counts, errors)
+    return RecordedEvents(counts, errors)

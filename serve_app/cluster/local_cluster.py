@@ -22,9 +22,8 @@ from typing import Final
 
 import psutil
 
+from serve_app.cluster.environment import SHARED_ARRAYS, SOCKETS
 from serve_app.cluster.machine import LOOPBACK, free_ports, is_free, make_private, max_connections, name_listener
-from serve_app.deployments.calls.direct_calls import FOLDER_VARIABLE as SOCKETS_VARIABLE
-from serve_app.deployments.calls.parcels import FOLDER_VARIABLE
 from serve_app.errors import BadRequestError, InvariantError
 from serve_app.storage.json_file import replace_json
 
@@ -106,7 +105,7 @@ def plan_cluster(home: Path, host: str, http_port: int, num_cpus: int) -> Cluste
     )
 
 
-def parcels_dir(spec: ClusterSpec) -> Path:
+def shared_arrays_dir(spec: ClusterSpec) -> Path:
     """Return the folder in memory through which replicas of this machine pass large arrays."""
     return Path("/dev/shm") / spec.run_dir.name  # noqa: S108 - mode 700
 
@@ -166,8 +165,8 @@ def cluster_environment(spec: ClusterSpec) -> dict[str, str]:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(spec.run_dir / "haproxy-front"),
         "SCORECAT_HAPROXY": _haproxy_binary(),
-        FOLDER_VARIABLE: str(parcels_dir(spec)),
-        SOCKETS_VARIABLE: str(_sockets_dir(spec)),
+        SHARED_ARRAYS: str(shared_arrays_dir(spec)),
+        SOCKETS: str(_sockets_dir(spec)),
         # large arrays come and go: without this every one is mapped afresh, and a fifth of the time
         # of a large request goes into page faults
         "MALLOC_MMAP_THRESHOLD_": str(64 * 1024**2),
@@ -218,8 +217,8 @@ def start_cluster(spec: ClusterSpec, environment: dict[str, str], log_path: Path
         Ray ended or did not listen in time; the message quotes the end of its log. Or a folder is not the user's own.
     """
     make_private(spec.run_dir)
-    if parcels_dir(spec).parent.is_dir():  # without it, calls carry large arrays themselves
-        make_private(parcels_dir(spec))
+    if shared_arrays_dir(spec).parent.is_dir():  # without it, calls carry large arrays themselves
+        make_private(shared_arrays_dir(spec))
     make_private(_sockets_dir(spec))
     front = spec.run_dir / "haproxy-front"
     script = Path(__file__).with_name("proxy_front.py")
@@ -311,7 +310,7 @@ def stop_cluster(spec: ClusterSpec) -> int:
     _end(late, 1.0)
     if not find_processes(spec):
         shutil.rmtree(spec.run_dir, ignore_errors=True)
-        shutil.rmtree(parcels_dir(spec), ignore_errors=True)
+        shutil.rmtree(shared_arrays_dir(spec), ignore_errors=True)
     return len(processes)
 
 

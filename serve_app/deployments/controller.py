@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from ray.serve import Application
 
-from batch.storage.committed import count_committed
 from serve_app.cluster.bind_node import bind_to_node_address
 from serve_app.deployments.apps.job_runner import RayJobRunner
 from serve_app.deployments.apps.pool_apps import ServePoolApps
 from serve_app.deployments.apps.version_apps import ServeVersionApps
 from serve_app.deployments.meters import RayJobMeter
 from serve_app.errors import InvariantError
+from serve_app.jobs.adapters.committed import count_committed
 from serve_app.jobs.adapters.places import AllowedPlaces
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.service.control import JobControl, JobLimits, resolve_model

@@ -12,7 +12,7 @@ from typing import Final
 from serve_app.cluster.bind_node import bind_to_node_address
 from serve_app.cluster.replica_load import ReplicaLoad
 from serve_app.deployments.calls.handles import EncoderHandle, ModelHandle, version_app
-from serve_app.deployments.calls.parcels import sweep
+from serve_app.deployments.calls.shared_arrays import sweep
 from serve_app.deployments.control_handle import ControlHandle, JobsHandle
 from serve_app.deployments.event_process import EventProcess
 from serve_app.deployments.meters import HttpMeter
@@ -39,7 +39,7 @@ PROBE_TIMEOUT_S: Final = 10.0
 PATIENCE_S: Final = 30.0
 """How long a Gateway that starts waits for versions that do not answer before it takes requests all the same."""
 SWEEP_S: Final = 60.0
-"""How often a Gateway removes parcels of requests whose owner was killed."""
+"""How often a Gateway removes shared arrays of requests whose owner was killed."""
 
 logger = logging.getLogger("scorecat.gateway")
 
@@ -84,7 +84,7 @@ class Gateway:
         self._rollouts = ControlHandle()
         reports = report_counts(self._traffic, self._rollouts, f"gateway-{os.getpid()}")
         self._events = EventProcess(config.state) if config.state else None
-        works = [self._traffic.follow(POLL_S), self._access_log.run(), _sweep_parcels(), reports]
+        works = [self._traffic.follow(POLL_S), self._access_log.run(), _sweep_shared_arrays(), reports]
         if self._events is not None:
             works.append(self._events.keep())
         self._tasks = [asyncio.create_task(work) for work in works]
@@ -117,7 +117,7 @@ class Gateway:
         return load_parts(self._registry.locate(name, version))
 
 
-async def _sweep_parcels() -> None:
+async def _sweep_shared_arrays() -> None:
     while True:
         await asyncio.sleep(SWEEP_S)
         sweep()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from serve_app.cluster.bind_node import bind_to_node_address
 from serve_app.deployments.calls.direct_replica import DirectReplica
-from serve_app.deployments.calls.parcels import PackedBatch, Parcel, pack, unpack
+from serve_app.deployments.calls.shared_arrays import PackedBatch, SharedArray, pack, unpack
 from serve_app.deployments.meters import create_input_meter
 from serve_app.features.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
 from serve_app.features.core.row_errors import RowError
@@ -43,7 +43,7 @@ BULK_NICENESS: Final = 15
 """Threads of batch jobs get about a thirtieth of a core that an online thread wants at the same time."""
 
 
-PackedRows = tuple[ModelRows | Parcel, NDArray[np.int64] | None, tuple[RowError, ...]]
+PackedRows = tuple[ModelRows | SharedArray, NDArray[np.int64] | None, tuple[RowError, ...]]
 """What the model takes, the accepted rows (None for all), and the errors of the others."""
 
 
@@ -96,14 +96,14 @@ class Encoder(DirectReplica):
         """Encode a batch, see `FeatureEncoder.encode`."""
         return await self._run(packed)
 
-    async def encode_rows(self, packed: PackedBatch | Parcel, answer: str | None) -> PackedRows:
+    async def encode_rows(self, packed: PackedBatch | SharedArray, answer: str | None) -> PackedRows:
         """Encode a batch of a table; return what the model takes, the accepted rows (None for all), and errors.
 
         What is large is written to the file `answer`, which the caller reserved and removes.
         """
         return _pack_rows(await self._run(unpack(packed), is_table=True), answer)
 
-    async def encode_bulk(self, packed: PackedBatch | Parcel, answer: str | None) -> PackedRows:
+    async def encode_bulk(self, packed: PackedBatch | SharedArray, answer: str | None) -> PackedRows:
         """Encode a batch of a job as `encode_rows` does, behind online rows.
 
         A job can wait for the store of the states: NotReadyError tells it to.
@@ -155,7 +155,7 @@ class CatBoostModel(DirectReplica):
         self._threads = ThreadPoolExecutor(self._n_threads, thread_name_prefix="predict")
         self._bulk_threads = _create_bulk_threads(self._n_threads)
 
-    async def predict(self, given: ModelRows | Parcel) -> NDArray[np.float64]:
+    async def predict(self, given: ModelRows | SharedArray) -> NDArray[np.float64]:
         """Return what `CatBoostScorer.predict` gives for encoded rows, in their order."""
         matrix, strings = rows = unpack(given)
         n_rows = matrix.shape[0]
@@ -170,7 +170,7 @@ class CatBoostModel(DirectReplica):
         ]
         return np.concatenate(await asyncio.gather(*parts))
 
-    async def predict_bulk(self, given: ModelRows | Parcel) -> NDArray[np.float64]:
+    async def predict_bulk(self, given: ModelRows | SharedArray) -> NDArray[np.float64]:
         """Return what `predict` gives for a batch of a job, behind online rows.
 
         Online rows are predicted on the event loop, or in threads that the kernel prefers to these.
@@ -178,7 +178,7 @@ class CatBoostModel(DirectReplica):
         rows = unpack(given)
         return await self._run_bulk(self._predict_slice, rows, BULK_SLICE_ROWS)
 
-    async def compute_bulk(self, extra: Extra, given: ModelRows | Parcel) -> NDArray[np.float64]:
+    async def compute_bulk(self, extra: Extra, given: ModelRows | SharedArray) -> NDArray[np.float64]:
         """Return what `compute` gives for a batch of a job, behind online rows."""
         function = self._model.predict_raw if extra == "raw" else self._model.explain
 
@@ -203,7 +203,7 @@ class CatBoostModel(DirectReplica):
             )
         )
 
-    async def compute(self, extra: Extra, given: ModelRows | Parcel) -> NDArray[np.float64]:
+    async def compute(self, extra: Extra, given: ModelRows | SharedArray) -> NDArray[np.float64]:
         """Return raw scores or SHAP values, see `CatBoostScorer.predict_raw` and `explain`."""
         function = self._model.predict_raw if extra == "raw" else self._model.explain
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *unpack(given))

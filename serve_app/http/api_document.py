@@ -12,22 +12,6 @@ from serve_app.http.operator.rollout_schemas import CommandBody, StartBody
 from serve_app.http.parameters import REQUEST_ID_HEADER
 from serve_app.http.schemas import InferBody, Problem, PurchaseRequest, ShopEvent
 
-PREDICTIONS, TABLES, INFERENCE, EVENTS, ROLLOUTS, JOBS, HEALTH = (
-    "predictions", "tables", "inference protocol", "events", "rollouts", "jobs", "health",
-)  # fmt: skip
-TAGS: Final[list[dict[str, Any]]] = [
-    {"name": PREDICTIONS, "description": "One row of a shop: will this shopper buy this product?"},
-    {"name": TABLES, "description": "Many rows as JSON, CSV, Arrow or Parquet: MLflow's scoring protocol."},
-    {"name": INFERENCE, "description": "Many rows as tensors, and what the model is: the Open Inference Protocol v2."},
-    {"name": EVENTS, "description": "What shoppers did, for the history that later scores look up."},
-    {
-        "name": ROLLOUTS,
-        "description": "Which versions answer whom: canaries, A/B tests, shadows, and how they end.",
-    },
-    {"name": JOBS, "description": "Tables that are scored in the background, file by file."},
-    {"name": HEALTH, "description": "Whether the process lives, and whether it can score."},
-]
-"""Groups of operations; every operation has one."""
 _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     PurchaseRequest, InferBody, Problem, StartBody, CommandBody, JobBody, CancelBody, ShopEvent,
 )  # fmt: skip

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from serve_app import __version__
 from serve_app.errors import FieldError, InvalidRowError, InvariantError, ScorecatError, point_at
 from serve_app.history.service.intake import EventSink
-from serve_app.http.api_document import HEALTH, PREDICTIONS, TAGS, complete_document
+from serve_app.http.api_document import complete_document
 from serve_app.http.asgi import AccessLog, Exchange, Meter, Receive, Scope, Send
 from serve_app.http.events import events as event_routes
 from serve_app.http.operator import jobs as job_routes
@@ -34,6 +34,7 @@ from serve_app.http.row.predict import HOT_PATH, PredictPurchase
 from serve_app.http.schemas import DetailedResponse, Health, PurchaseResponse, Readiness
 from serve_app.http.tables import mlflow, oip
 from serve_app.http.tables.bulk import Bulk
+from serve_app.http.tags import HEALTH, PREDICTIONS, TAGS
 from serve_app.jobs.service.ports import Jobs
 from serve_app.rollouts.service.ports import Rollouts
 from serve_app.scoring.service.traffic import Traffic

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from serve_app.events.core.event_rows import MAX_ID_LENGTH
+from serve_app.features.core.row_keys import MAX_ID_LENGTH
 from serve_app.features.core.specs import HISTORY_NAMES, PURCHASE_FEATURES
 from serve_app.features.core.whole_numbers import whole_text
 

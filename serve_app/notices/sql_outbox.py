@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from serve_app.notices.ports import Notice, NoticeStatus
-from serve_app.rollouts.service.changes import make_event
-from serve_app.rollouts.service.ports import Rollout, RolloutChange
 from serve_app.storage.sql_engine import translated
 
 MAX_PROBLEM: Final = 500
@@ -28,12 +27,10 @@ OUTBOX: Final = sa.Table(
 )
 
 
-def put_notice(connection: Connection, rollout: Rollout, change_id: int, change: RolloutChange) -> None:
-    """Add what the rollout's webhook is to be told, in the transaction that stores the change."""
-    url = rollout.plan.get("webhook")
-    if url is not None:
-        values = {"change_id": change_id, "url": url, "event": {**make_event(rollout, change), "id": change_id}}
-        connection.execute(OUTBOX.insert().values(**values, status="waiting", n_attempts=0, problem=""))
+def put_notice(connection: Connection, url: str, change_id: int, event: Mapping[str, Any]) -> None:
+    """Add what a webhook is to be told, plain JSON, in the transaction that stores the change."""
+    values = {"change_id": change_id, "url": url, "event": {**event, "id": change_id}}
+    connection.execute(OUTBOX.insert().values(**values, status="waiting", n_attempts=0, problem=""))
 
 
 def say_delivery(status: str | None, n_attempts: int | None, problem: str | None) -> str:

@@ -21,7 +21,7 @@ _HISTORY: Final = frozenset(HISTORY_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class FeatureDifference:
     """One value that is not what it must be.
 
     Attributes
@@ -122,7 +122,7 @@ def read_table(rows: pa.Table, specs: Sequence[FeatureSpec]) -> list[tuple[float
 
 def compare_answer(
     expected: ExpectedRows, row: int, position: int, features: Mapping[str, Mapping[str, Any]], score: float
-) -> tuple[int, list[Difference]]:
+) -> tuple[int, list[FeatureDifference]]:
     """Compare the answer for a row, value for value.
 
     Parameters
@@ -142,23 +142,25 @@ def compare_answer(
     """
     if row in expected.rejected:
         why = f"rejected for its {expected.rejected[row]}"
-        return 1, [Difference(position, "", "matrix", why, "a score")]
+        return 1, [FeatureDifference(position, "", "matrix", why, "a score")]
     found = []
     for j, spec in enumerate(expected.specs):
         answered = features.get(spec.name, {})
         got, source = answered.get("value", "no value"), answered.get("source", "nowhere")
         wanted = expected.table[row][j]
         if got != wanted:
-            found.append(Difference(position, spec.name, "table", wanted, got))
+            found.append(FeatureDifference(position, spec.name, "table", wanted, got))
         elif spec.name in _HISTORY and source != "state":
-            found.append(Difference(position, spec.name, "table", f"{wanted} from state", f"{got} from {source}"))
+            found.append(
+                FeatureDifference(position, spec.name, "table", f"{wanted} from state", f"{got} from {source}")
+            )
         if spec.kind == "categorical":
             is_unseen, must_be = bool(answered.get("unseen")), spec.name in expected.unseen[row]
             if is_unseen != must_be:
                 words = {True: "unseen", False: "listed"}
-                found.append(Difference(position, spec.name, "matrix", words[must_be], words[is_unseen]))
+                found.append(FeatureDifference(position, spec.name, "matrix", words[must_be], words[is_unseen]))
         elif got != expected.matrix[row][j]:
-            found.append(Difference(position, spec.name, "matrix", expected.matrix[row][j], got))
+            found.append(FeatureDifference(position, spec.name, "matrix", expected.matrix[row][j], got))
     if score != expected.scores[row]:
-        found.append(Difference(position, SCORE, "package", expected.scores[row], score))
+        found.append(FeatureDifference(position, SCORE, "package", expected.scores[row], score))
     return 2 * len(expected.specs) + 1, found

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from serve_app.skew.expected import Difference
+from serve_app.skew.expected import FeatureDifference
 
 KEPT: Final = 100
 """Differences that are kept one by one; all are counted."""
@@ -34,7 +34,7 @@ class SkewReport:
     n_differences : int
     by_feature : Counter
         Differences by feature.
-    differences : list of Difference
+    differences : list of FeatureDifference
         The first `KEPT`.
     versions : set of int
         Versions of the model that answered.
@@ -47,10 +47,10 @@ class SkewReport:
     n_unavailable: int = 0
     n_differences: int = 0
     by_feature: Counter[str] = field(default_factory=Counter)
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[FeatureDifference] = field(default_factory=list)
     versions: set[int] = field(default_factory=set)
 
-    def add_row(self, n_values: int, found: Sequence[Difference]) -> None:
+    def add_row(self, n_values: int, found: Sequence[FeatureDifference]) -> None:
         """Count a row."""
         self.n_rows += 1
         self.n_values += n_values
@@ -84,6 +84,6 @@ class SkewReport:
             **counts,
             n_differences=int(value["different"]),
             by_feature=Counter(value["different_by_feature"]),
-            differences=[Difference(**d) for d in value["differences"]],
+            differences=[FeatureDifference(**d) for d in value["differences"]],
             versions=set(value["versions"]),
         )

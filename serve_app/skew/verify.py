@@ -16,8 +16,9 @@ from serve_app.client.clients import AsyncClient
 from serve_app.client.logs.log_rows import encode_events
 from serve_app.client.rows import Prediction
 from serve_app.errors import InvalidRowError, InvariantError, NotReadyError
-from serve_app.events.core.event_rows import EVENT_TYPES, MAX_ID_LENGTH, PURCHASE
+from serve_app.events.core.event_rows import EVENT_TYPES, PURCHASE
 from serve_app.events.service.partitions import Partition
+from serve_app.features.core.row_keys import MAX_ID_LENGTH
 
 WEEK_S: Final = 7 * 86_400
 SETTLED: Final = ("recorded", "duplicate")

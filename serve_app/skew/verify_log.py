@@ -11,7 +11,7 @@ from serve_app.client.rows import Prediction
 from serve_app.errors import InvalidRowError, InvariantError
 from serve_app.events.service.partitions import LogSummary, Partition
 from serve_app.models.service.ports import Package
-from serve_app.skew.expected import Difference, ExpectedRows, compare_answer, expect_rows
+from serve_app.skew.expected import ExpectedRows, FeatureDifference, compare_answer, expect_rows
 from serve_app.skew.report import SkewReport
 from serve_app.skew.verify import UserSender, plan_steps, read_positions
 from serve_app.training.service.features_table import feature_rows
@@ -76,7 +76,7 @@ class PartVerifier:
                 self.report.n_rejected += 1
                 self.report.add_row(1, [])
             else:
-                self.report.add_row(1, [Difference(position, "", "matrix", "a score", f"rejected: {why}")])
+                self.report.add_row(1, [FeatureDifference(position, "", "matrix", "a score", f"rejected: {why}")])
         else:
             if answer.version is None or answer.detail is None:
                 raise InvariantError("an answer has no version or no detail: is it scorecat?")

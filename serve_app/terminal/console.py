@@ -64,7 +64,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as on
 def print_page(page: str) -> None:
     """Print Markdown for a reader at a terminal, and as it is elsewhere: nothing is cut to a width there."""
     if out.is_terminal:
-        from rich.markdown import Markdown
+        from rich.markdown import Markdown  # noqa: PLC0415 - heavy, and for few commands
 
         out.print(Markdown(page))
     else:

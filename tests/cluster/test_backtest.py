@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from serve_app.events.adapters.log_files import EventWriter
+from serve_app.events.adapters.log_files import LogWriter
 from serve_app.events.service.synthetic import generate_events
 from tests.service_process import SCORECAT
 
@@ -24,7 +24,7 @@ def run(service, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_log_is_scored_as_of_every_row_and_the_scores_are_judged_by_what_followed(service, tmp_path):
     events, output = tmp_path / "events.csv.gz", tmp_path / "out"
-    with EventWriter(events) as writer:
+    with LogWriter(events) as writer:
         for batch in generate_events(20_000, seed=1):
             writer.write(batch)
     done = run(service, "backtest", str(events), str(output), "--max-rejected", "0", "--json")

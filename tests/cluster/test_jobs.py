@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch.storage.folder import OutputFolder
 from serve_app.cluster.local_cluster import cluster_environment, load_spec
+from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.batch_process import check_complete, score_online, start_job, write_many
 from tests.service_process import ServiceProcess, wait_for

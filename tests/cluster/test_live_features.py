@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serve_app.events.adapters.log_files import EventWriter
+from serve_app.events.adapters.log_files import LogWriter
 from serve_app.events.service.synthetic import generate_events
 
 pytestmark = pytest.mark.cluster
@@ -20,7 +20,7 @@ N_EVENTS = 4_000
 @pytest.fixture(scope="module")
 def log(tmp_path_factory) -> Path:
     """Generated events, a tenth of them without category."""
-    with EventWriter(tmp_path_factory.mktemp("log") / "events.parquet") as writer:
+    with LogWriter(tmp_path_factory.mktemp("log") / "events.parquet") as writer:
         for batch in generate_events(N_EVENTS, seed=11):
             gone = np.random.default_rng(0).random(batch.num_rows) < 0.1
             column = batch.column("category_id")

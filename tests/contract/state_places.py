@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serve_app.history.adapters.open_store import open_state_store
-from serve_app.history.service.live_history import LiveHistory, ScoredRow, ShopEvent
+from serve_app.history.service.live_history import LiveEvent, LiveHistory, ScoredRow
 from serve_app.history.service.ports import StateStore
 from serve_app.privacy.pseudonyms import Pseudonyms
 from tests.testing_kit.history_logs import NOON_S
@@ -59,13 +59,13 @@ class StatePlace:
         return b"\0".join(parts)
 
 
-def shop_event(n: int = 0, **changes) -> ShopEvent:
+def shop_event(n: int = 0, **changes) -> LiveEvent:
     """Return an event; `n` tells events apart."""
     fields = {
         "user_id": "anna", "session_id": "s1", "product_id": f"p{n}", "event_type": "view", "price": 10.0 + n,
         "time_s": NOON_S + n, "category_id": f"c{n % 3}", "event_id": f"e{n}",
     }  # fmt: skip
-    return ShopEvent(**(fields | changes))
+    return LiveEvent(**(fields | changes))
 
 
 def scored_row(**changes) -> ScoredRow:

@@ -10,8 +10,9 @@ import pytest
 
 from batch.jobs.asked import Asked
 from batch.jobs.prepare import begin_again, check_unchanged, take_up
-from batch.storage.folder import PLAN, SUMMARY, OutputFolder, open_location
 from serve_app.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
+from serve_app.jobs.adapters.output_folder import PLAN, SUMMARY, OutputFolder
+from serve_app.storage.locations import open_location
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, read_output, spoil
 
 pytestmark = pytest.mark.contract

@@ -14,7 +14,7 @@ from serve_app.history.adapters import redis_state
 from serve_app.history.adapters.open_store import open_state_store
 from serve_app.history.core.as_of import accumulate_history, features_from_accumulators
 from serve_app.history.core.fold import SESSION_BYTES_MAX
-from serve_app.history.service.live_history import ShopEvent
+from serve_app.history.service.live_history import LiveEvent
 from serve_app.history.service.ports import StateStore
 from serve_app.privacy.pseudonyms import Pseudonyms
 from serve_app.storage import sqlite_connections
@@ -50,7 +50,7 @@ def random_log(n, seed=0):
 
 def as_shop_event(event, k, **changes):
     user, session, product, category, second, cents, kind = event
-    made = ShopEvent(
+    made = LiveEvent(
         f"u{user}", f"s{session}", f"p{product}", kind, cents / 100, NOON_S + second, f"c{category}", f"e{k}"
     )
     return dataclasses.replace(made, **changes)

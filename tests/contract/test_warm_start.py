@@ -12,7 +12,7 @@ from serve_app.errors import NotReadyError
 from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.service.synthetic import GeneratedLog
 from serve_app.history.service import warm_start
-from serve_app.history.service.live_history import LiveHistory, ShopEvent
+from serve_app.history.service.live_history import LiveEvent, LiveHistory
 from serve_app.history.service.warm_start import load_log
 from tests.contract.state_places import DAY_S, NAMES, Clock, scored_row, shop_event
 from tests.testing_kit.history_logs import LOGS, NOON_S
@@ -53,7 +53,7 @@ def as_events(log, ids):
     """The same events in the order of a log: by time, then position."""
     order = sorted(range(len(log)), key=lambda k: log[k][4])
     return [
-        ShopEvent(
+        LiveEvent(
             str(log[k][0]), f"s{log[k][1]}", str(log[k][2]), log[k][6], log[k][5] / 100, NOON_S + log[k][4],
             None if log[k][3] is None else str(log[k][3]), f"e{k}" if ids[k] else None,
         )
@@ -110,7 +110,7 @@ def test_a_generated_log_gives_the_same_features_loaded_and_recorded(state_place
     for batch in GeneratedLog(n).batches():
         rows = batch.to_pylist()
         events += [
-            ShopEvent(str(r["user_id"]), r["user_session"], str(r["product_id"]), r["event_type"], r["price"],
+            LiveEvent(str(r["user_id"]), r["user_session"], str(r["product_id"]), r["event_type"], r["price"],
                       r["event_time"], str(r["category_id"]))
             for r in rows
         ]  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serve_app.cluster.local_cluster import find_processes, load_spec, parcels_dir
+from serve_app.cluster.local_cluster import find_processes, load_spec, shared_arrays_dir
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.service_process import ROW, SCORECAT, ServiceProcess
 
@@ -149,7 +149,7 @@ def test_down_leaves_no_process_and_no_listening_port(tmp_path, package_dir):
     assert find_processes(spec) == []
     assert not {p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE}
     assert not ports & {port for port, _ in find_listeners()}
-    assert not parcels_dir(spec).exists()
+    assert not shared_arrays_dir(spec).exists()
     assert not spec.run_dir.exists()
     assert service.run("status", "--json", check=False).returncode == 1
 

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from serve_app.errors import BadRequestError
 from serve_app.events.adapters.csv_faults import NULLS
 from serve_app.events.adapters.log_files import EventLog
-from serve_app.events.core.event_rows import EVENT_TYPES, PUBLISHED_COLUMNS, clean_events, price_cents
+from serve_app.events.core.event_rows import EVENT_TYPES, clean_events, price_cents
 from serve_app.features.core.event_times import parse_time, read_times
+from serve_app.features.core.row_keys import PUBLISHED_COLUMNS
 from serve_app.history.service.live_history import LiveHistory, cents_of
 from serve_app.http.events.event_bodies import ARROW, JSON, NDJSON, parse_events
 from serve_app.privacy.pseudonyms import Pseudonyms

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serve_app.events.core.columns import EventColumns
 from serve_app.features.core.specs import HISTORY_NAMES
-from serve_app.history.core.as_of import EventColumns, accumulate_history, features_from_accumulators, mean_micros
+from serve_app.history.core.as_of import accumulate_history, features_from_accumulators, mean_micros
 from serve_app.training.core.target import purchase_target, session_end_s
 
 pytestmark = pytest.mark.property

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.jobs.prepare import Plan, Wanted, begin_plan, draft_plan
+from batch.jobs.prepare import JobPlan, Wanted, begin_plan, draft_plan
 from batch.jobs.unit import UnitScorer
-from batch.storage.folder import OutputFolder
 from batch.storage.row_files import RowFiles
 from batch.transforms.pace import Pace
 from batch.transforms.results import ResultColumns
-from batch.transforms.summary import Commit, Tally
 from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.jobs.adapters.output_folder import OutputFolder
+from serve_app.jobs.core.commits import Commit, UnitTally
 from serve_app.models.service.ports import Package
 from tests.testing_kit.package import random_rows
 from tests.testing_kit.replicas import Before, LocalEncoder, LocalModel
@@ -60,7 +60,7 @@ class LocalJob:
         source: Path | str,
         output: Path | str,
         *,
-        plan: Plan | None = None,
+        plan: JobPlan | None = None,
         batch_rows: int = 50,
         unit_rows: int = 200,
         chunk_rows: int = 200,
@@ -76,7 +76,7 @@ class LocalJob:
         self.plan = plan or draft_plan(self.wanted, self.output, "purchase", 1, manifest, unit_rows)
         if plan is None:
             begin_plan(self.plan, self.output)
-        self.tally = Tally(self.plan.units)
+        self.tally = UnitTally(self.plan.units)
         self.encoder = LocalEncoder(FeatureEncoder(manifest.features, package.vocabularies), before_encode)
         self.model = LocalModel(package.model, before_predict)
         self.scorer = UnitScorer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from serve_app.history.core.as_of import EventColumns
+from serve_app.events.core.columns import EventColumns
 from serve_app.history.core.fold import NO_USER, HistoryEvent, add_event
 
 DAY_S = 86_400

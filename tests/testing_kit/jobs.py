@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batch.storage.committed import count_committed
 from serve_app.errors import NotFoundError
+from serve_app.jobs.adapters.committed import count_committed
 from serve_app.jobs.adapters.places import AllowedPlaces
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.core.record import JobBeat, PoolWish
 from serve_app.jobs.service.control import JobControl, JobLimits, resolve_model
 from serve_app.jobs.service.ports import JobAsked, JobMeter, JobRunner, Jobs, PoolApps
-from serve_app.rollouts.service.ports import AppState
+from serve_app.scoring.service.ports import AppState
 from tests.testing_kit.rollouts import FakeClock
 
 

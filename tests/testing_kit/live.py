@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import httpx
 
-from serve_app.history.service.live_history import Histories, LiveHistory, Outcome, ScoredRow, ShopEvent
+from serve_app.history.service.live_history import Histories, LiveEvent, LiveHistory, Recorded, ScoredRow
 from serve_app.history.service.reader import HistoryReader
 from serve_app.history.service.writer import EventWriter, Result, Work, write_events
 from serve_app.http.app import create_app
@@ -37,7 +37,7 @@ class TestableHistory(LiveHistory):
             raise self.fault
         return super().lookup(rows)
 
-    def record(self, events: Sequence[ShopEvent]) -> list[Outcome]:
+    def record(self, events: Sequence[LiveEvent]) -> list[Recorded]:
         self.n_records += 1
         if self.fault:
             raise self.fault

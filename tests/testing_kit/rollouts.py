@@ -16,11 +16,12 @@ from serve_app.notices.sql_outbox import SqlOutbox
 from serve_app.rollouts.adapters.sql_store import SqlRolloutStore
 from serve_app.rollouts.core.plan import Metric, Plan
 from serve_app.rollouts.service.control import RolloutControl, begin_split
-from serve_app.rollouts.service.ports import AppState, Report, StartRollout, VersionApps
+from serve_app.rollouts.service.ports import Report, StartRollout, VersionApps
 from serve_app.scoring.adapters.split_file import SplitFile
 from serve_app.scoring.core.counters import ArmCounters
 from serve_app.scoring.core.shadow import ShadowCounters
 from serve_app.scoring.core.split import N_GROUPS, Split, parse_split
+from serve_app.scoring.service.ports import AppState
 from serve_app.storage.sql_engine import build_engine
 
 QUICK_PLAN = Plan(

@@ -12,14 +12,14 @@ import pytest
 
 from batch.backfill import FEATURES, KEPT, write_features
 from batch.evaluate import OTHERS, assess, find_outcomes, find_scores, read_log, read_scores
-from batch.storage.folder import SUMMARY, OutputFolder
 from batch.transforms.metrics_table import METRICS, lay_out
 from batch.transforms.outcomes import join_scores
 from serve_app.errors import ConflictError, InvalidDataError
-from serve_app.events.adapters.log_files import EventLog, EventWriter
+from serve_app.events.adapters.log_files import EventLog, LogWriter
 from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.service.synthetic import generate_events
 from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.jobs.adapters.output_folder import SUMMARY, OutputFolder
 from serve_app.training.service.assessment import measure, round_metrics
 from serve_app.training.service.rows import collect_rows
 from tests.testing_kit.batch_jobs import LocalJob
@@ -32,7 +32,7 @@ THRESHOLDS = (0.5, 0.7)
 @pytest.fixture(scope="module")
 def log(tmp_path_factory) -> EventLog:
     path = tmp_path_factory.mktemp("events") / "events.parquet"
-    with EventWriter(path) as writer:
+    with LogWriter(path) as writer:
         for batch in generate_events(6_000, seed=3):
             writer.write(batch)
     return EventLog(path)
@@ -137,7 +137,7 @@ def test_scores_without_a_position_are_joined_by_what_identifies_them(log, score
 
 def test_scores_of_another_log_are_not_judged(log, scores, tmp_path):
     path = tmp_path / "other.parquet"
-    with EventWriter(path) as writer:
+    with LogWriter(path) as writer:
         for batch in generate_events(6_000, seed=4):
             writer.write(batch)
     with pytest.raises(InvalidDataError, match="another log"):

@@ -17,18 +17,21 @@ from hypothesis import strategies as st
 
 from batch.jobs.asked import Asked, RunOptions, read_run, write_run
 from batch.jobs.prepare import MOST_CALLS, begin_again, check_unchanged, share_calls, take_up, with_workers
-from batch.storage.folder import OutputFolder, open_location
 from batch.storage.row_files import SUFFIXES
 from batch.transforms.columns import ColumnMapping, choose_columns, parse_mapping
 from batch.transforms.pace import Pace
-from batch.transforms.plan import InputFile, plan_units
-from batch.transforms.progress import Meter, format_duration
-from batch.transforms.summary import Commit, Counts, RejectLimit, SetAside, Tally
+from batch.transforms.progress import RateMeter, format_duration
+from batch.transforms.summary import RejectLimit
 from serve_app.errors import BadRequestError, ConflictError, InvalidDataError, InvariantError, NotFoundError
-from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
 from serve_app.features.core.row_errors import list_unreadable
+from serve_app.features.core.row_keys import PUBLISHED_COLUMNS
 from serve_app.features.core.specs import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
+from serve_app.jobs.adapters.output_folder import OutputFolder
+from serve_app.jobs.core.commits import Commit, SetAside, UnitTally
+from serve_app.jobs.core.record import JobRows
+from serve_app.jobs.core.units import InputFile, plan_units
 from serve_app.storage.file_listing import list_files
+from serve_app.storage.locations import open_location
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, write_rows
 
 pytestmark = pytest.mark.unit
@@ -211,18 +214,18 @@ def test_a_mapping_file_that_means_nothing_is_refused(value, message):
 
 
 def test_counts_that_do_not_add_up_end_the_job():
-    tally = Tally(plan_units([InputFile("a", 1, 1, (10,))]))
-    tally.add([Commit(0, 0, Counts(10, 8, 1))])
+    tally = UnitTally(plan_units([InputFile("a", 1, 1, (10,))]))
+    tally.add([Commit(0, 0, JobRows(10, 8, 1))])
     with pytest.raises(InvariantError, match="10 read, 8 scored and 1 rejected"):
         tally.to_summary()
-    tally.add([Commit(0, 0, Counts(9, 8, 1))])
+    tally.add([Commit(0, 0, JobRows(9, 8, 1))])
     with pytest.raises(InvariantError, match="10 planned, 9 read"):
         tally.to_summary()
 
 
 def test_the_summary_says_what_is_missing():
-    tally = Tally(plan_units([InputFile("a", 1, 1, (10, 10, 10))], 10))
-    tally.add([Commit(1, 0, Counts(5, 5, 0), is_last=False), Commit(0, 0, Counts(10, 9, 1))])
+    tally = UnitTally(plan_units([InputFile("a", 1, 1, (10, 10, 10))], 10))
+    tally.add([Commit(1, 0, JobRows(5, 5, 0), is_last=False), Commit(0, 0, JobRows(10, 9, 1))])
     tally.set_aside[2] = SetAside(2, "a", "torn", 10)
     summary = tally.to_summary()
     assert not summary["is_complete"]
@@ -230,28 +233,28 @@ def test_the_summary_says_what_is_missing():
     assert [s["reason"] for s in summary["set_aside"]] == ["torn"]
     assert (summary["rows_read"], summary["units_done"]) == (15, 1)
     assert summary["share"] == tally.share == 0.5
-    tally.add([Commit(1, 1, Counts(5, 5, 0))])
+    tally.add([Commit(1, 1, JobRows(5, 5, 0))])
     assert tally.is_done(1)
-    unknown = Tally(plan_units([InputFile("a.csv", 30, 1), InputFile("b.csv", 10, 1)]))
-    unknown.add([Commit(0, 0, Counts(7, 7, 0)), Commit(1, 0, Counts(5, 5, 0), is_last=False)])
+    unknown = UnitTally(plan_units([InputFile("a.csv", 30, 1), InputFile("b.csv", 10, 1)]))
+    unknown.add([Commit(0, 0, JobRows(7, 7, 0)), Commit(1, 0, JobRows(5, 5, 0), is_last=False)])
     assert (unknown.rows_planned, unknown.share) == (None, 0.75)
 
 
 def test_commits_come_back_as_they_were_written():
-    commit = Commit(3, 1, Counts(5, 4, 1), is_last=False)
+    commit = Commit(3, 1, JobRows(5, 4, 1), is_last=False)
     assert Commit.from_json(json.loads(json.dumps(commit.to_json()))) == commit
 
 
 @pytest.mark.parametrize(
     ("text", "counts", "is_end", "broken"),
     [
-        ("3", Counts(10, 7, 3), False, False),
-        ("3", Counts(10, 6, 4), False, True),
-        ("2%", Counts(100, 50, 50), False, False),
-        ("2%", Counts(100, 50, 50), True, True),
-        ("2%", Counts(10_000, 9_799, 201), False, True),
-        ("0", Counts(1, 1, 0), True, False),
-        ("100%", Counts(5, 0, 5), True, False),
+        ("3", JobRows(10, 7, 3), False, False),
+        ("3", JobRows(10, 6, 4), False, True),
+        ("2%", JobRows(100, 50, 50), False, False),
+        ("2%", JobRows(100, 50, 50), True, True),
+        ("2%", JobRows(10_000, 9_799, 201), False, True),
+        ("0", JobRows(1, 1, 0), True, False),
+        ("100%", JobRows(5, 0, 5), True, False),
     ],
 )
 def test_too_many_rejected_rows(text, counts, is_end, broken):
@@ -280,12 +283,12 @@ def test_the_pace_follows_the_queue():
 
 
 def test_progress_is_by_rows_or_by_bytes():
-    meter = Meter(1000)
+    meter = RateMeter(1000)
     meter.measure(0.0, 0, 0, 0.0)
     done = meter.measure(10.0, 250, 2, 0.9)
     assert (done.share, done.rows_per_s, done.left_s) == (0.25, 25.0, 30.0)
     assert str(done) == "250 of 1,000 rows · 25 % · 25 rows/s · 30 s left · 2 rejected"
-    unknown = Meter(None)
+    unknown = RateMeter(None)
     unknown.measure(0.0, 0, 0, 0.0)
     assert unknown.measure(10.0, 250, 0, 0.5).left_s == 10.0
     assert [format_duration(s) for s in (12, 200, 7500)] == ["12 s", "3 min 20 s", "2 h 5 min"]
@@ -454,7 +457,7 @@ def test_an_output_belongs_to_one_process_at_a_time(tmp_path):
     """Also one that is killed lets go of it."""
     location = str(tmp_path / "out")
     hold = (
-        "import sys; from batch.storage.folder import OutputFolder;"
+        "import sys; from serve_app.jobs.adapters.output_folder import OutputFolder;"
         f"OutputFolder({location!r}).claim(); print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -16,7 +16,6 @@ from batch import record as module
 from batch.jobs.pool import REPLICA_CPUS, fit_replicas
 from batch.record import IN_JOB, StoppedError, find_submission_id, recorded
 from batch.transforms.progress import Progress
-from batch.transforms.summary import Counts
 from batch.view import describe_summary
 from serve_app.cluster.local_cluster import plan_cluster, save_spec
 from serve_app.deployments.apps.job_runner import RayJobRunner
@@ -47,7 +46,7 @@ def test_a_driver_knows_whether_its_job_was_asked_for_over_http(folders):
 
 def test_a_driver_says_what_it_does_and_how_it_ended(folders):
     with recorded(folders, ORDER, print) as record:
-        record.note_version("purchase", 3, Counts(2, 2, 0))
+        record.note_version("purchase", 3, JobRows(2, 2, 0))
         record.show(Progress(5, 9, 1, 0.5, 10.0, 3.0))
         record.want_pool(PoolWish("purchase-v3-job-x", "purchase", 3, 2))
         beat = folders.find("raysubmit_1").beat

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch.jobs.worker import _judge
-from batch.storage.folder import OutputFolder
 from batch.transforms.results import build_rejected
-from batch.transforms.summary import Tally
 from serve_app.errors import BadRequestError, InvalidDataError, InvariantError, OverloadedError, ReplicaLostError
 from serve_app.features.core.encoding import FeatureEncoder
 from serve_app.features.core.row_errors import RowError
+from serve_app.jobs.adapters.output_folder import OutputFolder
+from serve_app.jobs.core.commits import UnitTally
 from tests.testing_kit.batch_jobs import LocalJob, make_rows, read_output, read_rejected, spoil, write_rows
 
 pytestmark = pytest.mark.unit
@@ -75,7 +75,7 @@ def test_rejected_rows_are_counted_by_reason_in_the_summary_and_after_a_resume(p
     expected = {"price: a value out of its range": 2, "a line that is no row": 1, "hour: a value out of its range": 1}
     summary = job.run()
     assert (summary["rows_rejected"], summary["rejected_by_reason"]) == (4, expected)
-    again = Tally(job.plan.units)
+    again = UnitTally(job.plan.units)
     again.add(job.output.commits())
     assert list(again.to_summary()["rejected_by_reason"].items()) == list(expected.items())
 
@@ -220,7 +220,7 @@ def test_a_full_disk_is_said_and_leaves_no_part(package, tmp_path, monkeypatch):
     def fill(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("batch.storage.folder._sync", fill)
+    monkeypatch.setattr("serve_app.jobs.adapters.output_folder._sync", fill)
     with pytest.raises(BadRequestError, match=r"no space left\. Free some, then continue with --resume"):
         job.score(0)
     assert not list((tmp_path / "out").glob("part-*"))

@@ -17,9 +17,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
 from serve_app.features.core.encoding import FeatureEncoder
-from serve_app.features.core.row_keys import KEY_NAMES
+from serve_app.features.core.row_keys import KEY_NAMES, PUBLISHED_COLUMNS
 from serve_app.features.core.specs import PURCHASE_FEATURES, UNKNOWN_CLASS, FeatureSpec
 from serve_app.features.core.typed_columns import MAX_COLUMNS
 from serve_app.http.app import create_app

@@ -35,7 +35,8 @@ from serve_app.errors import (
 from serve_app.features.core.encoding import FeatureEncoder
 from serve_app.models.adapters.package_dir import load_parts
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from serve_app.rollouts.service.ports import AppState, Report, StartRollout
+from serve_app.rollouts.service.ports import Report, StartRollout
+from serve_app.scoring.service.ports import AppState
 from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import LocalEncoder, LocalModel, MemorySplit, make_scorer, run_virtual
 from tests.testing_kit.rollouts import FakeClock

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serve_app.cluster.environment import SOCKETS
 from serve_app.deployments.calls.direct_calls import (
     _HEAD,
-    FOLDER_VARIABLE,
     Link,
     Links,
     _Answering,
@@ -291,7 +291,7 @@ def test_a_replica_that_leaves_answers_what_it_has_and_is_disconnected(tmp_path)
 
 
 def test_without_a_folder_no_replica_listens(monkeypatch, tmp_path):
-    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    monkeypatch.delenv(SOCKETS, raising=False)
     assert socket_path("x") is None
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(SOCKETS, str(tmp_path))
     assert socket_path("x") == tmp_path / "x.sock"

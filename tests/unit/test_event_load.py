@@ -17,9 +17,10 @@ from serve_app.client.frames import MEDIA_TYPE
 from serve_app.client.logs.event_load import REASONS, EventLoadReport
 from serve_app.client.logs.log_events import split_log
 from serve_app.errors import BadRequestError, InvariantError, NotReadyError
-from serve_app.events.adapters.log_files import EventLog, EventWriter
-from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
+from serve_app.events.adapters.log_files import EventLog, LogWriter
+from serve_app.events.core.event_rows import drop_unsendable
 from serve_app.events.service.synthetic import generate_events
+from serve_app.features.core.row_keys import PUBLISHED_COLUMNS
 from serve_app.storage.progress_file import ProgressFile
 
 pytestmark = pytest.mark.unit
@@ -90,14 +91,14 @@ def small(tmp_path):
 
 @pytest.fixture
 def large(tmp_path):
-    with EventWriter(tmp_path / "large.parquet") as writer:
+    with LogWriter(tmp_path / "large.parquet") as writer:
         for batch in generate_events(5000, seed=4):
             writer.write(batch)
     return writer.path
 
 
 def test_lines_are_sent_as_they_are_with_an_id_of_file_and_line(small):
-    (part,) = split_log(EventLog(small).batches(), "0123456789abcdef0123456789abcdef")
+    (part,) = split_log(EventLog(small).batches(), "0123456789abcdef0123456789abcdef", drop_unsendable)
     assert set(part.table.column_names) == {*PUBLISHED_COLUMNS, "event_id"}
     assert (part.n_lines, part.lines.tolist()) == (4, [0, 2, 3])  # a line without time is no event of a log
     first = part.table.to_pylist()[0]
@@ -108,7 +109,7 @@ def test_lines_are_sent_as_they_are_with_an_id_of_file_and_line(small):
 
 def test_ids_of_the_log_are_kept_and_its_lines_without_one_get_one(small):
     batch = next(EventLog(small).batches()).append_column("event_id", pa.array(["a", "b", None, "d"]))
-    (part,) = split_log([batch], "f" * 64)
+    (part,) = split_log([batch], "f" * 64, drop_unsendable)
     assert part.table.column("event_id").to_pylist() == ["a", f"{'f' * 20}:2", "d"]
 
 
@@ -117,7 +118,7 @@ def test_a_log_is_cut_the_same_wherever_a_load_goes_on(large, first_line):
     batches = list(EventLog(large).batches())
     batches = [b.slice(at, 700) for b in batches for at in range(0, b.num_rows, 700)]
     ids = [f"{'d' * 20}:{line}" for line in range(5000)]
-    parts = list(split_log(batches, "d" * 64, first_line, size=300))
+    parts = list(split_log(batches, "d" * 64, drop_unsendable, first_line, size=300))
     assert [i for part in parts for i in part.table.column("event_id").to_pylist()] == ids[first_line:]
     assert all(0 < part.n_lines <= 300 for part in parts)
 
@@ -204,7 +205,7 @@ def test_a_rate_is_kept(small):
     time, shop = Time(), Shop()
     with Client(URL, transport=httpx.MockTransport(shop)) as client:
         run = EventLoad(client, EventLoadReport(), 2.0, lambda: time.at, time.sleep)
-        run.send("x", split_log(EventLog(small).batches(), "d" * 64, size=1), lambda n: None)
+        run.send("x", split_log(EventLog(small).batches(), "d" * 64, drop_unsendable, size=1), lambda n: None)
     assert time.at == pytest.approx(1.5)  # four lines, one after the other
 
 

@@ -13,12 +13,12 @@ import pytest
 
 from serve_app.cli.open_log import hash_lines, open_log
 from serve_app.errors import InvalidDataError, NotFoundError
-from serve_app.events.adapters.log_files import EventLog, EventWriter
+from serve_app.events.adapters.log_files import EventLog, LogWriter
 from serve_app.events.adapters.spill import EventSpill
-from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
 from serve_app.events.service.partitions import LogSummary, read_partitions
 from serve_app.events.service.synthetic import GeneratedLog
 from serve_app.features.core.event_times import format_times, read_times
+from serve_app.features.core.row_keys import PUBLISHED_COLUMNS
 from serve_app.models.adapters.package_dir import hash_file
 from serve_app.training.service.features_table import build_features
 
@@ -220,7 +220,7 @@ def test_features_do_not_depend_on_order_of_users_format_or_spilling(tmp_path):
     batches = list(GeneratedLog(6_000, 3).batches())
     paths = [tmp_path / name for name in ("a.csv", "a.parquet", "a.csv.gz")]
     for path in paths:
-        with EventWriter(path) as writer:
+        with LogWriter(path) as writer:
             for batch in batches:
                 writer.write(batch)
     tables = []
@@ -241,7 +241,7 @@ def test_a_directory_is_read_in_name_order(tmp_path):
 
 
 def write_and_fail(path):
-    with EventWriter(path) as writer:
+    with LogWriter(path) as writer:
         writer.write(next(GeneratedLog(100).batches()))
         raise RuntimeError
 

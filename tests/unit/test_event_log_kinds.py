@@ -18,9 +18,10 @@ from serve_app.client.logs.log_events import split_log
 from serve_app.errors import InvalidDataError
 from serve_app.events.adapters.log_files import BLOCK_BYTES, EventLog
 from serve_app.events.adapters.spill import EventSpill
-from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
+from serve_app.events.core.event_rows import drop_unsendable
 from serve_app.events.service.describe import describe_log
 from serve_app.events.service.partitions import LogSummary
+from serve_app.features.core.row_keys import PUBLISHED_COLUMNS
 from serve_app.training.service.features_table import build_features
 
 pytestmark = pytest.mark.unit
@@ -166,7 +167,9 @@ def test_ids_that_are_too_long_and_prices_that_are_0_to_a_model_are_dropped(tmp_
     summary = describe(path).summary
     assert summary.n_events == 3
     assert dict(summary.dropped) == {"product_id longer than 512 characters": 1, "price not above 0": 1}
-    (part,) = split_log(EventLog(path).batches(), "0" * 64)  # what one request would be refused for is not sent
+    (part,) = split_log(
+        EventLog(path).batches(), "0" * 64, drop_unsendable
+    )  # what one request would be refused for is not sent
     assert (part.lines.tolist(), part.dropped) == ([0, 1, 3, 4], {"product_id longer than 512 characters": 1})
 
 
@@ -275,7 +278,7 @@ def test_a_number_that_is_no_id_drops_its_event_under_a_reason_of_its_own(tmp_pa
     reason = {f"{name} below 0 or above 2^63-1": 1}
     summary = describe(tmp_path / "a.parquet").summary
     assert (summary.n_events, dict(summary.dropped)) == (1, reason)
-    (part,) = split_log(EventLog(tmp_path / "a.parquet").batches(), "0" * 64)
+    (part,) = split_log(EventLog(tmp_path / "a.parquet").batches(), "0" * 64, drop_unsendable)
     assert (part.lines.tolist(), part.dropped) == ([1], reason)
 
 

@@ -17,11 +17,11 @@ from serve_app.cli import app
 from serve_app.cli.history import features
 from serve_app.client import AsyncClient
 from serve_app.errors import InvariantError, NotReadyError
-from serve_app.events.adapters.log_files import EventWriter
+from serve_app.events.adapters.log_files import LogWriter
 from serve_app.events.core.event_rows import EVENT_TYPES
 from serve_app.events.service.partitions import LogSummary, read_partitions
 from serve_app.events.service.synthetic import generate_events
-from serve_app.skew.expected import SCORE, Difference
+from serve_app.skew.expected import SCORE, FeatureDifference
 from serve_app.skew.report import KEPT, SkewReport
 from serve_app.skew.verify import WEEK_S, plan_steps, shift_of
 from serve_app.skew.verify_log import PartVerifier
@@ -250,7 +250,7 @@ def test_a_log_is_moved_by_whole_weeks_into_the_last_one(last_s):
 def test_a_report_survives_its_record_and_keeps_few_differences():
     report = SkewReport(n_rows=3, versions={2, 1})
     for k in range(3 * KEPT):
-        report.add_row(1, [Difference(k, "price", "table", 1.0, 2.0)])
+        report.add_row(1, [FeatureDifference(k, "price", "table", 1.0, 2.0)])
     again = SkewReport.from_json(json.loads(json.dumps(report.to_json())))
     assert again == report
     assert (len(again.differences), again.n_differences) == (KEPT, 3 * KEPT)
@@ -292,7 +292,7 @@ def test_where_no_terminal_is_progress_is_a_line_now_and_then(monkeypatch, capsy
 
 def test_an_interrupted_run_goes_on_with_the_users_that_are_not_done(tmp_path, shop, monkeypatch):
     monkeypatch.setenv("SCORECAT_HOME", str(tmp_path / "home"))
-    with EventWriter(tmp_path / "log.parquet") as writer:
+    with LogWriter(tmp_path / "log.parquet") as writer:
         writer.write(make_log(N, seed=2))
     monkeypatch.setattr(features, "PART_EVENTS", 50)  # in parts
     monkeypatch.setattr(features, "check_present", lambda url: None)

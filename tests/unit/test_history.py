@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from serve_app.events.core.columns import EventColumns, group_rows
 from serve_app.features.core.specs import HISTORY_NAMES
 from serve_app.history.core.as_of import (
     ACCUMULATOR_NAMES,
     DISTINCT_LIMIT,
-    EventColumns,
     accumulate_history,
     features_from_accumulators,
-    group_rows,
 )
 
 pytestmark = pytest.mark.unit

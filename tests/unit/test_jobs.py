@@ -8,10 +8,7 @@ import sys
 
 import pytest
 
-from batch.storage.folder import OutputFolder
-from batch.transforms.plan import Unit
 from batch.transforms.progress import Progress
-from batch.transforms.summary import Commit, Counts
 from serve_app.deployments.calls.handles import parse_pool_app, parse_version_app, pool_app
 from serve_app.errors import (
     BadRequestError,
@@ -22,8 +19,11 @@ from serve_app.errors import (
     PackageError,
     QueueFullError,
 )
+from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.adapters.places import AllowedPlaces
+from serve_app.jobs.core.commits import Commit
 from serve_app.jobs.core.record import JobOrder, JobRows, PoolWish
+from serve_app.jobs.core.units import Unit
 from serve_app.jobs.service.request import list_arguments, parse_job
 from tests.testing_kit.jobs import JobWorld
 
@@ -119,7 +119,7 @@ def test_rows_and_percent_of_a_driver_that_is_gone_without_a_word_are_the_commit
     output = OutputFolder(world.folders.find(job).order.output)
     output.prepare()
     output.write_json("_job/plan.json", PLAN)
-    output.commit(Commit(0, 0, Counts(100, 98, 2)))
+    output.commit(Commit(0, 0, JobRows(100, 98, 2)))
     progress = Progress(350, 400, 2, 0.875, 50.0, 1.0).to_json()
     world.beat(job, rows=JobRows(350, 348, 2), progress=progress)
     assert world.control.describe(job)["progress"]["percent"] == 87.5  # rows under way are shown while it runs
@@ -133,9 +133,9 @@ def test_rows_and_percent_of_a_driver_that_is_gone_without_a_word_are_the_commit
         assert record["state"] == ("cancelled" if is_cancelled else "died")
         assert (found["rows_read"], found["rows_scored"], found["rows_rejected"]) == (100, 98, 2)
         assert (found["percent"], found["rows_total"], found["left_s"]) == (25.0, 400, None)
-    output.commit(Commit(1, 0, Counts(100, 100, 0)))  # by a worker that outlived its driver
+    output.commit(Commit(1, 0, JobRows(100, 100, 0)))  # by a worker that outlived its driver
     world.pass_time(11)
-    output.commit(Commit(2, 0, Counts(100, 100, 0)))  # by a job that goes on with it
+    output.commit(Commit(2, 0, JobRows(100, 100, 0)))  # by a job that goes on with it
     assert world.control.describe(job)["progress"]["rows_read"] == 200
     world.restart()
     assert world.control.describe(job)["progress"]["percent"] == 50.0

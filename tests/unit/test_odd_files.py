@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 
 from serve_app import cli
-from serve_app.cli import service
+from serve_app.cli import up
 from serve_app.cli.unforeseen import LOG, explain
 from serve_app.errors import InvariantError, ScorecatError
-from serve_app.events.adapters.log_files import EventWriter
+from serve_app.events.adapters.log_files import LogWriter
 from serve_app.events.service.synthetic import generate_events
 from serve_app.features.core.specs import PURCHASE_FEATURES
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
@@ -117,14 +117,14 @@ def place(tmp_path, monkeypatch, package_dir) -> Path:
     registry = DirectoryRegistry(tmp_path / "home" / "registry")
     registry.publish("purchase", package_dir)
     registry.move_alias("purchase", "champion", 1)
-    with EventWriter(tmp_path / "good.csv") as writer:
+    with LogWriter(tmp_path / "good.csv") as writer:
         for batch in generate_events(300, seed=0):
             writer.write(batch)
 
     def refuse(*_):
         raise InvariantError("no cluster is started here")
 
-    monkeypatch.setattr(service, "_start_ray", refuse)
+    monkeypatch.setattr(up, "_start_ray", refuse)
     return tmp_path
 
 

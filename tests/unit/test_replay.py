@@ -18,7 +18,7 @@ from serve_app.client import AsyncClient, Clocks
 from serve_app.client.logs.log_rows import CHUNK_ROWS, encode_log
 from serve_app.client.logs.replay import GIVE_UP_AFTER, SCORE_EDGES, Latencies, ReplayReport, read_ahead, replay
 from serve_app.errors import InvalidDataError, NotReadyError
-from serve_app.events.adapters.log_files import EventLog, EventWriter
+from serve_app.events.adapters.log_files import EventLog, LogWriter
 from serve_app.events.service.synthetic import generate_events
 from serve_app.http.row.row_body import parse_row
 from tests.testing_kit import run_virtual
@@ -57,7 +57,7 @@ def test_views_and_carts_are_sent_as_they_are(log):
 @pytest.mark.parametrize("name", ["events.csv", "events.csv.gz", "events.parquet"])
 def test_every_form_of_a_log_gives_the_same_rows(tmp_path, name):
     batch = next(iter(generate_events(3000, seed=1)))
-    with EventWriter(tmp_path / name) as writer:
+    with LogWriter(tmp_path / name) as writer:
         writer.write(batch)
     chunks = list(encode_log(EventLog(tmp_path / name).batches()))
     expected = sum(kind in {"view", "cart"} for kind in batch.column("event_type").to_pylist())

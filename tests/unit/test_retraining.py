@@ -14,7 +14,7 @@ import pytest
 
 from serve_app.cli import main
 from serve_app.errors import BadRequestError, InvalidDataError
-from serve_app.events.adapters.log_files import EventWriter
+from serve_app.events.adapters.log_files import LogWriter
 from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.service.synthetic import GeneratedLog
 from serve_app.features.core.specs import PURCHASE_FEATURES
@@ -275,7 +275,7 @@ def test_rows_the_parent_rejects_are_left_out_and_counted(rows, parent, later_sl
 @pytest.fixture(scope="module")
 def log_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("log") / "events.parquet"
-    with EventWriter(path) as writer:
+    with LogWriter(path) as writer:
         for batch in GeneratedLog(30_000, 0).batches():
             writer.write(batch)
     return path

@@ -9,8 +9,8 @@ from serve_app.errors import (
     NotReadyError,
     PackageError,
 )
-from serve_app.rollouts.service.ports import AppState
 from serve_app.scoring.core.split import dump_split, only_arm
+from serve_app.scoring.service.ports import AppState
 from tests.testing_kit.rollouts import SLOW_PLAN
 
 pytestmark = pytest.mark.unit
@@ -86,7 +86,7 @@ def test_a_canary_that_does_not_answer_once_or_twice_stays(world):
     world.run_until(1, "progressing")
     for _ in range(4):
         world.apps.troubles[2] = NotReadyError("its only replica was killed")
-        while world.control._keeper._seen.health[2].n_missed < 2:
+        while world.control._reconciler._seen.health[2].n_missed < 2:
             world.run(1)
         world.apps.troubles.clear()
         world.run(3)

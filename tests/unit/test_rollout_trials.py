@@ -8,9 +8,10 @@ from serve_app.errors import (
     ConflictError,
     GoldenMismatchError,
 )
-from serve_app.rollouts.service.ports import AppState, Report
+from serve_app.rollouts.service.ports import Report
 from serve_app.scoring.core.shadow import ShadowCounters
 from serve_app.scoring.core.split import only_arm
+from serve_app.scoring.service.ports import AppState
 from tests.testing_kit.rollouts import count_requests
 
 pytestmark = pytest.mark.unit

@@ -15,7 +15,7 @@ from batch.jobs import run as job_run
 from batch.jobs.asked import Asked, RunOptions, read_run
 from batch.jobs.prepare import describe
 from batch.record import StoppedError
-from batch.storage.folder import OutputFolder
+from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.core.record import resume_command
 from serve_app.models.adapters.registry_folder import DirectoryRegistry

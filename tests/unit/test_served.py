@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from serve_app.cli import app, service, status
-from serve_app.cli.models.served import describe_gap, describe_new_version, find_default
+from serve_app.cli import app, status, up
+from serve_app.cli.models.champion_gap import describe_gap, describe_new_version
 from serve_app.cluster.local_cluster import plan_cluster
 from serve_app.errors import NotReadyError
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from serve_app.scoring.adapters.split_file import SplitFile
 from serve_app.settings import load_settings
+from serve_app.wiring import find_default
 
 pytestmark = pytest.mark.unit
 
@@ -52,7 +53,7 @@ def home(tmp_path, monkeypatch, package_dir):
         version = registry.publish("purchase", package_dir)
     registry.move_alias("purchase", "champion", version)
     spec = plan_cluster(tmp_path, "127.0.0.1", 8000, 2)
-    for module in (service, status):
+    for module in (up, status):
         monkeypatch.setattr(module, "load_spec", lambda home: spec)
         monkeypatch.setattr(module, "find_processes", lambda spec: [object()])
         monkeypatch.setattr(module, "probe", lambda spec: SERVED)

@@ -6,12 +6,12 @@ import pytest
 
 from serve_app import app as app_module
 from serve_app.app import start_apps
-from serve_app.cli.service import open_split
+from serve_app.cli.up import open_split
 from serve_app.deployments.apps.apps import await_apps
 from serve_app.errors import InvariantError, NotFoundError, PackageError
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from serve_app.rollouts.service.ports import AppState
 from serve_app.scoring.core.split import Shadow, Split, canary_arms, only_arm
+from serve_app.scoring.service.ports import AppState
 from serve_app.settings import Settings
 
 pytestmark = pytest.mark.unit

@@ -8,14 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from serve_app.cli import app
-from serve_app.cli.history.features import Run, open_run
-from serve_app.cli.history.warm import check_state_from, load_state
+from serve_app.cli.history.features import VerifyRun, open_run
+from serve_app.cli.history.state_from import check_state_from, load_state
 from serve_app.errors import BadRequestError, NotFoundError
-from serve_app.events.adapters.log_files import EventWriter
+from serve_app.events.adapters.log_files import LogWriter
 from serve_app.events.service.synthetic import generate_events
 from serve_app.features.core.specs import HISTORY_NAMES
 from serve_app.history.adapters.open_store import open_live_history
-from serve_app.history.service.live_history import ScoredRow, ShopEvent
+from serve_app.history.service.live_history import LiveEvent, ScoredRow
 from serve_app.settings import load_settings
 from serve_app.storage.progress_file import ProgressFile
 
@@ -32,7 +32,7 @@ def settings(tmp_path, monkeypatch):
 
 @pytest.fixture
 def log(tmp_path):
-    with EventWriter(tmp_path / "events.csv") as writer:
+    with LogWriter(tmp_path / "events.csv") as writer:
         for batch in generate_events(N, seed=3):
             writer.write(batch)
     return writer.path
@@ -47,7 +47,7 @@ def test_every_user_of_the_log_is_known_and_those_known_before_stay(settings, lo
     events = [row for batch in generate_events(N, seed=3) for row in batch.to_pylist()]
     users = {str(e["user_id"]) for e in events}
     known = str(events[0]["user_id"])
-    open_live_history(settings.state_config).record([ShopEvent(known, "s", "p", "view", 1.0, 1_600_000_000)])
+    open_live_history(settings.state_config).record([LiveEvent(known, "s", "p", "view", 1.0, 1_600_000_000)])
     report = load_state(*check_state_from(settings, log))
     assert report == {"users": len(users) - 1, "known": 1, "events": N, "dropped": {}}
     assert n_events(settings, known) == 1
@@ -77,10 +77,10 @@ def test_clean_removes_what_verify_made_and_nothing_else(settings, log):
     user = str(next(generate_events(N, seed=3)).column("user_id")[0].as_py())
     history = open_live_history(settings.state_config)
     for prefix in ("", "verify-a-", "verify-b-"):
-        history.record([ShopEvent(prefix + user, "s", "p", "view", 1.0, 1_600_000_000, event_id=prefix + "e")])
+        history.record([LiveEvent(prefix + user, "s", "p", "view", 1.0, 1_600_000_000, event_id=prefix + "e")])
     assert isinstance(CliRunner().invoke(app, ["features", "clean", str(log)]).exception, NotFoundError)
     run = open_run(settings, log)
-    Run(ProgressFile(run.record.path), "http://shop", ["verify-a-", "verify-b-"]).save()
+    VerifyRun(ProgressFile(run.record.path), "http://shop", ["verify-a-", "verify-b-"]).save()
     done = CliRunner().invoke(app, ["features", "clean", str(log), "--json"])
     assert json.loads(done.stdout) == {"sessions": 2, "events": 2, "prefixes": ["verify-a-", "verify-b-"]}
     assert (n_events(settings, user), n_events(settings, "verify-a-" + user)) == (1, 0)

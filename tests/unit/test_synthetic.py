@@ -7,9 +7,9 @@ import pytest
 
 from serve_app.errors import BadRequestError
 from serve_app.events.adapters.spill import EventSpill
-from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
 from serve_app.events.service.describe import describe_log
 from serve_app.events.service.synthetic import GeneratedLog, generate_events
+from serve_app.features.core.row_keys import PUBLISHED_COLUMNS
 
 pytestmark = pytest.mark.unit
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serve_app.errors import InvalidDataError
-from serve_app.history.core.as_of import EventColumns
+from serve_app.events.core.columns import EventColumns
 from serve_app.training.core.target import STOP, TEST, TRAIN, choose_split, may_be_open, purchase_target
 
 pytestmark = pytest.mark.unit

@@ -16,9 +16,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from serve_app.cli.places import open_settings_registry
-from serve_app.cli.status import read_url
 from serve_app.cli.traffic.replay import check_present
+from serve_app.cluster.running import read_url
 from serve_app.errors import InvariantError, NotFoundError, NotReadyError, ScorecatError
 from serve_app.events.service.partitions import LogSummary
 from serve_app.models.service.ports import Package
@@ -27,6 +26,7 @@ from serve_app.skew.report import SkewReport
 from serve_app.storage.progress_file import ProgressFile
 from serve_app.terminal.console import JsonOption, Lines, err, out, print_json
 from serve_app.terminal.interrupts import run_gently
+from serve_app.wiring import open_settings_registry
 
 TIMEOUT_S: Final = 60.0
 RETRIES: Final = 12
@@ -39,7 +39,7 @@ app = typer.Typer(help="Live features beside those of training.", no_args_is_hel
 
 
 @dataclass(slots=True)
-class Run:
+class VerifyRun:
     """One log through one service, over as many starts as it takes.
 
     Attributes
@@ -97,7 +97,7 @@ def verify(
     check_present(url)
     run = open_run(settings, events)
     if from_start or run.is_complete or run.url != url:
-        run = Run(run.record, url, run.prefixes)
+        run = VerifyRun(run.record, url, run.prefixes)
     summary, started_s = LogSummary(), time.monotonic()
     is_interrupted = False
     try:
@@ -118,7 +118,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def open_run(settings: Settings, events: Path) -> Run:
+def open_run(settings: Settings, events: Path) -> VerifyRun:
     """Return the run of a log as it was left, or a new one."""
     from serve_app.cli.open_log import hash_lines, open_log
 
@@ -128,10 +128,10 @@ def open_run(settings: Settings, events: Path) -> Run:
     record = ProgressFile(settings.home / "verify" / f"{key}.json")
     found = record.read()
     if found is None:
-        return Run(record)
+        return VerifyRun(record)
     if found.get("part_events") != PART_EVENTS:  # its parts are others
-        return Run(record, prefixes=list(found["prefixes"]))
-    return Run(
+        return VerifyRun(record, prefixes=list(found["prefixes"]))
+    return VerifyRun(
         record,
         found["url"],
         list(found["prefixes"]),
@@ -141,7 +141,7 @@ def open_run(settings: Settings, events: Path) -> Run:
     )
 
 
-def _compare(settings: Settings, events: Path, url: str, run: Run, summary: LogSummary, concurrency: int) -> None:
+def _compare(settings: Settings, events: Path, url: str, run: VerifyRun, summary: LogSummary, concurrency: int) -> None:
     from serve_app.events.adapters.log_files import EventLog
     from serve_app.events.adapters.spill import EventSpill
     from serve_app.events.service.partitions import read_partitions, split_users
@@ -229,7 +229,7 @@ def _open_progress() -> Progress:
     return Progress(*columns, console=err, transient=True)
 
 
-def _print(run: Run, summary: LogSummary, seconds: float, events: Path, *, as_json: bool) -> None:
+def _print(run: VerifyRun, summary: LogSummary, seconds: float, events: Path, *, as_json: bool) -> None:
     report = run.report
     facts: dict[str, Any] = {
         **report.to_json(),

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Final
 import typer
 from rich.text import Text
 
-from serve_app.cli.status import read_url
 from serve_app.client.jobs import JobsClient
+from serve_app.cluster.running import read_url
 from serve_app.errors import BadRequestError, InvariantError
 from serve_app.jobs.core.record import ENDED, JOB_ID
 from serve_app.models.adapters.registry_aliases import name_mover

@@ -33,8 +33,8 @@ from batch.options import (
 from batch.transforms.progress import Progress
 from batch.view import make_absolute, name_program, open_bar
 from serve_app.cli.jobs.score_end import Followed, finish
-from serve_app.cli.status import list_apps, read_spec
 from serve_app.cluster.local_cluster import ClusterSpec, cluster_environment
+from serve_app.cluster.running import list_apps, read_spec
 from serve_app.errors import NotReadyError
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.core.record import resume_command
@@ -123,9 +123,7 @@ def _check_deployed(spec: ClusterSpec, model: str, version: int) -> None:
 
 def _submit(spec: ClusterSpec, settings: Settings, arguments: list[str]) -> tuple[Any, str]:
     os.environ.update(cluster_environment(spec))  # before Ray is imported: it reads them at import
-    from ray.job_submission import JobSubmissionClient
-
-    from serve_app.deployments.apps.job_runner import AGENT_S, submit_driver
+    from serve_app.deployments.apps.job_runner import AGENT_S, open_submissions, submit_driver
 
     # A job's variables are shown to everyone who can list jobs: keys of object stores are not among them. The
     # job inherits those that `scorecat up` was started with.
@@ -134,10 +132,7 @@ def _submit(spec: ClusterSpec, settings: Settings, arguments: list[str]) -> tupl
     if settings.registry is not None:
         variables[f"{PREFIX}REGISTRY"] = str(settings.registry_root)
     job_id = name_job(time.time())
-    try:
-        client = JobSubmissionClient(spec.job_address)
-    except (ConnectionError, RuntimeError) as exc:
-        raise NotReadyError(f"no job can be submitted to {spec.job_address}: see `scorecat status` ({exc})") from exc
+    client = open_submissions(spec.job_address)
     submit_driver(client, job_id, arguments, variables, AGENT_S)
     err.print(f"job {job_id}", markup=False)
     return client, job_id

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from batch.jobs.asked import Asked, RunOptions
 from batch.jobs.prepare import Wanted, draft_plan, take_up
-from batch.storage.folder import OutputFolder
 from batch.transforms.summary import RejectLimit
 from batch.view import make_absolute
-from serve_app.cli.models.served import find_default
-from serve_app.cli.places import open_settings_registry
+from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.models.service.ports import CHAMPION
 from serve_app.settings import Settings
 from serve_app.storage.file_listing import describe_left_out
 from serve_app.terminal.console import err
+from serve_app.wiring import find_default, open_settings_registry
 
 
 def check_job(settings: Settings, asked: Asked, output: str, options: RunOptions, *, resume: bool) -> tuple[str, int]:

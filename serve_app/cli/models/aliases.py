@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from serve_app.cli.models.models import ModelArgument, resolve, to_json
-from serve_app.cli.places import open_settings_registry
 from serve_app.errors import BadRequestError, ConflictError
 from serve_app.models.service.ports import Aliases
 from serve_app.terminal.console import JsonOption, out, print_json
+from serve_app.wiring import open_settings_registry
 
 app = typer.Typer()
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from serve_app.cli.models.models_table import describe_version, models_table
-from serve_app.cli.places import open_settings_registry
 from serve_app.errors import BadRequestError, InvariantError, NotFoundError
 from serve_app.features.core.encoding import FeatureEncoder
 from serve_app.models.adapters.package_dir import MODEL, load_manifest, load_package
@@ -18,6 +17,7 @@ from serve_app.models.service.model_page import render_model_page
 from serve_app.models.service.packaging import prove_encoder, prove_model
 from serve_app.models.service.ports import CHAMPION, Registry, UnfinishedUpload
 from serve_app.terminal.console import JsonOption, err, out, print_json, print_page
+from serve_app.wiring import open_settings_registry
 
 app = typer.Typer(help="List, read, prove and name the models of the registry.", no_args_is_help=True)
 

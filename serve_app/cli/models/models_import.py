@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from serve_app.cli.models.champion_gap import describe_new_version
 from serve_app.cli.models.models import ModelArgument, locate
-from serve_app.cli.models.served import describe_new_version, find_default
-from serve_app.cli.places import open_settings_registry
-from serve_app.cli.status import find_served
+from serve_app.cluster.running import find_served
 from serve_app.errors import BadRequestError, InvalidDataError
 from serve_app.models.adapters.registry_aliases import check_alias
 from serve_app.models.core.manifest import Manifest
@@ -27,6 +26,7 @@ from serve_app.models.service.importing import Sample, add_sample_classes, build
 from serve_app.models.service.ports import CHAMPION, Registry
 from serve_app.settings import load_settings
 from serve_app.terminal.console import JsonOption, err, out, print_json
+from serve_app.wiring import find_default, open_settings_registry
 
 if TYPE_CHECKING:
     from serve_app.models.adapters.original import Original

@@ -11,8 +11,8 @@ import typer
 
 from serve_app.cli.rollouts.rollout_view import is_over, print_brief, print_history, print_list, print_rollout, watch
 from serve_app.cli.rollouts.simulate import simulate
-from serve_app.cli.status import read_url
 from serve_app.client.rollouts import RolloutClient
+from serve_app.cluster.running import read_url
 from serve_app.errors import BadRequestError, NotFoundError
 from serve_app.models.adapters.registry_aliases import name_mover
 from serve_app.rollouts.service.request import parse_start

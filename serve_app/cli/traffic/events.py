@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from serve_app.cli.status import read_url
 from serve_app.cli.traffic.replay import check_present
 from serve_app.client.clients import Client
 from serve_app.client.events import STATUSES
 from serve_app.client.logs.event_load import EventLoad, EventLoadReport
+from serve_app.cluster.running import read_url
 from serve_app.errors import ScorecatError
+from serve_app.events.core.event_rows import drop_unsendable
 from serve_app.settings import load_settings
 from serve_app.terminal.console import JsonOption, Lines, err, out, print_json
 
@@ -108,7 +109,7 @@ def _send(
                 progress.update(task, name=file.name, completed=n_lines, speed=speed)
                 lines.show(lambda: f"{file.name}: {n_lines:,} lines, {speed}")
 
-            run.send(file.name, split_log(log.batches_of(file), digest, n_lines), note)
+            run.send(file.name, split_log(log.batches_of(file), digest, drop_unsendable, n_lines), note)
 
 
 def _open_progress() -> Progress:

@@ -13,11 +13,11 @@ import httpx
 import pyarrow as pa
 import typer
 
-from serve_app.cli.status import read_url
 from serve_app.client.clients import Client
 from serve_app.client.frames import MEDIA_TYPE
 from serve_app.client.problems import explain_failure, parse_problem
 from serve_app.client.rows import Prediction
+from serve_app.cluster.running import read_url
 from serve_app.errors import (
     BadRequestError,
     DeadlineExceededError,

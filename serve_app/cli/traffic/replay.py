@@ -11,10 +11,10 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from serve_app.cli.status import read_url
 from serve_app.client.clients import AsyncClient
 from serve_app.client.logs.replay import SCORE_BINS, ReplayReport, read_ahead, replay
 from serve_app.client.logs.wire import DirectTransport
+from serve_app.cluster.running import read_url
 from serve_app.errors import BadRequestError, NotReadyError
 from serve_app.settings import load_settings
 from serve_app.terminal.console import JsonOption, err, out, print_json

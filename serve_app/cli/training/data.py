@@ -26,7 +26,7 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Write an invented event log that looks like the published one, in its nine columns."""
-    from serve_app.events.adapters.log_files import EventWriter
+    from serve_app.events.adapters.log_files import LogWriter
     from serve_app.events.service.synthetic import generate_events
 
     if output.exists() and not force:
@@ -34,7 +34,7 @@ def generate(
     start = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
-        with EventWriter(output) as writer, Progress(*columns, console=err, transient=True) as progress:
+        with LogWriter(output) as writer, Progress(*columns, console=err, transient=True) as progress:
             task = progress.add_task("events", total=events)
             for batch in generate_events(events, seed=seed):
                 writer.write(batch)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from serve_app.cli.places import open_settings_registry
 from serve_app.cli.training.band_options import parse_band_rule
 from serve_app.errors import BadRequestError
 from serve_app.events.service.partitions import EventSource
@@ -30,6 +29,7 @@ from serve_app.training.service.options import (
     TrainingOptions,
     TrainingTools,
 )
+from serve_app.wiring import open_settings_registry
 
 if TYPE_CHECKING:
     from serve_app.training.service.retraining import Parent

@@ -28,7 +28,7 @@ _SETTLED: Final = frozenset({"recorded", "duplicate", "dropped"})
 
 
 @dataclass(slots=True)
-class Reason:
+class UnrecordedReason:
     """Why events were not recorded.
 
     Attributes
@@ -63,7 +63,7 @@ class EventLoadReport:
     """
 
     counts: Counter[str] = field(default_factory=Counter)
-    reasons: dict[tuple[str, str], Reason] = field(default_factory=dict)
+    reasons: dict[tuple[str, str], UnrecordedReason] = field(default_factory=dict)
     n_skipped: int = 0
     seconds: float = 0.0
 
@@ -82,7 +82,7 @@ class EventLoadReport:
         key = status, _NUMBER.sub("#", detail)
         if key not in self.reasons and len(self.reasons) >= REASONS:
             key, detail = (status, "…"), "other reasons"
-        reason = self.reasons.setdefault(key, Reason(detail))
+        reason = self.reasons.setdefault(key, UnrecordedReason(detail))
         reason.n += n
         if len(reason.lines) < EXAMPLES:
             reason.lines.append(place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from serve_app.events.core.event_rows import drop_unsendable
-
 REQUEST_EVENTS: Final = 2_000
 """Events of one request, which the service records in one transaction: 19,000 a second with 1,000 at a time."""
 
 _ID_DIGITS: Final = 20
+DropUnsendable = Callable[[pa.RecordBatch], tuple[pa.RecordBatch, NDArray[np.bool_], dict[str, int]]]
 _TEXT: Final = ("event_type", "product_id", "category_id", "category_code", "brand", "user_id", "user_session")
 
 
@@ -43,7 +42,11 @@ class LogPart:
 
 
 def split_log(
-    batches: Iterable[pa.RecordBatch], digest: str, first_line: int = 0, size: int = REQUEST_EVENTS
+    batches: Iterable[pa.RecordBatch],
+    digest: str,
+    drop: DropUnsendable,
+    first_line: int = 0,
+    size: int = REQUEST_EVENTS,
 ) -> Iterator[LogPart]:
     """Yield the lines of one file as events, a request at a time.
 
@@ -54,6 +57,8 @@ def split_log(
     digest : str
         Of the file's bytes, hex. An event without ``event_id`` is named ``<digest>:<line>``, so that the same
         line of the same file is the same event whenever it is sent.
+    drop : callable
+        Says which lines a service can be asked about, see `serve_app.events.core.event_rows.drop_unsendable`.
     first_line : int
         Lines before it are left out.
     size : int
@@ -63,13 +68,13 @@ def split_log(
     for batch in batches:
         start = min(max(first_line - at, 0), batch.num_rows)
         for offset in range(start, batch.num_rows, size):
-            yield _as_events(batch.slice(offset, size), at + offset, digest)
+            yield _as_events(batch.slice(offset, size), at + offset, digest, drop)
         at += batch.num_rows
 
 
-def _as_events(batch: pa.RecordBatch, first_line: int, digest: str) -> LogPart:
+def _as_events(batch: pa.RecordBatch, first_line: int, digest: str, drop: DropUnsendable) -> LogPart:
     lines = np.arange(first_line, first_line + batch.num_rows)
-    batch, keep, dropped = drop_unsendable(batch)
+    batch, keep, dropped = drop(batch)
     ids = pc.binary_join_element_wise(digest[:_ID_DIGITS], pa.array(lines).cast(pa.string()), ":")
     columns = {name: batch.column(name).cast(pa.string()) for name in _TEXT}
     columns["event_time"] = batch.column("event_time").cast(pa.timestamp("s", "UTC"))

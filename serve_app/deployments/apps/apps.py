@@ -11,7 +11,7 @@ from ray.serve import Application, RunTarget
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ReplicaState
 
 from serve_app.errors import InvariantError
-from serve_app.rollouts.service.ports import AppState, AppStatus
+from serve_app.scoring.service.ports import AppState, AppStatus
 
 START_TIMEOUT_S: Final = 120.0
 POLL_S: Final = 0.1

@@ -21,6 +21,14 @@ POLL_S: Final = 0.5
 MESSAGE_CHARACTERS: Final = 500
 
 
+def open_submissions(address: str) -> JobSubmissionClient:
+    """Return what submits jobs to a cluster; raises NotReadyError when it takes none."""
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError) as exc:
+        raise NotReadyError(f"no job can be submitted to {address}: see `scorecat status` ({exc})") from exc
+
+
 def submit_driver(
     client: JobSubmissionClient, job_id: str, arguments: Sequence[str], variables: Mapping[str, str], patience_s: float
 ) -> None:

@@ -15,7 +15,7 @@ from serve_app.deployments.calls.handles import parse_pool_app, translate
 from serve_app.jobs.core.record import PoolWish
 from serve_app.models.adapters.package_dir import load_parts
 from serve_app.models.service.ports import Registry
-from serve_app.rollouts.service.ports import AppState
+from serve_app.scoring.service.ports import AppState
 
 
 class ServePoolApps:

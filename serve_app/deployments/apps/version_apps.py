@@ -19,7 +19,7 @@ from serve_app.errors import BadRequestError, GoldenMismatchError, InvariantErro
 from serve_app.models.adapters.package_dir import load_parts
 from serve_app.models.service.packaging import MIN_GOLDEN_ROWS, prove_replicas
 from serve_app.models.service.ports import PackageParts, Registry
-from serve_app.rollouts.service.ports import AppState
+from serve_app.scoring.service.ports import AppState
 
 PROVE_TIMEOUT_S: Final = 5.0
 """For each of the two calls; golden rows take milliseconds."""

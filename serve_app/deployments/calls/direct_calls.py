@@ -24,11 +24,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
+from serve_app.cluster.environment import SOCKETS
 from serve_app.errors import InvariantError, ReplicaLostError, ScorecatError
 from serve_app.models.service.ports import Ongoing
 
-FOLDER_VARIABLE: Final = "SCORECAT_SOCKETS"
-"""Environment variable with the folder of the sockets; unset where replicas may be on several machines."""
 _HEAD: Final = struct.Struct("<QQ")
 _JOIN_BYTES: Final = 65_536
 """Frames up to here are joined with their head: one system call."""
@@ -40,7 +39,7 @@ Method = Callable[..., Awaitable[Any]]
 
 def socket_path(replica: str) -> Path | None:
     """Return where a replica of this machine listens, None when no replica does."""
-    folder = os.environ.get(FOLDER_VARIABLE)
+    folder = os.environ.get(SOCKETS)
     return Path(folder, f"{replica}.sock") if folder else None
 
 

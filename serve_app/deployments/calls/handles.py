@@ -29,7 +29,7 @@ from ray.serve.exceptions import (
 )
 
 from serve_app.deployments.calls.direct_calls import Link, Links, socket_path
-from serve_app.deployments.calls.parcels import PackedBatch, pack, remove, reserve
+from serve_app.deployments.calls.shared_arrays import PackedBatch, pack, remove, reserve
 from serve_app.errors import InvariantError, OverloadedError, ReplicaLostError, ScorecatError
 from serve_app.features.core.encoding import EncodedBatch
 from serve_app.models.core.outputs import Extra

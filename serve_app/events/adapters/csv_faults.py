@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from serve_app.errors import InvalidDataError
-from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
+from serve_app.features.core.row_keys import PUBLISHED_COLUMNS
 from serve_app.storage.csv_headers import explain_separator
 
 NULLS: Final = ("", "NULL", "null")

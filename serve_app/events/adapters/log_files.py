@@ -27,7 +27,7 @@ from serve_app.events.adapters.csv_faults import (
     is_gzip,
     read_header,
 )
-from serve_app.events.core.event_rows import ID_COLUMNS, NOT_AN_ID, OPTIONAL_COLUMNS, PUBLISHED_COLUMNS
+from serve_app.events.core.event_rows import ID_COLUMNS, NOT_AN_ID, OPTIONAL_COLUMNS
 from serve_app.features.core.arrow_types import (
     IDS,
     NUMBERS,
@@ -41,6 +41,7 @@ from serve_app.features.core.arrow_types import (
 )
 from serve_app.features.core.event_times import TIME_RULE, format_times, read_times
 from serve_app.features.core.near_names import find_near
+from serve_app.features.core.row_keys import PUBLISHED_COLUMNS
 from serve_app.storage.file_listing import list_files
 from serve_app.storage.file_names import has_suffix, read_partitions
 
@@ -130,7 +131,7 @@ class EventLog:
         return {name: value for name, value in found.items() if name in (*PUBLISHED_COLUMNS, "event_id")}
 
 
-class EventWriter:
+class LogWriter:
     """Writes event batches to one CSV or Parquet file; the file appears when the writer closes without error.
 
     Parameters

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from serve_app.features.core.arrow_types import is_text
+from serve_app.features.core.row_keys import MAX_ID_LENGTH
 
 EVENT_TYPES: Final = ("view", "cart", "purchase")
 VIEW: Final = 0
@@ -28,25 +29,11 @@ PRICE_LIMIT: Final = 1e8
 PRICE_FLOOR: Final = 2.0**-150
 """Prices up to it are dropped: as a 32-bit float, which is what a model sees, they are 0."""
 
-MAX_ID_LENGTH: Final = 512
-"""Characters of an id."""
 
 FIRST_S: Final = 0
 END_S: Final = 4_102_444_800
 """Events are of the years 1970 to 2099: a time outside is a clock's default or an end of time (0001, 2106, 9999)."""
 
-PUBLISHED_COLUMNS: Final = (
-    "event_time",
-    "event_type",
-    "product_id",
-    "category_id",
-    "category_code",
-    "brand",
-    "price",
-    "user_id",
-    "user_session",
-)
-"""The nine columns of the published REES46 log, in its order."""
 
 OPTIONAL_COLUMNS: Final = ("category_id", "category_code", "brand")
 """Those a log need not have: no event is left out for want of them."""

@@ -9,9 +9,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_app.events.core.columns import EventColumns, group_rows
 from serve_app.events.core.event_rows import CART, EVENT_TYPES, PURCHASE
 from serve_app.events.service.partitions import EventSource, LogSummary, Partition, Spill, read_partitions
-from serve_app.history.core.as_of import EventColumns, group_rows
 
 Unit = Literal["share", "value"]
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve_app.errors import InvalidDataError
+from serve_app.events.core.columns import EventColumns
 from serve_app.events.core.event_rows import PURCHASE, clean_events, price_cents
-from serve_app.history.core.as_of import EventColumns
 
 MEMORY_ROWS: Final = 4_000_000
 """Events kept in memory before the log is spilled by user; about 150 bytes an event."""

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Final
 
-from serve_app.events.core.event_rows import PUBLISHED_COLUMNS
-from serve_app.features.core.row_keys import KEY_NAMES
+from serve_app.features.core.row_keys import KEY_NAMES, PUBLISHED_COLUMNS
 
 MIN_EDITED: Final = 4
 """Characters of the shortest names between which one edit may be a slip: of `age` and `agi` nobody knows."""

@@ -65,3 +65,20 @@ def _convert_times(column: pa.Array, errors: dict[int, RowError]) -> pa.Array:
     for row in bad:
         errors.setdefault(row, RowError(row, TIME_KEY, f"{TIME_RULE}, got {column[row].as_py()[:40]!r}", "type"))
     return times
+
+
+MAX_ID_LENGTH: Final = 512
+"""Characters of an id."""
+
+PUBLISHED_COLUMNS: Final = (
+    "event_time",
+    "event_type",
+    "product_id",
+    "category_id",
+    "category_code",
+    "brand",
+    "price",
+    "user_id",
+    "user_session",
+)
+"""The nine columns of the published REES46 log, in its order."""

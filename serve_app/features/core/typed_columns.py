@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from serve_app.errors import InvalidDataError, PayloadTooLargeError
-from serve_app.events.core.event_rows import MAX_ID_LENGTH
 from serve_app.features.core.arrow_types import as_plain, longest_bytes, stored_values
 from serve_app.features.core.cells import convert_values
 from serve_app.features.core.column_types import check_type
 from serve_app.features.core.row_errors import RESERVED, RowError, add_unreadable
-from serve_app.features.core.row_keys import convert_keys
+from serve_app.features.core.row_keys import MAX_ID_LENGTH, convert_keys
 from serve_app.features.core.specs import FeatureSpec, arrow_schema
 
 MAX_ROWS: Final = 100_000

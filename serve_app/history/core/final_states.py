@@ -8,14 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.history.core.as_of import (
-    ACCUMULATOR_NAMES,
-    DISTINCT_LIMIT,
-    EventColumns,
-    accumulate_history,
-    group_rows,
-    pair_codes,
-)
+from serve_app.events.core.columns import EventColumns, group_rows, pair_codes
+from serve_app.history.core.as_of import ACCUMULATOR_NAMES, DISTINCT_LIMIT, accumulate_history
 from serve_app.history.core.fold import NO_USER, SessionState, UserState, remove_session
 
 _INT = NDArray[np.int64]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
-from serve_app.history.service.live_history import Outcome, ShopEvent
+from serve_app.history.service.live_history import LiveEvent, Recorded
 
 MAX_EVENTS: Final = 20_000
 """Events of one request, which are one commit: a second or so in which other writers wait."""
@@ -24,20 +24,20 @@ class ParsedEvents:
 
     Attributes
     ----------
-    events : list of ShopEvent
+    events : list of LiveEvent
     indices : list of int
         Place of each in the body.
     rejected : list of (int, str)
         Place of what is no event, because a member has the wrong type, and why.
     """
 
-    events: list[ShopEvent]
+    events: list[LiveEvent]
     indices: list[int]
     rejected: list[tuple[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class EventError:
+class UnrecordedEvent:
     """Why an event was not recorded."""
 
     index: int
@@ -53,7 +53,7 @@ class Intake:
     ----------
     counts : dict of str to int
         By each of `COUNTED`.
-    errors : list of EventError
+    errors : list of UnrecordedEvent
         The first `MAX_ERRORS` events that are neither recorded nor duplicates, in the body's order.
     n_errors : int
         How many there are.
@@ -62,7 +62,7 @@ class Intake:
     """
 
     counts: dict[str, int]
-    errors: list[EventError] = field(default_factory=list)
+    errors: list[UnrecordedEvent] = field(default_factory=list)
     n_errors: int = 0
     newest_s: int | None = None
 
@@ -74,14 +74,14 @@ class Intake:
         return {**self.counts, "errors": errors, **more}
 
 
-def summarize(parsed: ParsedEvents, outcomes: Sequence[Outcome]) -> Intake:
+def summarize(parsed: ParsedEvents, outcomes: Sequence[Recorded]) -> Intake:
     """Return what became of the events of a body, given that of its readable ones."""
     counts = Counter({"rejected": len(parsed.rejected)}) + Counter(o.status for o in outcomes)
-    errors = [EventError(index, "rejected", detail) for index, detail in parsed.rejected]
+    errors = [UnrecordedEvent(index, "rejected", detail) for index, detail in parsed.rejected]
     newest_s = None
     for index, event, outcome in zip(parsed.indices, parsed.events, outcomes, strict=True):
         if outcome.status not in {"recorded", "duplicate"}:
-            errors.append(EventError(index, outcome.status, outcome.detail))
+            errors.append(UnrecordedEvent(index, outcome.status, outcome.detail))
         elif outcome.status == "recorded" and event.time_s is not None:
             newest_s = event.time_s if newest_s is None else max(newest_s, event.time_s)
     errors.sort(key=lambda e: e.index)
@@ -101,6 +101,6 @@ class EventSink(Protocol):
         """
         ...
 
-    async def observe(self, event: ShopEvent, deadline_at: float) -> Outcome:
+    async def observe(self, event: LiveEvent, deadline_at: float) -> Recorded:
         """Record one event before `deadline_at`."""
         ...

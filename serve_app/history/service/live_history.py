@@ -26,7 +26,7 @@ FORGET_SESSIONS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class ShopEvent:
+class LiveEvent:
     """One event as the shop says it; an empty id is none.
 
     Attributes
@@ -73,7 +73,7 @@ class ScoredRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Recorded:
     """What became of an event.
 
     Attributes
@@ -90,9 +90,9 @@ class Outcome:
 
 
 _OUTCOMES: Final = {
-    "recorded": Outcome("recorded"),
-    "duplicate": Outcome("duplicate", "an equal event with this event_id is stored already"),
-    "conflict": Outcome(
+    "recorded": Recorded("recorded"),
+    "duplicate": Recorded("duplicate", "an equal event with this event_id is stored already"),
+    "conflict": Recorded(
         "conflict", "another event with this event_id is stored already, with other content; give this one its own"
     ),
 }
@@ -151,7 +151,7 @@ class LiveHistory:
         self._retention_s = retention_s
         self._future_s = future_s
 
-    def record(self, events: Sequence[ShopEvent]) -> list[Outcome]:
+    def record(self, events: Sequence[LiveEvent]) -> list[Recorded]:
         """Record events in their order, in one transaction, and return what became of each.
 
         Raises
@@ -207,29 +207,29 @@ class LiveHistory:
             total += n
         return total
 
-    def _judge(self, event: ShopEvent, now_s: int) -> Outcome | None:
+    def _judge(self, event: LiveEvent, now_s: int) -> Recorded | None:
         ids = event.user_id, event.session_id, event.product_id
         dropped = find_reason(event.time_s, ids, event.event_type, event.price)
         if dropped:
-            return Outcome("dropped", dropped)
+            return Recorded("dropped", dropped)
         if event.time_s is None:
             return None
         ahead_s = event.time_s - now_s
         if ahead_s > self._future_s:
-            return Outcome(
+            return Recorded(
                 "refused",
                 f"event_time is {ahead_s:,} s ahead of this server's clock, {self._future_s:,} are allowed: check the "
                 f"sender's clock, or the server's",
             )
         if self._retention_s is not None and -ahead_s > self._retention_s:
-            return Outcome(
+            return Recorded(
                 "refused",
                 f"event_time is {-ahead_s / DAY_S:,.1f} days ago; beyond {self._retention_s / DAY_S:g} days nothing "
                 "is kept",
             )
         return None
 
-    def _key_event(self, event: ShopEvent, now_s: int) -> KeyedEvent:
+    def _key_event(self, event: LiveEvent, now_s: int) -> KeyedEvent:
         make = self._pseudonyms
         # `_judge` let only events through that have these
         user, price, kind = make.user(event.user_id or ""), event.price or 0.0, event.event_type or ""

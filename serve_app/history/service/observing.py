@@ -11,7 +11,7 @@ from serve_app.errors import NotReadyError, ScorecatError
 from serve_app.events.core.event_rows import EVENT_TYPES, VIEW
 from serve_app.features.core.row_keys import KEY_NAMES
 from serve_app.history.service.intake import EventSink
-from serve_app.history.service.live_history import ShopEvent
+from serve_app.history.service.live_history import LiveEvent
 
 OBSERVE_TIMEOUT_S: Final = 1.0
 """Longest wait for a record; its share of a deadline is a half."""
@@ -55,7 +55,7 @@ class Observer:
             return UNAVAILABLE, self._why
         wait_s = min(OBSERVE_TIMEOUT_S, (deadline_at - now) / 2)
         row = dict(zip(KEY_NAMES, keys, strict=True))
-        event = ShopEvent(
+        event = LiveEvent(
             row["user_id"], row["session_id"], row["product_id"], EVENT_TYPES[VIEW], price,
             row["event_time"], row["category_id"], row["event_id"], is_row=True,
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Final
 
 from serve_app.errors import DeadlineExceededError, NotReadyError, OverloadedError, ScorecatError
 from serve_app.history.service.intake import MAX_EVENTS, EventSink, Intake, ParsedEvents, summarize
-from serve_app.history.service.live_history import LiveHistory, Outcome, ShopEvent
+from serve_app.history.service.live_history import LiveEvent, LiveHistory, Recorded
 from serve_app.runtime.microbatch import BatchLimits, MicroBatcher
 
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
@@ -26,8 +26,8 @@ class Body:
     content: bytes
 
 
-Work = Body | ShopEvent
-Result = Intake | Outcome | ScorecatError
+Work = Body | LiveEvent
+Result = Intake | Recorded | ScorecatError
 
 
 def write_events(
@@ -42,7 +42,7 @@ def write_events(
     for work in works:
         try:
             parsed.append(
-                ParsedEvents([work], [0], []) if isinstance(work, ShopEvent) else parse(work.media, work.content)
+                ParsedEvents([work], [0], []) if isinstance(work, LiveEvent) else parse(work.media, work.content)
             )
         except ScorecatError as exc:
             parsed.append(exc)
@@ -79,7 +79,7 @@ def _write_group(
     for k, each in batches:
         mine = outcomes[at : at + len(each.events)]
         at += len(mine)
-        results[k] = mine[0] if isinstance(works[k], ShopEvent) else summarize(each, mine)
+        results[k] = mine[0] if isinstance(works[k], LiveEvent) else summarize(each, mine)
 
 
 class EventWriter(EventSink):
@@ -93,7 +93,7 @@ class EventWriter(EventSink):
 
     def __init__(self, write: Callable[[Sequence[Work]], Awaitable[Sequence[Result]]]) -> None:
         self._write = write
-        self._batcher: MicroBatcher[Work, Intake | Outcome] = MicroBatcher(self._run, LIMITS)
+        self._batcher: MicroBatcher[Work, Intake | Recorded] = MicroBatcher(self._run, LIMITS)
         self._n_bytes = 0
         self._complaint = ""
 
@@ -109,13 +109,13 @@ class EventWriter(EventSink):
         assert isinstance(found, Intake)
         return found
 
-    async def observe(self, event: ShopEvent, deadline_at: float) -> Outcome:
+    async def observe(self, event: LiveEvent, deadline_at: float) -> Recorded:
         """Record one event, see `EventSink.observe`."""
         found = await self._submit(event, deadline_at)
-        assert isinstance(found, Outcome)
+        assert isinstance(found, Recorded)
         return found
 
-    async def _submit(self, work: Work, deadline_at: float) -> Intake | Outcome:
+    async def _submit(self, work: Work, deadline_at: float) -> Intake | Recorded:
         try:
             return await self._batcher.submit(work, deadline_at)
         except DeadlineExceededError as exc:
@@ -125,7 +125,7 @@ class EventWriter(EventSink):
                 1.0,
             ) from exc
 
-    async def _run(self, works: Sequence[Work], _: float) -> Sequence[Intake | Outcome | Exception]:
+    async def _run(self, works: Sequence[Work], _: float) -> Sequence[Intake | Recorded | Exception]:
         try:
             results = list(await self._write(works))
         except ScorecatError as exc:

@@ -12,7 +12,7 @@ import orjson
 import pyarrow as pa
 
 from serve_app.errors import InvalidDataError, MalformedBodyError, PayloadTooLargeError, UnsupportedMediaError
-from serve_app.events.core.event_rows import ID_COLUMNS, MAX_ID_LENGTH
+from serve_app.events.core.event_rows import ID_COLUMNS
 from serve_app.features.core.arrow_types import (
     NUMBERS,
     TIMES,
@@ -24,9 +24,10 @@ from serve_app.features.core.arrow_types import (
 )
 from serve_app.features.core.cells import show_value
 from serve_app.features.core.event_times import TIME_RULE, parse_time, read_times
+from serve_app.features.core.row_keys import MAX_ID_LENGTH
 from serve_app.features.core.whole_numbers import whole_text
 from serve_app.history.service.intake import MAX_EVENTS, ParsedEvents
-from serve_app.history.service.live_history import ShopEvent
+from serve_app.history.service.live_history import LiveEvent
 from serve_app.http.schemas import ID_LIMIT, ID_NUMBER_RULE
 from serve_app.http.tables.ipc_limits import check_stream
 
@@ -171,7 +172,7 @@ def _check_number(n: int) -> None:
 
 
 def _collect(records: Iterable[Any]) -> ParsedEvents:
-    events: list[ShopEvent] = []
+    events: list[LiveEvent] = []
     indices: list[int] = []
     rejected: list[tuple[int, str]] = []
     for index, record in enumerate(records):
@@ -186,7 +187,7 @@ def _collect(records: Iterable[Any]) -> ParsedEvents:
     return ParsedEvents(events, indices, rejected)
 
 
-def _read_event(record: dict[str, Any]) -> ShopEvent:
+def _read_event(record: dict[str, Any]) -> LiveEvent:
     get = record.get
     user, session, product, category, event = (_read_id(name, get(name)) for name in ID_COLUMNS)
     kind, price, time = get("event_type"), get("price"), get("event_time")
@@ -197,7 +198,7 @@ def _read_event(record: dict[str, Any]) -> ShopEvent:
     time_s = None if time is None else _read_time(time)
     if user is None and session is None:
         _refuse_stranger(record)
-    return ShopEvent(user, session, product, kind, price, time_s, category, event)
+    return LiveEvent(user, session, product, kind, price, time_s, category, event)
 
 
 _MEMBERS: Final = "an event has event_type, product_id, price, user_id and user_session"

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request
 
 from serve_app.errors import FieldError, InvalidRowError, NotReadyError, point_at
 from serve_app.history.service.intake import EventSink, Intake
-from serve_app.http.api_document import EVENTS
 from serve_app.http.events.event_bodies import ARROW, JSON, NDJSON, choose_event_media
 from serve_app.http.parameters import REQUEST_ID, TIMEOUT
 from serve_app.http.problems import document_problems
 from serve_app.http.schemas import EventsAnswer
 from serve_app.http.tables.bulk import Bulk
+from serve_app.http.tags import EVENTS
 
 ROUTE: Final = "/v1/events"
 STATE_OFF: Final = "this service keeps no history: it was started with SCORECAT_STATE=off"

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from serve_app.errors import FieldError, InvalidDataError, NotReadyError, point_at
-from serve_app.http.api_document import JOBS
 from serve_app.http.operator.job_schemas import CancelBody, JobBody, JobList, JobView
 from serve_app.http.operator.rollout_schemas import MAX_WHO_CHARACTERS
 from serve_app.http.parameters import LOCATION_HEADER
 from serve_app.http.problems import document_problems
 from serve_app.http.records import answer_json, describe_answers, document_body, read_record
+from serve_app.http.tags import JOBS
 from serve_app.jobs.core.record import JOB_ID
 from serve_app.jobs.service.ports import Jobs
 from serve_app.jobs.service.request import parse_job

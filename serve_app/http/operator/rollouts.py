@@ -15,7 +15,6 @@ from serve_app.errors import (
     PackageError,
     point_at,
 )
-from serve_app.http.api_document import ROLLOUTS
 from serve_app.http.operator.rollout_schemas import (
     MAX_WHO_CHARACTERS,
     MAX_WHY_CHARACTERS,
@@ -28,6 +27,7 @@ from serve_app.http.operator.rollout_schemas import (
 )
 from serve_app.http.parameters import LOCATION_HEADER
 from serve_app.http.records import answer_json, describe_answers, document_body, read_record
+from serve_app.http.tags import ROLLOUTS
 from serve_app.rollouts.service.ports import Command, Rollouts
 from serve_app.rollouts.service.request import MAX_NAME_CHARACTERS, parse_start
 from serve_app.runtime.shown_values import say_unknown

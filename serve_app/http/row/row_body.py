@@ -12,11 +12,10 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from serve_app.errors import FieldError, InvalidRowError, MalformedBodyError
-from serve_app.events.core.event_rows import MAX_ID_LENGTH
 from serve_app.features.core.cells import show_value
 from serve_app.features.core.near_names import find_near
 from serve_app.features.core.numeric_columns import describe_required, describe_rule
-from serve_app.features.core.row_keys import CATEGORY_KEY, KEY_NAMES, NO_CATEGORY, TIME_KEY
+from serve_app.features.core.row_keys import CATEGORY_KEY, KEY_NAMES, MAX_ID_LENGTH, NO_CATEGORY, TIME_KEY
 from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES
 from serve_app.http.column_names import describe_near, point_near
 from serve_app.http.schemas import ID_NUMBER_RULE, PurchaseRequest

@@ -14,7 +14,6 @@ from serve_app.errors import FieldError, InvalidRowError, NotAcceptableError, po
 from serve_app.features.core.row_errors import RowError
 from serve_app.features.core.specs import PURCHASE_FEATURES
 from serve_app.features.core.typed_columns import ParsedTable
-from serve_app.http.api_document import TABLES
 from serve_app.http.column_names import describe_ignored, parse_named
 from serve_app.http.parameters import IGNORED_COLUMNS, IGNORED_HEADER, MANY_ROWS, ROUTING_HEADERS
 from serve_app.http.problems import document_problems
@@ -36,6 +35,7 @@ from serve_app.http.tables.table_formats import (
     parse_arrow,
     parse_json,
 )
+from serve_app.http.tags import TABLES
 from serve_app.scoring.service.table_scoring import TableScores
 
 Asked = Literal["prediction", "label", "raw"]

@@ -13,7 +13,6 @@ from fastapi import APIRouter, Request, Response
 from serve_app import __version__
 from serve_app.errors import FieldError, NotFoundError, point_at
 from serve_app.features.core.row_errors import RowError
-from serve_app.http.api_document import INFERENCE
 from serve_app.http.asgi import read_routing
 from serve_app.http.parameters import MANY_ROWS, ROUTING_HEADERS, describe_header
 from serve_app.http.problems import document_problems
@@ -23,6 +22,7 @@ from serve_app.http.tables.bulk import Bulk, parse_content_length
 from serve_app.http.tables.mlflow import refuse_if_all_rejected
 from serve_app.http.tables.parsing_process import MIN_BYTES
 from serve_app.http.tables.tensors import InferRequest, dump_tensor, parse_infer
+from serve_app.http.tags import INFERENCE
 from serve_app.models.core.manifest import Manifest
 from serve_app.models.core.outputs import EXTRAS, list_outputs, name_prediction
 from serve_app.scoring.service.route import Route

@@ -82,11 +82,19 @@ class PoolWish:
 
 @dataclass(frozen=True, slots=True)
 class JobRows:
-    """Rows of a job."""
+    """Rows of a chunk, a unit or a job."""
 
     read: int = 0
     scored: int = 0
     rejected: int = 0
+
+    def __add__(self, other: JobRows) -> JobRows:
+        return JobRows(self.read + other.read, self.scored + other.scored, self.rejected + other.rejected)
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether every row that was read is either scored or rejected."""
+        return self.read == self.scored + self.rejected
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from serve_app.jobs.core.record import JobOrder, JobRecord, JobRuling, PoolWish
-from serve_app.rollouts.service.ports import AppState
+from serve_app.scoring.service.ports import AppState
 
 
 @dataclass(frozen=True, slots=True)

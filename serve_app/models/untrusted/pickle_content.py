@@ -39,7 +39,7 @@ _FORMATS: Final = {"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": 
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class PickleContent:
     """A pickle's content in plain values.
 
     Attributes
@@ -56,7 +56,7 @@ class Content:
     document: dict[str, Any]
 
 
-def read_content(value: Any) -> Content:
+def read_content(value: Any) -> PickleContent:
     """Interpret what `load_inert` returned.
 
     Raises
@@ -74,7 +74,7 @@ def read_content(value: Any) -> Content:
         raise MalformedError(f"a part is damaged: {type(exc).__name__}: {str(exc)[:200]}") from exc
 
 
-def _interpret(value: Any) -> Content:
+def _interpret(value: Any) -> PickleContent:
     if _is(value, MODELS):
         value = {"model": value}
     if type(value) is not dict:
@@ -97,7 +97,7 @@ def _interpret(value: Any) -> Content:
         "sklearn_version": versions,
         "name_lists": members.list_names(_Plain(MAX_NOTE_NODES, MAX_NOTE_TEXT).convert),
     }
-    return Content(_read_model(model), {**document, "notes": plain.convert(members.notes)})
+    return PickleContent(_read_model(model), {**document, "notes": plain.convert(members.notes)})
 
 
 def _read_model(record: Record) -> bytes:

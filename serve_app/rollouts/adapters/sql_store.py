@@ -25,6 +25,7 @@ from sqlalchemy.types import TypeDecorator
 
 from serve_app.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
 from serve_app.notices.sql_outbox import OUTBOX, OUTBOX_METADATA, put_notice, say_delivery
+from serve_app.rollouts.service.changes import make_event
 from serve_app.rollouts.service.ports import Rollout, RolloutChange
 from serve_app.storage.disk_reserve import DiskReserve
 from serve_app.storage.sql_engine import READ_ONLY, identify, is_full, translated
@@ -301,7 +302,9 @@ def _from_row(row: sa.RowMapping) -> Rollout:
 def _record(connection: Connection, rollout: Rollout, change: RolloutChange) -> None:
     """Store a change, and with it what a webhook is to be told."""
     key = connection.execute(_CHANGES.insert().values(_change_row(rollout.id, change))).inserted_primary_key
-    put_notice(connection, rollout, int(key[0] if key else 0), change)
+    url = rollout.plan.get("webhook")
+    if url is not None:
+        put_notice(connection, url, int(key[0] if key else 0), make_event(rollout, change))
 
 
 def _from_change_row(row: sa.RowMapping) -> RolloutChange:

@@ -13,16 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from serve_app.errors import BadRequestError, FieldError, point_at
-from serve_app.rollouts.core.plan_values import (
-    FULL,
-    Read,
-    read_count,
-    read_flag,
-    read_number,
-    read_seconds,
-    read_steps,
-    read_webhook,
-)
+from serve_app.rollouts.core.plan_values import FULL, read_seconds, read_steps, read_webhook
+from serve_app.runtime.read_values import Read, read_count, read_flag, read_number
 from serve_app.runtime.shown_values import say_unknown, show
 
 LIMIT_NAMES: Final[Mapping[str, str]] = {"errors": "max_added_share", "latency": "max_ratio", "score": "max_psi"}

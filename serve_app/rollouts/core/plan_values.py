@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any, Final
 
 from serve_app.notices.addresses import check_webhook
+from serve_app.runtime.read_values import Read
 from serve_app.runtime.shown_values import is_number, show
 from serve_app.scoring.core.split import N_BUCKETS
 
@@ -17,11 +17,7 @@ _PERCENT_BUCKETS: Final = N_BUCKETS // 100
 
 MAX_SECONDS: Final = 366 * 86_400.0
 """No time of a plan is longer: a year."""
-MAX_COUNT: Final = 1_000_000
 MAX_DIGITS: Final = 64
-
-Read = Callable[[Any], Any]
-"""Returns the value, or raises ValueError that says what would be right."""
 
 
 def read_steps(value: Any) -> tuple[float, ...]:
@@ -46,28 +42,6 @@ def is_dealt(percent: float) -> bool:
     return abs(percent * _PERCENT_BUCKETS - round(percent * _PERCENT_BUCKETS)) <= 1e-6  # noqa: PLR2004
 
 
-def read_number(low: float, high: float, what: str, *, is_open: bool = False) -> Read:
-    """Return a reader of numbers from `low` to `high`, without the two when `is_open`."""
-
-    def read(value: Any) -> float:
-        if not is_number(value) or not low <= value <= high or (is_open and value in (low, high)):
-            raise ValueError(f"must be {what}, got {show(value)}")
-        return float(value)
-
-    return read
-
-
-def read_count(low: int, high: int = MAX_COUNT) -> Read:
-    """Return a reader of whole numbers from `low` to `high`."""
-
-    def read(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(f"must be a whole number from {low} to {high:,}, got {show(value)}")
-        return value
-
-    return read
-
-
 def read_seconds(low: float) -> Read:
     """Return a reader of times, in seconds or as a text such as 5m."""
 
@@ -83,13 +57,6 @@ def read_seconds(low: float) -> Read:
         return float(value)
 
     return read
-
-
-def read_flag(value: Any) -> bool:
-    """Return true or false."""
-    if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, got {show(value)}")  # noqa: TRY004 # one kind of error is collected
-    return value
 
 
 def read_webhook(value: Any) -> str | None:

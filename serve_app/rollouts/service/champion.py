@@ -6,8 +6,8 @@ from typing import Final
 
 from serve_app.models.service.ports import CHAMPION, Registry
 from serve_app.rollouts.core.state import Phase
-from serve_app.rollouts.service.course import Champion, Course
 from serve_app.rollouts.service.ports import Rollout, RolloutStore
+from serve_app.rollouts.service.running_rollout import Champion, RunningRollout
 
 _DEPTH: Final = 5
 """So many of the newest rollouts are looked at; an older one's end was followed long ago."""
@@ -29,7 +29,7 @@ def find_unsettled(store: RolloutStore, model: str) -> list[Rollout]:
     return [stored for stored in reversed(store.recent(model, _DEPTH)) if is_unsettled(stored)]
 
 
-def settle_champion(registry: Registry, course: Course, served: int) -> tuple[Champion, str]:
+def settle_champion(registry: Registry, running: RunningRollout, served: int) -> tuple[Champion, str]:
     """Move the alias where an ended rollout wants it; return what became of it, and why in plain words.
 
     Doing it twice does no harm. An alias that points where neither the start nor the end of the rollout
@@ -45,13 +45,13 @@ def settle_champion(registry: Registry, course: Course, served: int) -> tuple[Ch
     ConflictError
         Somebody moves aliases right now: look again where this one is.
     """
-    stored, model = course.stored, course.stored.model
+    stored, model = running.stored, running.stored.model
     aliases = registry.aliases(model)
     found = aliases.versions.get(CHAMPION)
-    before = (course.terms.champion, stored.stable)
-    is_back = course.state.phase is not Phase.SUCCEEDED
-    target = _find_before(course) if is_back else stored.canary
-    if is_back and not course.champion:  # it never had everything, so that the alias is still a person's
+    before = (running.terms.champion, stored.stable)
+    is_back = running.state.phase is not Phase.SUCCEEDED
+    target = _find_before(running) if is_back else stored.canary
+    if is_back and not running.champion:  # it never had everything, so that the alias is still a person's
         stays = f"{CHAMPION} stays at {_name(found)}, where it was before, and the next `scorecat up` serves that"
         return "left", f"{stays}; `scorecat models alias {model}@{served} {CHAMPION}` names v{served}, which is served"
     if not is_back and served != stored.canary:
@@ -67,9 +67,9 @@ def settle_champion(registry: Registry, course: Course, served: int) -> tuple[Ch
     return ("returned" if is_back else "moved"), f"{CHAMPION} moved from {_name(found)} to v{target}"
 
 
-def _find_before(course: Course) -> int:
+def _find_before(running: RunningRollout) -> int:
     """Return where the alias belongs after a take-back: where it pointed before, but never at what was taken back."""
-    before, stored = course.terms.champion, course.stored
+    before, stored = running.terms.champion, running.stored
     return stored.stable if before is None or before == stored.canary else before
 
 

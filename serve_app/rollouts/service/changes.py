@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from serve_app.rollouts.core.state import Phase, RolloutState
-from serve_app.rollouts.service.course import Course, to_time
 from serve_app.rollouts.service.ports import Rollout, RolloutChange
+from serve_app.rollouts.service.running_rollout import RunningRollout, to_time
 
 MAX_WHO: Final = 256
 _EVENTS: Final[Mapping[str, str]] = {
@@ -21,10 +21,10 @@ _EVENTS: Final[Mapping[str, str]] = {
 
 
 def make_change(
-    course: Course, state: RolloutState, now_s: float, who: str, why: str, evidence: Mapping[str, Any]
+    running: RunningRollout, state: RolloutState, now_s: float, who: str, why: str, evidence: Mapping[str, Any]
 ) -> RolloutChange:
-    """Return the record of a course that goes over into a state."""
-    before = str(course.state.phase) if course.stored.id else ""
+    """Return the record of the rollout that goes over into a state."""
+    before = str(running.state.phase) if running.stored.id else ""
     return RolloutChange(to_time(now_s), who[:MAX_WHO], before, str(state.phase), why, {"step": state.step, **evidence})
 
 

@@ -10,8 +10,8 @@ from serve_app.errors import ConflictError
 from serve_app.rollouts.core.decide import PLAN_ENDS
 from serve_app.rollouts.core.sequential import forget_errors
 from serve_app.rollouts.core.state import Phase, RolloutState, can_take_back, move_state
-from serve_app.rollouts.service.course import Course
 from serve_app.rollouts.service.ports import Command
+from serve_app.rollouts.service.running_rollout import RunningRollout
 
 _CANARY: Final[Mapping[Phase, tuple[Command, ...]]] = {
     Phase.PENDING: ("abort",),
@@ -29,7 +29,7 @@ _TARGETS: Final[Mapping[Command, Phase]] = {
 _NAMES: Final = {"canary": "a canary", "ab": "an A/B test", "shadow": "a shadow"}
 
 
-def list_commands(course: Course, now_s: float, *, is_current: bool) -> tuple[Command, ...]:
+def list_commands(running: RunningRollout, now_s: float, *, is_current: bool) -> tuple[Command, ...]:
     """Return what a rollout may be told now.
 
     Parameters
@@ -37,15 +37,15 @@ def list_commands(course: Course, now_s: float, *, is_current: bool) -> tuple[Co
     is_current : bool
         Whether the split that is stored is this rollout's, so that it can still be taken back.
     """
-    if course.state.is_active:
-        possible = _CANARY[course.state.phase] if course.stored.kind == "canary" else ("abort",)
+    if running.state.is_active:
+        possible = _CANARY[running.state.phase] if running.stored.kind == "canary" else ("abort",)
         # to resume would only measure the last step again and pause there once more
-        return tuple(each for each in possible if each != "resume" or not course.state.why.endswith(PLAN_ENDS))
-    is_open = course.stored.kind == "canary" and is_current and can_take_back(course.plan, course.state, now_s)
+        return tuple(each for each in possible if each != "resume" or not running.state.why.endswith(PLAN_ENDS))
+    is_open = running.stored.kind == "canary" and is_current and can_take_back(running.plan, running.state, now_s)
     return ("abort",) if is_open else ()
 
 
-def obey(course: Course, command: Command, now_s: float, why: str, *, is_current: bool) -> RolloutState:
+def obey(running: RunningRollout, command: Command, now_s: float, why: str, *, is_current: bool) -> RolloutState:
     """Return the state after a command.
 
     Raises
@@ -53,18 +53,18 @@ def obey(course: Course, command: Command, now_s: float, why: str, *, is_current
     ConflictError
         The rollout's phase or kind does not allow it; says what can be done.
     """
-    possible = list_commands(course, now_s, is_current=is_current)
+    possible = list_commands(running, now_s, is_current=is_current)
     if command not in possible:
-        raise ConflictError(_explain(course, command, possible))
-    state = move_state(course.state, _TARGETS[command], now_s, why)
+        raise ConflictError(_explain(running, command, possible))
+    state = move_state(running.state, _TARGETS[command], now_s, why)
     if command != "promote":
         return state
     # What was measured so far did not stop a person; what comes now may.
-    return dataclasses.replace(state, step=len(course.plan.steps) - 1, errors=forget_errors(state.errors))
+    return dataclasses.replace(state, step=len(running.plan.steps) - 1, errors=forget_errors(state.errors))
 
 
-def _explain(course: Course, command: Command, possible: tuple[Command, ...]) -> str:
-    stored, state = course.stored, course.state
+def _explain(running: RunningRollout, command: Command, possible: tuple[Command, ...]) -> str:
+    stored, state = running.stored, running.state
     which = f"rollout {stored.id}"
     if not possible:
         takes_back = state.phase is Phase.SUCCEEDED and stored.kind == "canary"

@@ -20,13 +20,11 @@ from serve_app.models.service.ports import CHAMPION, Registry
 from serve_app.notices.ports import Notifier
 from serve_app.rollouts.core.decide import Observations
 from serve_app.rollouts.core.state import Phase, restart_phase, shift_times
-from serve_app.rollouts.service.apps import AppKeeper
-from serve_app.rollouts.service.care import VersionCare
+from serve_app.rollouts.service.app_reconciler import AppReconciler
 from serve_app.rollouts.service.champion import find_unsettled
 from serve_app.rollouts.service.changes import make_change
 from serve_app.rollouts.service.commands import list_commands, obey
-from serve_app.rollouts.service.course import Champion, Course, add_reports, dump_course, parse_course
-from serve_app.rollouts.service.decision import collect_evidence, decide_course, is_due
+from serve_app.rollouts.service.decision import collect_evidence, decide_running, is_due
 from serve_app.rollouts.service.inbox import ReportInbox
 from serve_app.rollouts.service.ports import (
     Command,
@@ -38,9 +36,17 @@ from serve_app.rollouts.service.ports import (
     StartRollout,
     VersionApps,
 )
-from serve_app.rollouts.service.report import describe_briefly, describe_change, describe_course
+from serve_app.rollouts.service.report import describe_briefly, describe_change, describe_running
+from serve_app.rollouts.service.running_rollout import (
+    Champion,
+    RunningRollout,
+    add_reports,
+    dump_running,
+    parse_running,
+)
 from serve_app.rollouts.service.split import begin_split, find_split, follow_state, put_split, read_split
-from serve_app.rollouts.service.start import begin_course, check_asked
+from serve_app.rollouts.service.start import begin_running, check_asked
+from serve_app.rollouts.service.version_reconciler import VersionReconciler
 from serve_app.runtime.clock_jumps import SMALLEST_S, ClockJumps
 from serve_app.scoring.core.split import Split, dump_split
 
@@ -101,8 +107,8 @@ class RolloutControl:
         self._pins = pins
         self._steady = steady
         self._jumps = ClockJumps(clock, steady)
-        self._keeper = AppKeeper(apps, steady, drain_s)
-        self._care = VersionCare(store, registry, self._keeper, model, self._note_champion, steady)
+        self._reconciler = AppReconciler(apps, steady, drain_s)
+        self._care = VersionReconciler(store, registry, self._reconciler, model, self._note_champion, steady)
         self._lock = threading.Lock()
         self._inbox = ReportInbox()
         self._unwritten = ""
@@ -126,18 +132,18 @@ class RolloutControl:
             self._care.settle_champion()  # what this rollout begins with is what it goes back to
         now_s = self._clock()
         text = why or f"{who} asked for v{found.canary}"
-        course = begin_course(asked, found, model, stable, self._registry, now_s, text)
+        running = begin_running(asked, found, model, stable, self._registry, now_s, text)
         with self._lock:
             split = read_split(self._store, model)
             if split.stable != stable:
                 raise NotReadyError(f"v{split.stable} took over from v{stable} just now: ask again")
             if find_unsettled(self._store, model):
                 raise NotReadyError(f"the alias {CHAMPION} follows the rollout before just now: ask again")
-            change = make_change(course, course.state, now_s, who, text, {"kind": asked.kind})
-            stored = self._store.create(dump_course(course, split.revision, now_s), change)
+            change = make_change(running, running.state, now_s, who, text, {"kind": asked.kind})
+            stored = self._store.create(dump_running(running, split.revision, now_s), change)
             self._inbox.clear()  # counted before the rollout began
             self._care.wake()
-        self._tell(dataclasses.replace(course, stored=stored), change)
+        self._tell(dataclasses.replace(running, stored=stored), change)
         return self.describe(stored.id)
 
     def command(self, rollout_id: int, command: Command, who: str, why: str) -> dict[str, Any]:
@@ -153,32 +159,32 @@ class RolloutControl:
             There is no such rollout.
         """
         with self._lock:
-            course = parse_course(self._store.find(rollout_id))
-            split, now_s = read_split(self._store, course.stored.model), self._clock()
+            running = parse_running(self._store.find(rollout_id))
+            split, now_s = read_split(self._store, running.stored.model), self._clock()
             text = f"{who}: {command}" + (f", {why}" if why else "")
-            state = obey(course, command, now_s, text, is_current=self._is_current(course.stored, split))
-            moved = course.with_state(state)
-            if course.state.phase is Phase.SUCCEEDED and not course.champion:
+            state = obey(running, command, now_s, text, is_current=self._is_current(running.stored, split))
+            moved = running.with_state(state)
+            if running.state.phase is Phase.SUCCEEDED and not running.champion:
                 moved = dataclasses.replace(moved, champion="moved")  # it may be: the alias is looked at again
-            self._save(moved, split, now_s, make_change(course, state, now_s, who, text, {"command": command}))
+            self._save(moved, split, now_s, make_change(running, state, now_s, who, text, {"command": command}))
             unwritten = self._unwritten
         if unwritten:
             raise NotReadyError(f"rollout {rollout_id} is {state.phase} from now on, but {unwritten}")
         return self.describe(rollout_id)
 
     def describe(self, rollout_id: int) -> dict[str, Any]:
-        """Return a rollout as plain JSON, see `serve_app.rollouts.service.report.describe_course`."""
-        course = parse_course(self._store.find(rollout_id))
-        split = read_split(self._store, course.stored.model)
-        is_current = self._is_current(course.stored, split)
-        commands = list_commands(course, self._clock(), is_current=is_current)
-        return describe_course(course, split, self._keeper.describe(self._clock()), commands)
+        """Return a rollout as plain JSON, see `serve_app.rollouts.service.report.describe_running`."""
+        running = parse_running(self._store.find(rollout_id))
+        split = read_split(self._store, running.stored.model)
+        is_current = self._is_current(running.stored, split)
+        commands = list_commands(running, self._clock(), is_current=is_current)
+        return describe_running(running, split, self._reconciler.describe(self._clock()), commands)
 
     def recent(self, model: str, limit: int) -> list[dict[str, Any]]:
         """Return rollouts in short form, newest first; an empty model is the served one."""
         name = model or self._model
         found = self._store.recent(name, max(1, min(limit, MAX_RECENT)))
-        return [describe_briefly(stored, parse_course(stored)) for stored in found]
+        return [describe_briefly(stored, parse_running(stored)) for stored in found]
 
     def history(self, rollout_id: int) -> list[dict[str, Any]]:
         """Return the changes of a rollout, oldest first."""
@@ -203,12 +209,12 @@ class RolloutControl:
         if newest is None:
             self._inbox.clear()
             return
-        course = self._begin_anew(parse_course(newest), split, now_s)
-        if course.state.is_active:
-            self._go_on(course, split, now_s)
+        running = self._begin_anew(parse_running(newest), split, now_s)
+        if running.state.is_active:
+            self._go_on(running, split, now_s)
         else:
             self._inbox.clear()
-            self._close_window(course, split, now_s)
+            self._close_window(running, split, now_s)
 
     def reconcile(self) -> None:
         """Create and delete version apps, prove those that are tried, let the alias follow; trouble is logged."""
@@ -218,74 +224,76 @@ class RolloutControl:
         newest = next(iter(self._store.recent(stored.model, 1)), None)
         return newest is not None and newest.id == stored.id and stored.split_revision == split.revision
 
-    def _go_on(self, course: Course, split: Split, now_s: float) -> None:
-        due = is_due(course, now_s)
-        reports = self._inbox.take(course, split, now_s, is_due=due)
-        counted = add_reports(course, reports, split.shares) if reports else course
-        found = self._keeper.find(course.stored.id, course.tried)
-        if course.state.phase is Phase.DEPLOYING and found.is_ready and course.stored.kind != "shadow":
-            if not course.is_warm:
-                self._save(dataclasses.replace(course, is_warm=True), split, now_s, None)
+    def _go_on(self, running: RunningRollout, split: Split, now_s: float) -> None:
+        due = is_due(running, now_s)
+        reports = self._inbox.take(running, split, now_s, is_due=due)
+        counted = add_reports(running, reports, split.shares) if reports else running
+        found = self._reconciler.find(running.stored.id, running.tried)
+        if running.state.phase is Phase.DEPLOYING and found.is_ready and running.stored.kind != "shadow":
+            if not running.is_warm:
+                self._save(dataclasses.replace(running, is_warm=True), split, now_s, None)
                 return
             waiting = self._inbox.explain_waiting(split.revision, self._steady())
             found = dataclasses.replace(found, is_ready=not waiting, unready=waiting)
         missing = self._inbox.explain_missing() if due else None
         seen = Observations((), found.is_ready, found.failures, missing, found.unready)
-        after, decision = decide_course(counted, split, seen, now_s)
+        after, decision = decide_running(counted, split, seen, now_s)
         if decision.action != "hold":
-            evidence = collect_evidence(course, decision, seen)
-            change = make_change(course, decision.state, now_s, CONTROLLER, decision.why, evidence)
+            evidence = collect_evidence(running, decision, seen)
+            change = make_change(running, decision.state, now_s, CONTROLLER, decision.why, evidence)
             self._save(after, split, now_s, change)
         elif due or any(report.arms or report.shadow for report in reports):
             self._save(after, split, now_s, None)
 
-    def _begin_anew(self, course: Course, split: Split, now_s: float) -> Course:
-        """Return the course without time that did not pass: nothing ran, or somebody set the clock."""
+    def _begin_anew(self, running: RunningRollout, split: Split, now_s: float) -> RunningRollout:
+        """Return the rollout without time that did not pass: nothing ran, or somebody set the clock."""
         was_fresh, self._is_fresh = self._is_fresh, False
-        silence_s, jump_s = now_s - course.stored.updated_at.timestamp(), self._jumps.take()
-        is_silent = was_fresh and not -SMALLEST_S <= silence_s < SILENCE_S and course.state.is_active
+        silence_s, jump_s = now_s - running.stored.updated_at.timestamp(), self._jumps.take()
+        is_silent = was_fresh and not -SMALLEST_S <= silence_s < SILENCE_S and running.state.is_active
         if is_silent:
-            state = restart_phase(course.state, now_s)
+            state = restart_phase(running.state, now_s)
             why = f"nothing ran for {silence_s:.0f} s: {state.phase} begins anew"
-        elif jump_s and (course.state.is_active or course.state.phase is Phase.SUCCEEDED):
-            state = shift_times(course.state, jump_s)
+        elif jump_s and (running.state.is_active or running.state.phase is Phase.SUCCEEDED):
+            state = shift_times(running.state, jump_s)
             why = f"the clock was set by {jump_s:+.0f} s: what is measured in time goes on as if it had not been"
         else:
-            return course
-        change = make_change(course, state, now_s, CONTROLLER, why, {})
-        return self._save(dataclasses.replace(course, state=state), split, now_s, change)
+            return running
+        change = make_change(running, state, now_s, CONTROLLER, why, {})
+        return self._save(dataclasses.replace(running, state=state), split, now_s, change)
 
-    def _close_window(self, course: Course, split: Split, now_s: float) -> None:
+    def _close_window(self, running: RunningRollout, split: Split, now_s: float) -> None:
         """Let the version before go once it cannot be taken back any more."""
-        if course.state.phase is not Phase.SUCCEEDED or course.stored.split_revision != split.revision:
+        if running.state.phase is not Phase.SUCCEEDED or running.stored.split_revision != split.revision:
             return
-        if follow_state(course, split, now_s, pins=split.pins) is split:
+        if follow_state(running, split, now_s, pins=split.pins) is split:
             return
-        why = f"the rollback window is over: v{course.state.stable} leaves the split"
-        self._save(course, split, now_s, make_change(course, course.state, now_s, CONTROLLER, why, {}))
+        why = f"the rollback window is over: v{running.state.stable} leaves the split"
+        self._save(running, split, now_s, make_change(running, running.state, now_s, CONTROLLER, why, {}))
 
     def _note_champion(self, rollout_id: int, champion: Champion, why: str) -> None:
         with self._lock:
-            course = parse_course(self._store.find(rollout_id))
+            running = parse_running(self._store.find(rollout_id))
             now_s = self._clock()
-            change = make_change(course, course.state, now_s, CONTROLLER, why, {"champion": champion})
-            settled = dataclasses.replace(course, champion=champion)
-            self._store.save(dump_course(settled, course.stored.split_revision, now_s), change if why else None)
+            change = make_change(running, running.state, now_s, CONTROLLER, why, {"champion": champion})
+            settled = dataclasses.replace(running, champion=champion)
+            self._store.save(dump_running(settled, running.stored.split_revision, now_s), change if why else None)
         if why:
             self._tell(settled, change)
 
-    def _save(self, course: Course, split: Split, now_s: float, change: RolloutChange | None) -> Course:
-        """Store a course with its change and its split in one transaction, then let Gateways see the split."""
+    def _save(
+        self, running: RunningRollout, split: Split, now_s: float, change: RolloutChange | None
+    ) -> RunningRollout:
+        """Store the rollout with its change and its split in one transaction, then let Gateways see the split."""
         self._care.wake()
-        wanted = follow_state(course, split, now_s, pins=self._pins)
+        wanted = follow_state(running, split, now_s, pins=self._pins)
         is_new = wanted.revision != split.revision
-        stored = dump_course(course, wanted.revision, now_s)
+        stored = dump_running(running, wanted.revision, now_s)
         stored = self._store.save(stored, change, dump_split(wanted) if is_new else None)
-        if course.stored.model == self._model:
+        if running.stored.model == self._model:
             self._put(wanted)
         if change is not None:
-            self._tell(course, change)
-        return dataclasses.replace(course, stored=stored)
+            self._tell(running, change)
+        return dataclasses.replace(running, stored=stored)
 
     def _put(self, split: Split) -> None:
         """Let Gateways see a split; when it cannot be written, `_unwritten` says so and the next tick tries again."""
@@ -298,7 +306,7 @@ class RolloutControl:
                 "tried every second; look at the state folder"
             )
 
-    def _tell(self, course: Course, change: RolloutChange) -> None:
-        logger.info("rollout %d: %s -> %s: %s", course.stored.id, change.from_phase, change.to_phase, change.why)
-        if course.plan.webhook is not None:
+    def _tell(self, running: RunningRollout, change: RolloutChange) -> None:
+        logger.info("rollout %d: %s -> %s: %s", running.stored.id, change.from_phase, change.to_phase, change.why)
+        if running.plan.webhook is not None:
             self._notifier.wake()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from serve_app.rollouts.service.course import COUNTED, Course
 from serve_app.rollouts.service.ports import Report
+from serve_app.rollouts.service.running_rollout import COUNTED, RunningRollout
 from serve_app.scoring.core.split import Split
 
 COUNT_EVERY_S: Final = 1.0
@@ -53,7 +53,7 @@ class ReportInbox:
         self._waiting.clear()
         self._stale = None
 
-    def take(self, course: Course, split: Split, now_s: float, *, is_due: bool) -> list[Report]:
+    def take(self, running: RunningRollout, split: Split, now_s: float, *, is_due: bool) -> list[Report]:
         """Return the waiting reports of the current split when it is time to count them; others are dropped.
 
         Of the split before the last seconds come late; counted into the new shares they would spoil them.
@@ -61,12 +61,12 @@ class ReportInbox:
         if not is_due and 0.0 <= now_s - self._counted_s < COUNT_EVERY_S:
             return []
         taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if course.state.phase not in COUNTED:
+        if running.state.phase not in COUNTED:
             return []
         current = [report for report in taken if report.revision == split.revision]
         if current:
             self._counted_s, self._stale = now_s, None
-        elif taken and now_s >= course.state.since_s + STALE_AFTER_S:
+        elif taken and now_s >= running.state.since_s + STALE_AFTER_S:
             self._stale = taken[-1]
         return current
 

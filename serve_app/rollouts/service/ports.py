@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from serve_app.rollouts.core.plan import Plan
 from serve_app.scoring.core.counters import ArmCounters
 from serve_app.scoring.core.shadow import ShadowCounters
+from serve_app.scoring.service.ports import AppState
 
 RolloutKind = Literal["canary", "ab", "shadow"]
 
@@ -28,7 +29,7 @@ class Rollout:
     kind : {"canary", "ab", "shadow"}
     plan, state : mapping
         Plain JSON, see `serve_app.rollouts.core.plan.dump_plan` and `serve_app.rollouts.core.state.dump_state`; with
-        what was agreed at the start and what was counted since, see `serve_app.rollouts.service.course`.
+        what was agreed at the start and what was counted since, see `serve_app.rollouts.service.running_rollout`.
     phase : str
         Of the state, for queries.
     step : int
@@ -135,28 +136,6 @@ class RolloutStore(Protocol):
     def write_split(self, record: Mapping[str, Any]) -> None:
         """Store a split record whose revision is the next one (1 for the first); raises ConflictError."""
         ...
-
-
-AppStatus = Literal["starting", "running", "unhealthy", "failed", "deleting"]
-
-
-@dataclass(frozen=True, slots=True)
-class AppState:
-    """The application of one version as the cluster sees it.
-
-    Attributes
-    ----------
-    status : {"starting", "running", "unhealthy", "failed", "deleting"}
-        ``failed``: it will not come up by itself.
-    detail : str
-        The cluster's own words, for the record; empty when there are none.
-    is_down : bool
-        Whether one of its deployments has no replica that runs, so that it cannot answer.
-    """
-
-    status: AppStatus
-    detail: str = ""
-    is_down: bool = False
 
 
 class VersionApps(Protocol):

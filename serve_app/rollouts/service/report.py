@@ -11,16 +11,16 @@ from serve_app.rollouts.core.plan import LIMIT_NAMES, Metric, dump_plan
 from serve_app.rollouts.core.sample_ratio import RatioEvidence, add_routed
 from serve_app.rollouts.core.state import Phase, RolloutState, Tally, canary_share
 from serve_app.rollouts.core.verdict import describe_mismatch, describe_ratio
-from serve_app.rollouts.service.course import COUNTED, Course, to_time
 from serve_app.rollouts.service.ports import Rollout, RolloutChange
+from serve_app.rollouts.service.running_rollout import COUNTED, RunningRollout, to_time
 from serve_app.scoring.core.counters import ArmCounters, measure_dispersion
 from serve_app.scoring.core.shadow import describe_shadow
 from serve_app.scoring.core.split import Split
 from serve_app.stats.intervals import mean_interval, share_interval
 
 
-def describe_course(
-    course: Course, split: Split, apps: Sequence[Mapping[str, Any]], commands: Sequence[str]
+def describe_running(
+    running: RunningRollout, split: Split, apps: Sequence[Mapping[str, Any]], commands: Sequence[str]
 ) -> dict[str, Any]:
     """Return everything about a rollout.
 
@@ -29,7 +29,7 @@ def describe_course(
     split : Split
         The split of its model that is stored.
     apps : sequence of mapping
-        See `serve_app.rollouts.service.apps.AppKeeper.describe`.
+        See `serve_app.rollouts.service.app_reconciler.AppReconciler.describe`.
     commands : sequence of str
         What can be done now.
 
@@ -45,43 +45,43 @@ def describe_course(
         by version), ``champion`` (what became of the alias: empty, moved, left or returned),
         ``take_back_until`` (or null), ``commands``.
     """
-    state, kind, ratio = course.state, course.stored.kind, _find_ratio(course)
-    until_s = state.since_s + course.plan.rollback_window_s
+    state, kind, ratio = running.state, running.stored.kind, _find_ratio(running)
+    until_s = state.since_s + running.plan.rollback_window_s
     is_open = kind == "canary" and state.phase is Phase.SUCCEEDED and "abort" in commands
     return {
-        **describe_briefly(course.stored, course),
+        **describe_briefly(running.stored, running),
         "since": _say_time(state.since_s),
-        "steps": list(course.plan.steps) if kind == "canary" else [],
-        "plan": dump_plan(course.plan),
-        "copied_share": course.terms.share if kind == "shadow" else None,
-        "n_allowed": len(course.terms.allow),
-        "verdicts": describe_verdicts(course) if kind == "canary" else [],
+        "steps": list(running.plan.steps) if kind == "canary" else [],
+        "plan": dump_plan(running.plan),
+        "copied_share": running.terms.share if kind == "shadow" else None,
+        "n_allowed": len(running.terms.allow),
+        "verdicts": describe_verdicts(running) if kind == "canary" else [],
         "mismatch": describe_mismatch(dataclasses.replace(state, ratio=ratio)),
         "sample_ratio": describe_ratio(ratio),
         "arms": [
-            describe_arm(version, course.counts.total.get(version, ArmCounters()), split.shares.get(version, 0.0))
-            for version in sorted(course.versions if kind != "shadow" else {state.stable})
+            describe_arm(version, running.counts.total.get(version, ArmCounters()), split.shares.get(version, 0.0))
+            for version in sorted(running.versions if kind != "shadow" else {state.stable})
         ],
-        "shadow": describe_shadow(course.counts.shadow) if kind == "shadow" else None,
+        "shadow": describe_shadow(running.counts.shadow) if kind == "shadow" else None,
         "apps": [dict(app) for app in apps],
         "split": {
             "revision": split.revision,
             "stable": split.stable,
             "shares": {str(version): share for version, share in split.shares.items()},
         },
-        "champion": course.champion,
+        "champion": running.champion,
         "take_back_until": _say_time(until_s) if is_open else None,
         "commands": list(commands),
     }
 
 
-def describe_briefly(stored: Rollout, course: Course) -> dict[str, Any]:
+def describe_briefly(stored: Rollout, running: RunningRollout) -> dict[str, Any]:
     """Return the short form: ``id, model, kind, stable, version, phase, step, n_steps, share`` (0-1) and more.
 
     And: ``shares`` (A/B: per cent by version), ``is_active, why, created_at, updated_at`` (ISO 8601, UTC). ``step``
     counts from 0 and is -1 before the first; ``share`` is what the version has of the users.
     """
-    state = course.state
+    state = running.state
     return {
         "id": stored.id,
         "model": stored.model,
@@ -90,9 +90,9 @@ def describe_briefly(stored: Rollout, course: Course) -> dict[str, Any]:
         "version": stored.canary,
         "phase": str(state.phase),
         "step": state.step,
-        "n_steps": len(course.plan.steps) if stored.kind == "canary" else 1,
-        "share": _find_share(course, state),
-        "shares": {str(version): round(share * 100, 6) for version, share in course.terms.shares.items()},
+        "n_steps": len(running.plan.steps) if stored.kind == "canary" else 1,
+        "share": _find_share(running, state),
+        "shares": {str(version): round(share * 100, 6) for version, share in running.terms.shares.items()},
         "is_active": stored.is_active,
         "why": state.why,
         "created_at": stored.created_at.isoformat(),
@@ -113,14 +113,14 @@ def describe_change(change: RolloutChange) -> dict[str, Any]:
     }
 
 
-def describe_verdicts(course: Course) -> list[dict[str, Any]]:
+def describe_verdicts(running: RunningRollout) -> list[dict[str, Any]]:
     """Return the latest verdict of each metric of the plan.
 
     ``metric, outcome`` (empty before the first measurement), ``evidence`` in words, ``limit``, ``limit_name``,
     ``alpha``, ``is_dry_run``, the counts of this step ``n_passed, n_failed, n_inconclusive, n_errors_in_row``,
     ``n_needed`` passes, and ``next_at``.
     """
-    return [_describe_tally(metric, course.state.tallies.get(metric.name, Tally())) for metric in course.plan.metrics]
+    return [_describe_tally(metric, running.state.tallies.get(metric.name, Tally())) for metric in running.plan.metrics]
 
 
 def _describe_tally(metric: Metric, tally: Tally) -> dict[str, Any]:
@@ -168,20 +168,20 @@ def describe_arm(version: int, counted: ArmCounters, share: float) -> dict[str, 
     }
 
 
-def _find_share(course: Course, state: RolloutState) -> float:
-    if course.stored.kind == "canary":
-        return canary_share(course.plan, state)
+def _find_share(running: RunningRollout, state: RolloutState) -> float:
+    if running.stored.kind == "canary":
+        return canary_share(running.plan, state)
     if state.phase not in COUNTED:
         return 0.0
-    return course.terms.shares.get(state.canary, 0.0)
+    return running.terms.shares.get(state.canary, 0.0)
 
 
-def _find_ratio(course: Course) -> RatioEvidence:
+def _find_ratio(running: RunningRollout) -> RatioEvidence:
     """Return what versions got under the current shares; those of an A/B test never change: its totals."""
-    if course.stored.kind != "ab":
-        return course.state.ratio
-    groups = {version: arm.group_requests for version, arm in course.counts.total.items()}
-    return add_routed(RatioEvidence(), course.terms.shares, groups)
+    if running.stored.kind != "ab":
+        return running.state.ratio
+    groups = {version: arm.group_requests for version, arm in running.counts.total.items()}
+    return add_routed(RatioEvidence(), running.terms.shares, groups)
 
 
 def _name(interval: Sequence[float] | None) -> dict[str, float] | None:

@@ -95,7 +95,7 @@ class Assumptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class SimulatedRun:
     """How one simulated rollout ended: how, why, after how many canary requests and seconds, at which step."""
 
     end: End
@@ -141,7 +141,7 @@ def simulate_plan(
     *,
     n_workers: int = 1,
     report: Callable[[int], None] = lambda _: None,
-) -> list[Run]:
+) -> list[SimulatedRun]:
     """Run a plan `n_runs` times; run k depends on the seed and on k alone, not on the number of workers.
 
     Parameters
@@ -153,9 +153,9 @@ def simulate_plan(
     """
     chunks = [range(k, min(k + _CHUNK, n_runs)) for k in range(0, n_runs, _CHUNK)]
     work = functools.partial(_run_chunk, plan, assumed, seed)
-    runs: list[Run] = []
+    runs: list[SimulatedRun] = []
     with contextlib.ExitStack() as stack:
-        done: Iterator[list[Run]] = map(work, chunks)
+        done: Iterator[list[SimulatedRun]] = map(work, chunks)
         if n_workers > 1:
             context = multiprocessing.get_context("spawn")
             pool = stack.enter_context(ProcessPoolExecutor(n_workers, mp_context=context))
@@ -166,11 +166,11 @@ def simulate_plan(
     return runs
 
 
-def _run_chunk(plan: Plan, assumed: Assumptions, seed: int, chunk: range) -> list[Run]:
+def _run_chunk(plan: Plan, assumed: Assumptions, seed: int, chunk: range) -> list[SimulatedRun]:
     return [simulate_run(plan, assumed, np.random.default_rng((seed, k))) for k in chunk]
 
 
-def simulate_run(plan: Plan, assumed: Assumptions, rng: np.random.Generator) -> Run:
+def simulate_run(plan: Plan, assumed: Assumptions, rng: np.random.Generator) -> SimulatedRun:
     """Run a plan once, from a canary that is ready to its end or to the first pause."""
     tick_s = min((metric.interval_s for metric in plan.metrics), default=max(plan.interval_s, 1.0))
     state = move_state(RolloutState(STABLE, CANARY), Phase.DEPLOYING, 0.0, "simulated")
@@ -187,7 +187,7 @@ def simulate_run(plan: Plan, assumed: Assumptions, rng: np.random.Generator) -> 
     return _end_run(decision, now_s)
 
 
-def summarise_runs(runs: Sequence[Run]) -> Summary:
+def summarise_runs(runs: Sequence[SimulatedRun]) -> Summary:
     """Return shares and medians with their intervals."""
     ends = Counter(run.end for run in runs)
     back = [run for run in runs if run.end == "rolled_back"]
@@ -213,7 +213,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float] | Non
     return float(np.median(ordered)), float(ordered[k]), float(ordered[n - 1 - k])
 
 
-def _end_run(decision: Decision, now_s: float) -> Run:
+def _end_run(decision: Decision, now_s: float) -> SimulatedRun:
     ends: dict[Phase, End] = {
         Phase.PROMOTING: "promoted",
         Phase.ROLLED_BACK: "rolled_back",
@@ -221,7 +221,7 @@ def _end_run(decision: Decision, now_s: float) -> Run:
         Phase.PROGRESSING: "unfinished",
     }
     state = decision.state
-    return Run(ends[state.phase], decision.why, state.errors.n_canary, now_s, state.step)
+    return SimulatedRun(ends[state.phase], decision.why, state.errors.n_canary, now_s, state.step)
 
 
 def draw_intervals(assumed: Assumptions, share: float, tick_s: float, rng: np.random.Generator) -> Iterator[Interval]:

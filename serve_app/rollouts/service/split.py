@@ -11,8 +11,8 @@ from typing import Final
 from serve_app.errors import ConflictError, InvariantError, NotReadyError
 from serve_app.rollouts.core.state import Phase, can_take_back, canary_share
 from serve_app.rollouts.service.changes import MAX_WHO
-from serve_app.rollouts.service.course import COUNTED, Course, parse_course, to_time
 from serve_app.rollouts.service.ports import RolloutChange, RolloutStore, SplitSink
+from serve_app.rollouts.service.running_rollout import COUNTED, RunningRollout, parse_running, to_time
 from serve_app.scoring.core.split import Arm, Shadow, Split, canary_arms, dump_split, only_arm, parse_split, share_arms
 
 _UNCHANGED: Final = frozenset({Phase.PENDING, Phase.DEPLOYING})
@@ -23,7 +23,7 @@ SWITCH_S: Final = 0.5
 logger = logging.getLogger("scorecat.rollouts")
 
 
-def follow_state(course: Course, current: Split, now_s: float, *, pins: bool) -> Split:
+def follow_state(running: RunningRollout, current: Split, now_s: float, *, pins: bool) -> Split:
     """Return the split of a rollout: `current` itself, or one with the next revision when anything is different.
 
     A new one begins to hold `SWITCH_S` from now, so that all Gateways have read it and switch together. No
@@ -31,7 +31,7 @@ def follow_state(course: Course, current: Split, now_s: float, *, pins: bool) ->
     that Gateways stay connected to it and it can be taken back at once.
     """
     wanted = dataclasses.replace(
-        _build(course, current, now_s),
+        _build(running, current, now_s),
         pins=pins,
         revision=current.revision,
         effective_at_s=current.effective_at_s,
@@ -41,28 +41,28 @@ def follow_state(course: Course, current: Split, now_s: float, *, pins: bool) ->
     return dataclasses.replace(wanted, revision=current.revision + 1, effective_at_s=now_s + SWITCH_S)
 
 
-def _build(course: Course, current: Split, now_s: float) -> Split:
-    state, terms, model = course.state, course.terms, current.model
+def _build(running: RunningRollout, current: Split, now_s: float) -> Split:
+    state, terms, model = running.state, running.terms, current.model
     if state.phase in _UNCHANGED:
-        return _warm(course, current) if course.is_warm else current
-    if course.stored.kind == "shadow":
+        return _warm(running, current) if running.is_warm else current
+    if running.stored.kind == "shadow":
         shadow = Shadow(state.canary, terms.share) if state.phase in COUNTED else None
         return Split(model, state.stable, only_arm(state.stable), shadow=shadow)
-    if course.stored.kind == "ab" and state.phase in COUNTED:
+    if running.stored.kind == "ab" and state.phase in COUNTED:
         return Split(model, state.stable, share_arms(list(terms.shares.items())), salt=terms.salt, allow=terms.allow)
     if state.phase in COUNTED:
-        arms = canary_arms(state.stable, state.canary, canary_share(course.plan, state))
+        arms = canary_arms(state.stable, state.canary, canary_share(running.plan, state))
         return Split(model, state.stable, arms, salt=terms.salt, allow=terms.allow)
-    if can_take_back(course.plan, state, now_s):
+    if can_take_back(running.plan, state, now_s):
         return Split(model, state.canary, canary_arms(state.stable, state.canary, 1.0))
     only = state.canary if state.phase is Phase.SUCCEEDED else state.stable
     return Split(model, only, only_arm(only))
 
 
-def _warm(course: Course, current: Split) -> Split:
+def _warm(running: RunningRollout, current: Split) -> Split:
     """Return the split with an empty range for every version that is tried: Gateways connect to it before it counts."""
     served = {arm.version for arm in current.arms}
-    tried = tuple(Arm(version, 0, 0) for version in course.tried if version not in served)
+    tried = tuple(Arm(version, 0, 0) for version in running.tried if version not in served)
     return dataclasses.replace(current, arms=(*tried, *current.arms))
 
 
@@ -154,7 +154,7 @@ def begin_split(
     record, active = store.read_split(model), store.find_active(model)
     stored = parse_split(record) if record is not None else None
     if active is not None and stored is not None:
-        known = parse_course(active).versions
+        known = parse_running(active).versions
         if is_named and version not in known:
             raise ConflictError(
                 f"rollout {active.id} of {model} is {active.phase} between versions "

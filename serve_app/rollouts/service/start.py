@@ -11,8 +11,8 @@ from serve_app.models.core.manifest import Manifest
 from serve_app.models.service.ports import CHAMPION, Registry
 from serve_app.rollouts.core.plan import DEFAULT_PLAN
 from serve_app.rollouts.core.state import Phase, RolloutState, move_state
-from serve_app.rollouts.service.course import Course, Terms, to_time
 from serve_app.rollouts.service.ports import Rollout, StartRollout
+from serve_app.rollouts.service.running_rollout import RunningRollout, Terms, to_time
 from serve_app.scoring.core.split import MAX_SALT_BYTES, canary_arms, share_arms
 
 SALT_BYTES: Final = min(16, MAX_SALT_BYTES)
@@ -21,7 +21,7 @@ MAX_ALLOWED: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class StartRequest:
     """What was asked for, with versions as numbers.
 
     Attributes
@@ -39,7 +39,7 @@ class Asked:
     allow: dict[str, int]
 
 
-def check_asked(asked: StartRollout, model: str, stable: int, registry: Registry) -> Asked:
+def check_asked(asked: StartRollout, model: str, stable: int, registry: Registry) -> StartRequest:
     """Return what is asked for after checking it, and every version's files with it; takes seconds.
 
     Raises
@@ -64,7 +64,7 @@ def check_asked(asked: StartRollout, model: str, stable: int, registry: Registry
     return found
 
 
-def _check_one(asked: StartRollout, model: str, registry: Registry) -> Asked:
+def _check_one(asked: StartRollout, model: str, registry: Registry) -> StartRequest:
     if not asked.version:
         raise BadRequestError("name the version to roll out: a number or an alias such as challenger")
     canary = registry.resolve(model, asked.version)
@@ -72,10 +72,10 @@ def _check_one(asked: StartRollout, model: str, registry: Registry) -> Asked:
         raise BadRequestError(f"a shadow gets copies of a share above 0 and up to 1, got {asked.share:g}")
     if asked.kind == "shadow" and asked.allow:
         raise BadRequestError("a shadow answers nobody, so no user can be named for it")
-    return Asked(canary, {}, dict.fromkeys(asked.allow, canary))
+    return StartRequest(canary, {}, dict.fromkeys(asked.allow, canary))
 
 
-def _check_test(asked: StartRollout, model: str, stable: int, registry: Registry) -> Asked:
+def _check_test(asked: StartRollout, model: str, stable: int, registry: Registry) -> StartRequest:
     shares = {version: share / 100.0 for version, share in sorted(asked.shares.items())}
     for version in shares:
         registry.resolve(model, str(version))
@@ -90,11 +90,11 @@ def _check_test(asked: StartRollout, model: str, stable: int, registry: Registry
         raise BadRequestError("the shares cannot be used.", tuple(wrong))
     share_arms(list(shares.items()))  # refuses shares that are not together 1
     if not asked.allow:
-        return Asked(others[0], shares, {})
+        return StartRequest(others[0], shares, {})
     named = registry.resolve(model, asked.version) if asked.version else others[0]
     if named not in shares or (len(others) > 1 and not asked.version):
         raise BadRequestError(f"say by `version` which of {', '.join(map(str, shares))} the named users get")
-    return Asked(others[0], shares, dict.fromkeys(asked.allow, named))
+    return StartRequest(others[0], shares, dict.fromkeys(asked.allow, named))
 
 
 def _check_fits(canary: Manifest, version: int, served: Manifest, stable: int) -> None:
@@ -114,9 +114,9 @@ def _check_fits(canary: Manifest, version: int, served: Manifest, stable: int) -
         )
 
 
-def begin_course(
-    asked: StartRollout, found: Asked, model: str, stable: int, registry: Registry, now_s: float, why: str
-) -> Course:
+def begin_running(
+    asked: StartRollout, found: StartRequest, model: str, stable: int, registry: Registry, now_s: float, why: str
+) -> RunningRollout:
     """Return a new rollout, not stored yet, whose version is to be deployed."""
     state = move_state(RolloutState(stable, found.canary), Phase.DEPLOYING, now_s, why)
     at = to_time(now_s)
@@ -143,4 +143,4 @@ def begin_course(
         created_at=at,
         updated_at=at,
     )
-    return Course(stored, asked.plan or DEFAULT_PLAN, terms, state)
+    return RunningRollout(stored, asked.plan or DEFAULT_PLAN, terms, state)

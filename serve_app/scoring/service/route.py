@@ -24,7 +24,7 @@ nobody's failure."""
 
 
 @dataclass(slots=True)
-class Counts:
+class RouteCounts:
     """Counters under one revision of the split; replaced by empty ones when they are reported."""
 
     revision: int
@@ -46,7 +46,7 @@ class Route:
 
     __slots__ = ("_counts", "_group", "_shadow", "reason", "scorer")
 
-    def __init__(self, scorer: VersionScorer, choice: Choice, counts: Counts, shadow: Shadowing | None) -> None:
+    def __init__(self, scorer: VersionScorer, choice: Choice, counts: RouteCounts, shadow: Shadowing | None) -> None:
         self.scorer = scorer
         self.reason = choice.reason
         self._group = choice.group

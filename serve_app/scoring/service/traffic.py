@@ -18,7 +18,7 @@ from serve_app.models.service.ports import SplitSource
 from serve_app.scoring.core.counters import ArmCounters
 from serve_app.scoring.core.shadow import ShadowCounters
 from serve_app.scoring.core.split import Choice, Split, only_arm, parse_split
-from serve_app.scoring.service.route import Counts, Route
+from serve_app.scoring.service.route import Route, RouteCounts
 from serve_app.scoring.service.shadowing import Shadowing
 from serve_app.scoring.service.version_scorer import VersionScorer
 
@@ -66,7 +66,7 @@ class Traffic:
         self._scorers: dict[tuple[str, int], VersionScorer] = {}
         self._wanted: set[tuple[str, int]] = set()
         self._shadow: Shadowing | None = None
-        self._counts: list[Counts] = []
+        self._counts: list[RouteCounts] = []
         self._n_begun = 0
         self._n_followed = 0
 
@@ -188,7 +188,7 @@ class Traffic:
         if before == split:
             return
         now_s = asyncio.get_running_loop().time()
-        self._counts.append(Counts(split.revision, tuple(split.versions), now_s))
+        self._counts.append(RouteCounts(split.revision, tuple(split.versions), now_s))
         shares = ", ".join(f"v{version} {share:.2%}" for version, share in split.shares.items())
         logger.info("split of %s is now %s (revision %d)", split.model, shares, split.revision)
 

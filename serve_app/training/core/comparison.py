@@ -84,7 +84,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ComparisonVerdict:
     """What the rule says, and why in words."""
 
     outcome: Outcome
@@ -113,7 +113,7 @@ def measure_differences(candidate: ScoredRows, parent: ScoredRows, rng: np.rando
     ]
 
 
-def decide_verdict(differences: Sequence[Difference]) -> Verdict:
+def decide_verdict(differences: Sequence[Difference]) -> ComparisonVerdict:
     """Decide whether a candidate is not worse than its parent.
 
     Notes
@@ -129,16 +129,18 @@ def decide_verdict(differences: Sequence[Difference]) -> Verdict:
     """
     beyond = [one for one in differences if one.worsening[0] > one.margin]
     if beyond:
-        return Verdict("worse", tuple(_describe(one, "is worse by more than its margin") for one in beyond))
+        return ComparisonVerdict("worse", tuple(_describe(one, "is worse by more than its margin") for one in beyond))
     loss = next(one for one in differences if one.metric == DECISIVE)
     _, measured, most = loss.worsening
     if most < 0:
-        return Verdict("better", (_describe(loss, "is lower"),))
+        return ComparisonVerdict("better", (_describe(loss, "is lower"),))
     if most <= loss.margin:
-        return Verdict("not worse", (_describe(loss, "is within its margin"),))
+        return ComparisonVerdict("not worse", (_describe(loss, "is within its margin"),))
     if measured <= 0:
-        return Verdict("not worse", (_describe(loss, "is not higher as measured"),))
-    return Verdict("undecided", (_describe(loss, "is higher as measured, and may be higher by more than its margin"),))
+        return ComparisonVerdict("not worse", (_describe(loss, "is not higher as measured"),))
+    return ComparisonVerdict(
+        "undecided", (_describe(loss, "is higher as measured, and may be higher by more than its margin"),)
+    )
 
 
 def _describe(one: Difference, what: str) -> str:

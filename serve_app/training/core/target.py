@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_app.errors import InvalidDataError
-from serve_app.history.core.as_of import EventColumns, group_rows, pair_codes
+from serve_app.events.core.columns import EventColumns, group_rows, pair_codes
 
 OPEN_SESSION_S: Final = 1800
 """A session with an event in the last 30 minutes of the log may go on, so its rows are left out."""

@@ -21,7 +21,12 @@ from serve_app.models.service.ports import Package
 from serve_app.stats.classification import rank_rows
 from serve_app.stats.drift import effective_rows, measure_drift
 from serve_app.training.core.bands import BandRule
-from serve_app.training.core.comparison import Verdict, decide_verdict, differences_to_json, measure_differences
+from serve_app.training.core.comparison import (
+    ComparisonVerdict,
+    decide_verdict,
+    differences_to_json,
+    measure_differences,
+)
 from serve_app.training.core.target import TEST
 from serve_app.training.service.assessment import Slice
 from serve_app.training.service.rows import TrainingRows
@@ -123,7 +128,7 @@ def score_by_parent(rows: TrainingRows, parent: Parent) -> ParentScores:
 
 def compare_with_parent(
     rows: TrainingRows, test: Slice, parent: Parent, scores: ParentScores, rng: np.random.Generator
-) -> tuple[Verdict, dict[str, Any]]:
+) -> tuple[ComparisonVerdict, dict[str, Any]]:
     """Compare a candidate with its parent on the test rows that both score.
 
     Parameters

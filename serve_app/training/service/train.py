@@ -20,7 +20,7 @@ from serve_app.models.service.packaging import build_package
 from serve_app.models.service.ports import Model
 from serve_app.stats.profile import profile_table
 from serve_app.training.core.bands import BandRule, check_rule, choose_thresholds, measure_bands
-from serve_app.training.core.comparison import Verdict
+from serve_app.training.core.comparison import ComparisonVerdict
 from serve_app.training.core.guards import Finding, refuse_findings
 from serve_app.training.core.target import STOP, TEST, TRAIN
 from serve_app.training.service.assessment import Assessment, Slice, assess_model, round_metrics
@@ -47,7 +47,7 @@ class TrainingResult:
 
     manifest: Manifest
     findings: tuple[Finding, ...]
-    verdict: Verdict | None = None
+    verdict: ComparisonVerdict | None = None
 
 
 def train(
@@ -203,7 +203,7 @@ def _measure_bands(rule: BandRule, thresholds: Thresholds, test: Slice, seed: in
     return {"bands": round_metrics({"rule": rule.to_json(), "rows": rows})}
 
 
-def _compare(rows: TrainingRows, test: Slice, parent: Parent, seed: int) -> tuple[Verdict, dict[str, Any]]:
+def _compare(rows: TrainingRows, test: Slice, parent: Parent, seed: int) -> tuple[ComparisonVerdict, dict[str, Any]]:
     scores = score_by_parent(rows, parent)
     rng = np.random.default_rng([seed, _COMPARISON_STREAM])
     verdict, comparison = compare_with_parent(rows, test, parent, scores, rng)

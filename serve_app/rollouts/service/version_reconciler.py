@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Final
 
 from serve_app.models.service.ports import Registry
-from serve_app.rollouts.service.apps import AppKeeper, Watch
+from serve_app.rollouts.service.app_reconciler import AppReconciler, Watch
 from serve_app.rollouts.service.champion import find_unsettled, settle_champion
-from serve_app.rollouts.service.course import COUNTED, Champion, Course, parse_course
 from serve_app.rollouts.service.ports import RolloutStore
+from serve_app.rollouts.service.running_rollout import COUNTED, Champion, RunningRollout, parse_running
 from serve_app.rollouts.service.split import read_split
 from serve_app.runtime.rounds import Guard
 
@@ -22,14 +22,14 @@ QUIET_S: Final = 10.0
 logger = logging.getLogger("scorecat.rollouts")
 
 
-class VersionCare:
+class VersionReconciler:
     """Creates and deletes version apps, proves those that are tried, and lets the champion follow.
 
     Parameters
     ----------
     store : RolloutStore
     registry : Registry
-    keeper : AppKeeper
+    reconciler : AppReconciler
     model : str
         The served model.
     note_champion : callable
@@ -42,14 +42,14 @@ class VersionCare:
         self,
         store: RolloutStore,
         registry: Registry,
-        keeper: AppKeeper,
+        reconciler: AppReconciler,
         model: str,
         note_champion: Callable[[int, Champion, str], None],
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._registry = registry
-        self._keeper = keeper
+        self._reconciler = reconciler
         self._model = model
         self._note_champion = note_champion
         self._clock = clock
@@ -72,28 +72,28 @@ class VersionCare:
     def _look(self) -> None:
         n_wakes, model = self._n_wakes, self._model
         active = self._store.find_active(model)
-        course = parse_course(active) if active is not None else None
+        running = parse_running(active) if active is not None else None
         wanted = self._list_wanted(model)
-        self._keeper.keep(model, wanted, _watch(course), lambda v: v in self._list_wanted(model))
+        self._reconciler.keep(model, wanted, _watch(running), lambda v: v in self._list_wanted(model))
         self.settle_champion()
-        if course is None and self._keeper.is_settled(wanted) and n_wakes == self._n_wakes:
+        if running is None and self._reconciler.is_settled(wanted) and n_wakes == self._n_wakes:
             self._quiet_until_s = self._clock() + QUIET_S
 
     def _list_wanted(self, model: str) -> set[int]:
         active = self._store.find_active(model)
         wanted = set(read_split(self._store, model).versions)
-        return wanted | parse_course(active).versions if active is not None else wanted
+        return wanted | parse_running(active).versions if active is not None else wanted
 
     def settle_champion(self) -> None:
         """Let the alias follow every rollout that ended; raises ConflictError when somebody moves aliases right now."""
         for stored in find_unsettled(self._store, self._model):
             served = read_split(self._store, self._model).stable
-            champion, why = settle_champion(self._registry, parse_course(stored), served)
+            champion, why = settle_champion(self._registry, parse_running(stored), served)
             self._note_champion(stored.id, champion, why)
 
 
-def _watch(course: Course | None) -> Watch:
-    if course is None:
+def _watch(running: RunningRollout | None) -> Watch:
+    if running is None:
         return Watch()
-    is_live = course.state.phase in COUNTED
-    return Watch(course.stored.id, course.tried, is_live, course.plan.deploy_timeout_s)
+    is_live = running.state.phase in COUNTED
+    return Watch(running.stored.id, running.tried, is_live, running.plan.deploy_timeout_s)

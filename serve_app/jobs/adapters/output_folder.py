@@ -19,17 +19,16 @@ import os
 import tempfile
 import uuid
 from collections.abc import Collection, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Final
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from batch.transforms.summary import Commit
 from serve_app.errors import BadRequestError, ConflictError, InvariantError
+from serve_app.jobs.core.commits import Commit
 from serve_app.runtime.shown_values import say_os_error
+from serve_app.storage.locations import open_location
 
 PLAN: Final = "_job/plan.json"
 SUMMARY: Final = "_SUMMARY.json"
@@ -37,37 +36,11 @@ COMMITS: Final = "_job/commits"
 STAGING: Final = "_job/staging"
 LOCK: Final = "_job/lock"
 REJECTED: Final = "_rejected"
-GCS_PATIENCE_S: Final = 60.0
-"""Longest time for one call to Google Cloud Storage with its retries."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 _CLAIMED: Final[dict[str, IO[str]]] = {}
 """Open locks by folder; a lock goes with its process, however that ends."""
-
-
-def open_location(location: str) -> tuple[pafs.FileSystem, str]:
-    """Return the file system and path of a local path, ``s3://…`` or ``gs://…``; raises BadRequestError."""
-    if "://" not in location:
-        return pafs.LocalFileSystem(), str(Path(location).absolute())
-    try:
-        if location.startswith("gs://"):
-            return _open_gcs(), location.removeprefix("gs://").rstrip("/")
-        system, path = pafs.FileSystem.from_uri(location)
-    except (pa.ArrowException, OSError) as exc:
-        raise BadRequestError(f"{location} cannot be opened: {exc}") from exc
-    return system, path.rstrip("/")
-
-
-def _open_gcs() -> pafs.FileSystem:
-    """Return Google Cloud Storage, or the emulator that the environment names, as the registry finds it."""
-    emulator = urlsplit(os.environ.get("STORAGE_EMULATOR_HOST", ""))
-    return pafs.GcsFileSystem(
-        anonymous=bool(emulator.netloc),
-        scheme=emulator.scheme or "https",
-        endpoint_override=emulator.netloc or None,
-        retry_time_limit=timedelta(seconds=GCS_PATIENCE_S),
-    )
 
 
 class OutputFolder:

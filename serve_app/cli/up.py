@@ -6,23 +6,20 @@ import contextlib
 import dataclasses
 import fcntl
 import importlib
-import logging
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from serve_app.cli.history.warm import check_state_from, load_state
-from serve_app.cli.models.served import describe_gap, find_champion, find_default
-from serve_app.cli.places import open_settings_registry
-from serve_app.cli.status import describe_endpoints, describe_shares, list_models, probe, url_of
+from serve_app.cli.history.state_from import check_state_from, load_state
+from serve_app.cli.models.champion_gap import describe_gap, find_champion
+from serve_app.cli.status import describe_shares, list_models
 from serve_app.cli.traffic.example import example_command
 from serve_app.cli.training.train import train_demo
 from serve_app.cluster.local_cluster import (
@@ -38,7 +35,8 @@ from serve_app.cluster.local_cluster import (
     start_cluster,
     stop_cluster,
 )
-from serve_app.deployments.options import OPTIONS, Profile
+from serve_app.cluster.running import describe_endpoints, probe, url_of
+from serve_app.deployments.options import OPTIONS
 from serve_app.errors import BadRequestError, InvariantError, NotReadyError
 from serve_app.models.adapters.package_dir import load_parts
 from serve_app.models.adapters.registry_aliases import name_mover
@@ -47,9 +45,9 @@ from serve_app.models.service.ports import CHAMPION, Registry
 from serve_app.scoring.core.split import Split
 from serve_app.settings import PREFIX, Settings, load_settings
 from serve_app.terminal.console import JsonOption, err, out, print_json
+from serve_app.wiring import find_default, open_settings_registry
 
 READY_TIMEOUT_S: Final = 60.0
-CONTROLLER_POLL_S: Final = 0.05
 
 
 def up(
@@ -249,29 +247,11 @@ def _forget(settings: Settings, spec: ClusterSpec) -> None:
 
 
 def _deploy(settings: Settings, spec: ClusterSpec, registry: Registry, split: Split) -> None:
-    import ray
-    from ray import serve
+    from serve_app.app import deploy
 
-    from serve_app.app import start_apps
-
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    chosen: Profile = settings.profile
-    try:
-        with err.status(f"starting {split.model} {' and '.join(f'v{v}' for v in split.versions)} and the gateway"):
-            ray.init(address=spec.address, log_to_driver=False, logging_level="ERROR")
-            with ThreadPoolExecutor(1) as beside:  # replicas start while the proxies do, which take as long
-                proxies = beside.submit(serve.start, http_options={"host": spec.host, "port": spec.http_port})
-                while not (proxies.done() or ray.util.list_named_actors(all_namespaces=True)):
-                    time.sleep(CONTROLLER_POLL_S)  # Serve's controller is the first actor of the cluster
-                if proxies.done():
-                    proxies.result()  # which says why there is no controller
-                late = start_apps(settings, chosen, registry, split)
-                problem = proxies.exception()  # Serve starts another proxy in place of one that died
-            _await_ready(spec, problem)
-    except (ray.exceptions.RayError, RuntimeError, OSError) as exc:
-        raise InvariantError(f"the applications did not start: {exc}") from exc
-    finally:
-        ray.shutdown()  # a driver whose cluster is stopped under it ends the whole process
+    with err.status(f"starting {split.model} {' and '.join(f'v{v}' for v in split.versions)} and the gateway"):
+        late, problem = deploy(settings, spec, registry, split)
+        _await_ready(spec, problem)
     for app, why in late.items():
         err.print(f"{app} is not up, the control app goes on with it: {why}", markup=False)
 

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serve_app.deployments.calls import parcels
-from serve_app.deployments.calls.parcels import (
-    FOLDER_VARIABLE,
+from serve_app.cluster.environment import SHARED_ARRAYS
+from serve_app.deployments.calls import shared_arrays
+from serve_app.deployments.calls.shared_arrays import (
     MAX_AGE_S,
     MIN_BYTES,
     PackedBatch,
-    Parcel,
+    SharedArray,
     pack,
     remove,
     reserve,
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(SHARED_ARRAYS, str(tmp_path))
     return tmp_path
 
 
@@ -41,9 +41,9 @@ def large(order="F"):
 @pytest.mark.parametrize("order", ["F", "C"])
 def test_a_large_array_comes_back_as_it_was_from_another_process_view(folder, order):
     matrix = large(order)
-    parcel = pickle.loads(pickle.dumps(pack(matrix, reserve())))
-    assert isinstance(parcel, Parcel)
-    found = parcel.open()
+    shared = pickle.loads(pickle.dumps(pack(matrix, reserve())))
+    assert isinstance(shared, SharedArray)
+    found = shared.open()
     np.testing.assert_array_equal(found, matrix)
     assert found.flags[f"{order}_CONTIGUOUS"]
     assert found.dtype == np.float32
@@ -56,7 +56,7 @@ def test_a_small_value_travels_by_itself(folder):
 
 
 def test_without_a_folder_everything_travels_by_itself(monkeypatch):
-    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    monkeypatch.delenv(SHARED_ARRAYS, raising=False)
     assert reserve() is None
     matrix = large()
     assert pack(matrix, None) is matrix
@@ -64,7 +64,7 @@ def test_without_a_folder_everything_travels_by_itself(monkeypatch):
 
 
 def test_when_the_memory_is_full_the_call_carries_the_value(folder, monkeypatch):
-    monkeypatch.setattr(parcels.os, "writev", lambda *_: 7)  # a short write is how a full file system says so
+    monkeypatch.setattr(shared_arrays.os, "writev", lambda *_: 7)  # a short write is how a full file system says so
     matrix = large()
     assert pack(matrix, reserve()) is matrix
 
@@ -85,16 +85,16 @@ def test_an_answer_that_comes_after_its_caller_gave_up_leaves_no_file(folder):
 
 def test_a_view_outlives_the_file_and_a_late_reader_is_told_the_rows_are_gone(folder):
     matrix = large()
-    parcel = pack(matrix, reserve())
-    view = parcel.open()
-    remove(parcel.path)
-    remove(parcel.path)
+    shared = pack(matrix, reserve())
+    view = shared.open()
+    remove(shared.path)
+    remove(shared.path)
     np.testing.assert_array_equal(view, matrix)
     with pytest.raises(ReplicaLostError, match="given up"):
-        parcel.open()
+        shared.open()
 
 
-def test_only_parcels_older_than_any_request_are_swept(folder):
+def test_only_arrays_older_than_any_request_are_swept(folder):
     old, young = pack(large(), reserve()), pack(large(), reserve())
     long_ago = time.time() - MAX_AGE_S - 1
     os.utime(old.path, (long_ago, long_ago))
@@ -108,9 +108,9 @@ def test_a_packed_slice_brings_its_own_rows_only_and_equals_the_batch(folder):
     packed = PackedBatch.of(part)
     assert packed.body.size < 2_000
     assert pickle.loads(pickle.dumps(packed, protocol=5)).unpack().equals(part)
-    parcel = pack(PackedBatch.of(whole), reserve())
-    assert isinstance(parcel, Parcel)
-    assert parcel.open().unpack().equals(whole)
+    shared = pack(PackedBatch.of(whole), reserve())
+    assert isinstance(shared, SharedArray)
+    assert shared.open().unpack().equals(whole)
 
 
 def test_a_slice_of_a_batch_with_dictionaries_travels_whole():

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from serve_app.errors import GoldenMismatchError, NotFoundError, PackageError, ScorecatError
-from serve_app.rollouts.service.course import to_time
-from serve_app.rollouts.service.ports import AppState, VersionApps
+from serve_app.rollouts.service.ports import VersionApps
+from serve_app.rollouts.service.running_rollout import to_time
 from serve_app.runtime.rounds import Guard
+from serve_app.scoring.service.ports import AppState
 
 CREATE_EVERY_S: Final = 10.0
 PROVE_EVERY_S: Final = 5.0
@@ -51,7 +52,7 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class AppHealth:
     """What was last found of a version that is tried.
 
     Attributes
@@ -80,7 +81,7 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AppsFinding:
     """What was found of all versions that a rollout tries."""
 
     is_ready: bool
@@ -91,10 +92,10 @@ class Finding:
 @dataclass(slots=True)
 class _Seen:
     states: dict[int, AppState] = field(default_factory=dict)
-    health: dict[int, Health] = field(default_factory=dict)
+    health: dict[int, AppHealth] = field(default_factory=dict)
 
 
-class AppKeeper:
+class AppReconciler:
     """Keeps the apps of one model; `keep` is called by one thread, everything else by any.
 
     Parameters
@@ -140,7 +141,7 @@ class AppKeeper:
         for version in sorted(set(states) - set(wanted)):
             self._guard.run(f"delete v{version}", self._retire, model, version, is_wanted)
 
-    def find(self, rollout_id: int, versions: Collection[int]) -> Finding:
+    def find(self, rollout_id: int, versions: Collection[int]) -> AppsFinding:
         """Return what the last rounds found of a rollout's versions."""
         health, now_s = self._seen.health, self._clock()
         known = {v: h for v in versions if (h := health.get(v)) and h.rollout_id == rollout_id}
@@ -151,7 +152,7 @@ class AppKeeper:
             for v in versions
             if v not in fresh or fresh[v].proved_s is None or fresh[v].problem
         ]
-        return Finding(not unready, failures, "; ".join(filter(None, unready)))
+        return AppsFinding(not unready, failures, "; ".join(filter(None, unready)))
 
     def is_settled(self, wanted: Collection[int]) -> bool:
         """Return whether the last round found the wanted apps running, and no others."""
@@ -214,11 +215,11 @@ class AppKeeper:
         now_s = self._clock()
         before = self._seen.health.get(version)
         if before is None or before.rollout_id != watch.rollout_id:
-            before = Health(watch.rollout_id, now_s, now_s)
+            before = AppHealth(watch.rollout_id, now_s, now_s)
         found = self._judge(model, version, watch, before)
         self._seen.health = {**self._seen.health, version: dataclasses.replace(found, checked_s=self._clock())}
 
-    def _judge(self, model: str, version: int, watch: Watch, before: Health) -> Health:
+    def _judge(self, model: str, version: int, watch: Watch, before: AppHealth) -> AppHealth:
         state, now_s = self._seen.states.get(version), self._clock()
         if state is not None and state.status == "failed":
             if self._is_left_over(version, watch):
@@ -235,7 +236,7 @@ class AppKeeper:
             return before
         return self._prove(model, version, watch, before)
 
-    def _judge_absent(self, version: int, watch: Watch, before: Health) -> Health:
+    def _judge_absent(self, version: int, watch: Watch, before: AppHealth) -> AppHealth:
         tried_for, error = self._errors.get(version, (0, None))
         if error is None or tried_for != watch.rollout_id:  # what kept an earlier rollout from it may be mended
             return _miss(before, f"v{version} has no app", watch, self._clock())
@@ -244,7 +245,7 @@ class AppKeeper:
             return _fail(before, problem)
         return dataclasses.replace(before, problem=problem)
 
-    def _prove(self, model: str, version: int, watch: Watch, before: Health) -> Health:
+    def _prove(self, model: str, version: int, watch: Watch, before: AppHealth) -> AppHealth:
         if watch.is_live and self._seen.states[version].is_down:  # it would be waited for what cannot come
             return _miss(before, f"v{version} has no running replica", watch, self._clock())
         try:
@@ -267,11 +268,11 @@ class AppKeeper:
         self._apps.delete(model, version)
 
 
-def _fail(before: Health, problem: str) -> Health:
+def _fail(before: AppHealth, problem: str) -> AppHealth:
     return dataclasses.replace(before, problem=problem, is_failure=True)
 
 
-def _miss(before: Health, problem: str, watch: Watch, now_s: float) -> Health:
+def _miss(before: AppHealth, problem: str, watch: Watch, now_s: float) -> AppHealth:
     is_counted = before.n_missed == 0 or now_s - before.missed_s >= MISS_EVERY_S
     if is_counted:
         before = dataclasses.replace(before, n_missed=before.n_missed + 1, missed_s=now_s)

@@ -3,9 +3,9 @@
 Moving two megabytes through a gRPC call takes about 5 ms of CPU on each side, mostly copies; a file
 in memory takes one copy, and a matrix that only the next replica reads never visits the Gateway.
 
-`pack` returns what it was given when it is small, when there is no folder for parcels (a cluster of
+`pack` returns what it was given when it is small, when there is no folder for shared arrays (a cluster of
 several machines sets none), or when the memory is full: the call then carries the value itself.
-Who asked for a call owns its parcels: it makes the file for the answer too (`reserve`), and removes both when
+Who asked for a call owns its shared arrays: it makes the file for the answer too (`reserve`), and removes both when
 the request is done or given up, so a call can be tried again, and one that answers too late writes nowhere.
 What a killed process left behind is swept by `sweep`, and by `scorecat down`.
 """
@@ -24,10 +24,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from serve_app.cluster.environment import SHARED_ARRAYS
 from serve_app.errors import ReplicaLostError
 
-FOLDER_VARIABLE: Final = "SCORECAT_PARCELS"
-"""Environment variable with the folder, on a file system in memory."""
 MIN_BYTES: Final = 128 * 1024
 """Below, a call that carries the bytes is cheaper than a file."""
 MAX_AGE_S: Final = 180.0
@@ -37,7 +36,7 @@ _ALIGNMENT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class SharedArray:
     """A value whose buffers are in a file.
 
     Attributes
@@ -74,8 +73,8 @@ class Parcel:
 
 
 def reserve() -> str | None:
-    """Return the path of a new empty file for a parcel, None when there can be none."""
-    folder = os.environ.get(FOLDER_VARIABLE)
+    """Return the path of a new empty file for a shared array, None when there can be none."""
+    folder = os.environ.get(SHARED_ARRAYS)
     if not folder:
         return None
     path = f"{folder}/{uuid.uuid4().hex}"
@@ -87,14 +86,14 @@ def reserve() -> str | None:
 
 
 def remove(path: str | None) -> None:
-    """Remove a parcel's file; views that are open stay valid."""
+    """Remove a shared array's file; views that are open stay valid."""
     if path is not None:
         with contextlib.suppress(OSError):
             os.unlink(path)  # noqa: PTH108 - a Path costs more than the call
 
 
 def pack(value: Any, path: str | None) -> Any:
-    """Return `value` as a `Parcel` in the reserved file `path` when its buffers are large, else as it is."""
+    """Return `value` as a `SharedArray` in the reserved file `path` when its buffers are large, else as it is."""
     if path is None:
         return value
     buffers: list[pickle.PickleBuffer] = []
@@ -106,17 +105,17 @@ def pack(value: Any, path: str | None) -> Any:
         _write(path, views)
     except OSError:  # the memory is full, or the caller has given up and removed the file
         return value
-    return Parcel(path, head, tuple(view.nbytes for view in views))
+    return SharedArray(path, head, tuple(view.nbytes for view in views))
 
 
 def unpack(value: Any) -> Any:
     """Return what `pack` was given."""
-    return value.open() if isinstance(value, Parcel) else value
+    return value.open() if isinstance(value, SharedArray) else value
 
 
 def sweep() -> int:
-    """Remove parcels that no living request can own; return how many there were."""
-    folder = os.environ.get(FOLDER_VARIABLE)
+    """Remove shared arrays that no living request can own; return how many there were."""
+    folder = os.environ.get(SHARED_ARRAYS)
     oldest_at, n_removed = time.time() - MAX_AGE_S, 0
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder or "/nonexistent"):

@@ -1,7 +1,7 @@
 """A rollout as the control app works with it: what is stored, parsed, and put back.
 
-Beside the plan and the state that `serve_app.rollouts.core` decides by, a stored rollout holds what was agreed at its start
-(`Terms`) and what was counted since (`Counts`).
+Beside the plan and the state that `serve_app.rollouts.core` decides by, a stored rollout holds what was agreed at its
+start (`Terms`) and what was counted since (`RolloutCounts`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class RolloutCounts:
     """What Gateways counted for a rollout.
 
     Attributes
@@ -74,7 +74,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class RunningRollout:
     """A rollout, parsed.
 
     Attributes
@@ -84,7 +84,7 @@ class Course:
     plan : Plan
     terms : Terms
     state : RolloutState
-    counts : Counts
+    counts : RolloutCounts
     champion : {"", "moved", "left", "returned"}
     is_warm : bool
         Whether Gateways have been told to connect to the versions that are tried, before these get any share.
@@ -94,7 +94,7 @@ class Course:
     plan: Plan
     terms: Terms
     state: RolloutState
-    counts: Counts = field(default_factory=Counts)
+    counts: RolloutCounts = field(default_factory=RolloutCounts)
     champion: Champion = ""
     is_warm: bool = False
 
@@ -109,31 +109,31 @@ class Course:
         """Every version that the rollout needs."""
         return {self.stored.stable, *self.tried}
 
-    def with_state(self, state: RolloutState) -> Course:
-        """Return the course in another state; counters of another step are not pending any more."""
+    def with_state(self, state: RolloutState) -> RunningRollout:
+        """Return the rollout in another state; counters of another step are not pending any more."""
         moved = dataclasses.replace(self, state=state)
         has_all, had_all = (each.phase is Phase.PROMOTING for each in (state, self.state))
         is_same_split = state.step == self.state.step and has_all == had_all
         return moved if is_same_split and state.phase in COUNTED else moved.without_pending()
 
-    def without_pending(self) -> Course:
-        """Return the course after its pending counters were handed over."""
+    def without_pending(self) -> RunningRollout:
+        """Return the rollout after its pending counters were handed over."""
         return dataclasses.replace(self, counts=dataclasses.replace(self.counts, pending={}))
 
 
-def parse_course(stored: Rollout) -> Course:
+def parse_running(stored: Rollout) -> RunningRollout:
     """Parse a stored rollout.
 
     Raises
     ------
     InvariantError
-        It is not what `dump_course` wrote.
+        It is not what `dump_running` wrote.
     """
     plan, state = dict(stored.plan), dict(stored.state)
     try:
         terms, counts, champion = plan.pop("terms"), state.pop("counts"), state.pop("champion")
         is_warm = bool(state.pop("is_warm"))
-        return Course(
+        return RunningRollout(
             stored,
             restore_plan(plan),
             Terms(
@@ -144,7 +144,7 @@ def parse_course(stored: Rollout) -> Course:
                 terms["champion"],
             ),
             parse_state(state),
-            Counts(_parse_arms(counts["total"]), _parse_arms(counts["pending"]), parse_shadow(counts["shadow"])),
+            RolloutCounts(_parse_arms(counts["total"]), _parse_arms(counts["pending"]), parse_shadow(counts["shadow"])),
             champion,
             is_warm,
         )
@@ -152,13 +152,13 @@ def parse_course(stored: Rollout) -> Course:
         raise InvariantError(f"rollout {stored.id} cannot be read: {exc!r}") from exc
 
 
-def dump_course(course: Course, split_revision: int, now_s: float) -> Rollout:
-    """Return a course as it is stored, with the revision of the split that belongs to it."""
-    state, terms = course.state, course.terms
+def dump_running(running: RunningRollout, split_revision: int, now_s: float) -> Rollout:
+    """Return the rollout as it is stored, with the revision of the split that belongs to it."""
+    state, terms = running.state, running.terms
     return dataclasses.replace(
-        course.stored,
+        running.stored,
         plan={
-            **dump_plan(course.plan),
+            **dump_plan(running.plan),
             "terms": {
                 "salt": terms.salt.hex(),
                 "allow": dict(terms.allow),
@@ -170,12 +170,12 @@ def dump_course(course: Course, split_revision: int, now_s: float) -> Rollout:
         state={
             **dump_state(state),
             "counts": {
-                "total": _dump_arms(course.counts.total),
-                "pending": _dump_arms(course.counts.pending),
-                "shadow": dump_shadow(course.counts.shadow),
+                "total": _dump_arms(running.counts.total),
+                "pending": _dump_arms(running.counts.pending),
+                "shadow": dump_shadow(running.counts.shadow),
             },
-            "champion": course.champion,
-            "is_warm": course.is_warm,
+            "champion": running.champion,
+            "is_warm": running.is_warm,
         },
         phase=str(state.phase),
         step=state.step,
@@ -185,8 +185,8 @@ def dump_course(course: Course, split_revision: int, now_s: float) -> Rollout:
     )
 
 
-def add_reports(course: Course, reports: Iterable[Report], shares: Mapping[int, float]) -> Course:
-    """Return the course with reports of the current split counted.
+def add_reports(running: RunningRollout, reports: Iterable[Report], shares: Mapping[int, float]) -> RunningRollout:
+    """Return the rollout with reports of the current split counted.
 
     Parameters
     ----------
@@ -194,16 +194,16 @@ def add_reports(course: Course, reports: Iterable[Report], shares: Mapping[int, 
         Share by version under the current split; what other versions were sent by a wrong choice compares nothing.
     """
     reports = list(reports)
-    counts = course.counts
+    counts = running.counts
     arms = [report.arms for report in reports]
     compared = [{version: arm for version, arm in each.items() if version in shares} for each in arms]
-    is_compared = course.stored.kind == "canary" and course.state.phase in COUNTED
-    counts = Counts(
+    is_compared = running.stored.kind == "canary" and running.state.phase in COUNTED
+    counts = RolloutCounts(
         total=_merge([counts.total, *arms]),
         pending=_merge([counts.pending, *compared]) if is_compared else {},
         shadow=merge_shadows([counts.shadow, *(report.shadow for report in reports if report.shadow is not None)]),
     )
-    return dataclasses.replace(course, counts=counts)
+    return dataclasses.replace(running, counts=counts)
 
 
 def to_time(now_s: float) -> datetime:

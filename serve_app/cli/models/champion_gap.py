@@ -8,18 +8,6 @@ from typing import Any
 
 from serve_app.errors import ScorecatError
 from serve_app.models.service.ports import CHAMPION, Registry
-from serve_app.scoring.adapters.split_file import SplitFile
-from serve_app.settings import Settings
-
-
-def find_default(settings: Settings, registry: Registry) -> str:
-    """Return what is served unless somebody names it: the setting if there is one, else the model of before."""
-    if "model" not in settings.model_fields_set:
-        with contextlib.suppress(ScorecatError):
-            record = SplitFile(settings.split_path).read()
-            if record is not None and record["model"] in registry.names():
-                return str(record["model"])
-    return settings.model
 
 
 def find_champion(registry: Registry, name: str) -> int | None:
@@ -52,7 +40,7 @@ def describe_new_version(
     champion : int or None
         The model's champion by now.
     served : mapping or None
-        What runs, see `serve_app.cli.status.find_served`.
+        What runs, see `serve_app.cluster.running.find_served`.
     default_name : str
         The model that `scorecat up` serves unless another is named.
     """

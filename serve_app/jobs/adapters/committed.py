@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from batch.storage.folder import PLAN, OutputFolder
-from batch.transforms.plan import Unit
-from batch.transforms.summary import Tally
-from serve_app.jobs.core.record import Committed, JobRows
+from serve_app.jobs.adapters.output_folder import PLAN, OutputFolder
+from serve_app.jobs.core.commits import UnitTally
+from serve_app.jobs.core.record import Committed
+from serve_app.jobs.core.units import Unit
 
 
 def count_committed(location: str) -> Committed | None:
@@ -20,7 +20,6 @@ def count_committed(location: str) -> Committed | None:
     plan = output.read_json(PLAN)
     if plan is None:
         return None
-    tally = Tally([Unit(**unit) for unit in plan["units"]])
+    tally = UnitTally([Unit(**unit) for unit in plan["units"]])
     tally.add(output.commits())
-    counts = tally.counts
-    return Committed(JobRows(counts.read, counts.scored, counts.rejected), tally.share)
+    return Committed(tally.counts, tally.share)
