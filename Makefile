@@ -53,19 +53,21 @@ up: $(STAMP) ## train a demo model if there is none, start the service, return w
 down: ## stop everything that `make up` started
 	@test ! -x $(BIN)/scorecat || $(BIN)/scorecat down $(ARGS)
 
+FAST := tests/unit tests/property tests/contract
+
 test: $(STAMP) ## the whole test suite; ARGS goes to pytest in its place
 ifeq ($(strip $(ARGS)),)
-	@$(BIN)/python -m tests.fast
-	@$(BIN)/python -m tests.services
+	@$(BIN)/python -m pytest $(FAST) -n logical
+	@$(BIN)/python -m pytest tests/cluster tests/e2e tests/chaos -n 2
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
 
 test-fast: $(STAMP) ## unit, property and contract tests (under a minute)
-	@$(BIN)/python -m tests.fast $(ARGS)
+	@$(BIN)/python -m pytest $(FAST) -n logical $(ARGS)
 
 test-property: $(STAMP) ## the random tests alone, with ten times the examples and other seeds each time
-	@$(BIN)/python -m pytest tests/unit tests/property tests/contract -m hypothesis --times-examples 10 --timeout 3600 $(ARGS)
+	@$(BIN)/python -m pytest $(FAST) -m hypothesis --times-examples 10 --timeout 3600 $(ARGS)
 
 test-clients: $(STAMP) $(CLIENTS)/.installed ## clients and file writers of others (MLflow, KServe, Triton, polars, ...) against the service
 	@$(BIN)/python -m tests.real_clients $(ARGS)

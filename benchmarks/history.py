@@ -15,7 +15,7 @@ from serve_app.features.core.specs import HISTORY_NAMES
 from serve_app.history.service.live_history import LiveHistory, ScoredRow
 from serve_app.http.events.event_bodies import NDJSON, parse_events
 from serve_app.privacy.pseudonyms import Pseudonyms
-from tests.testing_kit.memory_states import MemoryStateStore
+from tests.testing_kit.history.memory_states import MemoryStateStore
 
 NOW = "2019-11-20 12:00:00 UTC"
 EVENTS_EACH = 6

@@ -26,7 +26,7 @@ from serve_app.history.core.fold import NO_USER, HistoryEvent, add_event
 from serve_app.history.service.live_history import LiveEvent, LiveHistory, ScoredRow
 from serve_app.history.service.warm_start import load_log
 from serve_app.privacy.pseudonyms import Pseudonyms
-from tests.testing_kit.redis_server import running_redis
+from tests.testing_kit.history.redis_server import running_redis
 
 NAMES = Pseudonyms(bytes(32))
 BATCHES = (1, 100, 1000)

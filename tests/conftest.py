@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import settings
@@ -12,27 +13,30 @@ from serve_app.models.catboost.scorer import CatBoostScorer
 from serve_app.models.service.ports import Package
 from tests.testing_kit import make_package
 
+TESTS: Final = Path(__file__).parent
+GROUPS: Final = {"cluster": "one cluster", "e2e": "own services", "chaos": "own services"}
+"""Folders whose tests one process runs; of the others every file is one group, which shares what is made once.
+
+Tests that share a cluster and tests that start services run side by side: they wait more than they compute.
+"""
 collect_ignore = ["clients"]  # have an environment of their own, see tests.real_clients
 settings.register_profile("any machine", settings.default, deadline=None)  # a busy one is slow, which is no fault
 settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--share", default="1/1", help="Run only the ith of n shares of the test files, as i/n.")
     parser.addoption(
         "--times-examples", default=1, type=int, help="Let random tests try so many times as many examples."
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep every nth file: files stay whole, because what a module's tests share is made once."""
-    i, n = map(int, config.getoption("--share").split("/"))
+    """Say which tests stay together when several processes share them out, see `GROUPS`."""
     if (times := config.getoption("--times-examples")) > 1:
         _multiply_examples(items, times)
-    files = sorted({item.path for item in items})
-    chosen = set(files[i - 1 :: n])
-    config.hook.pytest_deselected(items=[item for item in items if item.path not in chosen])
-    items[:] = [item for item in items if item.path in chosen]
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        item.add_marker(pytest.mark.xdist_group(GROUPS.get(folder, item.path.stem)))
 
 
 @pytest.fixture(scope="session")

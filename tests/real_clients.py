@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from tests.service_process import SCORECAT, ServiceProcess
 from tests.testing_kit import make_package
+from tests.testing_kit.cluster.service_process import SCORECAT, ServiceProcess
 
 ROOT: Final = Path(__file__).parents[1]
 PYTHON: Final = ROOT / ".venv-clients" / "bin" / "python"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from tests.service_process import ServiceProcess
+from tests.testing_kit.cluster.service_process import ServiceProcess
 
 
 def start(home: Path, package_dir: Path, profile: str) -> ServiceProcess:

@@ -7,8 +7,8 @@ import time
 import httpx
 import pytest
 
-from tests.load import Load
-from tests.service_process import ServiceProcess, wait_for
+from tests.testing_kit.client.load import Load
+from tests.testing_kit.cluster.service_process import ServiceProcess, wait_for
 
 pytestmark = pytest.mark.chaos
 N_CLIENTS = 16

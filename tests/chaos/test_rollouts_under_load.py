@@ -16,9 +16,9 @@ import pytest
 from serve_app.features.core.specs import PURCHASE_FEATURES
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.chaos.conftest import start
-from tests.service_process import ServiceProcess, wait_for
 from tests.testing_kit import make_package
-from tests.user_load import UserLoad
+from tests.testing_kit.client.user_load import UserLoad
+from tests.testing_kit.cluster.service_process import ServiceProcess, wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from tests.load import Load
-from tests.service_process import ROW, ServiceProcess, wait_for
-from tests.testing_kit.redis_server import RedisServer, running_redis
+from tests.testing_kit.client.load import Load
+from tests.testing_kit.cluster.service_process import ROW, ServiceProcess, wait_for
+from tests.testing_kit.history.redis_server import RedisServer, running_redis
 
 pytestmark = pytest.mark.chaos
 

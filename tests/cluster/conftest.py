@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from tests.service_process import ServiceProcess
+from tests.testing_kit.cluster.service_process import ServiceProcess
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from serve_app.rollouts.adapters.sql_store import SqlRolloutStore
 from serve_app.scoring.core.split import canary_arms, dump_split, only_arm, parse_split
 from serve_app.storage.sql_engine import build_engine
-from tests.load import Load
-from tests.service_process import wait_for
+from tests.testing_kit.client.load import Load
+from tests.testing_kit.cluster.service_process import wait_for
 
 pytestmark = pytest.mark.cluster
 SCRIPT = Path(__file__).with_name("slow_version.py")

@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.events.adapters.log_files import LogWriter
 from serve_app.events.service.synthetic import generate_events
-from tests.service_process import SCORECAT
+from tests.testing_kit.cluster.service_process import SCORECAT
 
 pytestmark = pytest.mark.cluster
 

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve_app.jobs.adapters.output_folder import OutputFolder
-from tests.batch_process import check_complete, score_online, start_job, write_many
-from tests.service_process import SCORECAT
-from tests.testing_kit.batch_jobs import make_rows, read_output, read_rejected, spoil, write_rows
+from tests.testing_kit.batch.batch_jobs import make_rows, read_output, read_rejected, spoil, write_rows
+from tests.testing_kit.batch.batch_process import check_complete, score_online, start_job, write_many
+from tests.testing_kit.cluster.service_process import SCORECAT
 
 pytestmark = pytest.mark.cluster
 

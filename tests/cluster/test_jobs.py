@@ -18,9 +18,9 @@ import pytest
 from serve_app.cluster.local_cluster import cluster_environment, load_spec
 from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from tests.batch_process import check_complete, score_online, start_job, write_many
-from tests.service_process import ServiceProcess, wait_for
-from tests.testing_kit.batch_jobs import make_rows, read_output, spoil
+from tests.testing_kit.batch.batch_jobs import make_rows, read_output, spoil
+from tests.testing_kit.batch.batch_process import check_complete, score_online, start_job, write_many
+from tests.testing_kit.cluster.service_process import ServiceProcess, wait_for
 
 pytestmark = pytest.mark.cluster
 ENDED = {"succeeded", "incomplete", "failed", "cancelled", "died"}

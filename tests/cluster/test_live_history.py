@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
-from tests.service_process import ROW, wait_for
+from tests.testing_kit.cluster.service_process import ROW, wait_for
 
 pytestmark = pytest.mark.cluster
 

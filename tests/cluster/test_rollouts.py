@@ -17,8 +17,8 @@ import pytest
 
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from serve_app.models.service.ports import CHAMPION
-from tests.service_process import ROW, ServiceProcess, wait_for
 from tests.testing_kit import make_package
+from tests.testing_kit.cluster.service_process import ROW, ServiceProcess, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 SCRIPT = Path(__file__).with_name("failing_version.py")

@@ -14,7 +14,7 @@ from serve_app.features.core.encoding import FeatureEncoder
 from serve_app.features.core.specs import PURCHASE_NAMES
 from serve_app.models.adapters.package_dir import load_package
 from serve_app.models.catboost.scorer import CatBoostScorer
-from tests.service_process import ROW, wait_for
+from tests.testing_kit.cluster.service_process import ROW, wait_for
 
 pytestmark = pytest.mark.cluster
 

@@ -13,14 +13,14 @@ import pytest
 
 from serve_app.models.adapters.registry_open import open_registry
 from serve_app.models.service.ports import Registry
-from tests.contract.state_places import StatePlace
-from tests.testing_kit.object_stores import (
+from tests.testing_kit.history.redis_server import RedisServer, running_redis
+from tests.testing_kit.history.state_places import StatePlace
+from tests.testing_kit.storage.object_stores import (
     create_gcs_bucket,
     create_s3_bucket,
     running_gcs,
     running_s3,
 )
-from tests.testing_kit.redis_server import RedisServer, running_redis
 
 
 @dataclass(frozen=True)

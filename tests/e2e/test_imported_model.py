@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES
-from tests.service_process import ROW, ServiceProcess, wait_for
-from tests.testing_kit.deployed import Deployed, train_deployed
+from tests.testing_kit.cluster.service_process import ROW, ServiceProcess, wait_for
+from tests.testing_kit.deployments.deployed import Deployed, train_deployed
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

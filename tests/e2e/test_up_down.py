@@ -15,7 +15,7 @@ import pytest
 
 from serve_app.cluster.local_cluster import find_processes, load_spec, shared_arrays_dir
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from tests.service_process import ROW, SCORECAT, ServiceProcess
+from tests.testing_kit.cluster.service_process import ROW, SCORECAT, ServiceProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

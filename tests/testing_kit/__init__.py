@@ -1,7 +1,6 @@
 """What tests of several folders build on: a real small package, rows, fakes of the ports, virtual time."""
 
-from tests.testing_kit.package import VOCABULARIES, make_package, random_rows
-from tests.testing_kit.replicas import (
+from tests.testing_kit.deployments.replicas import (
     LocalEncoder,
     LocalModel,
     MemoryAccessLog,
@@ -10,7 +9,8 @@ from tests.testing_kit.replicas import (
     make_scorer,
     make_traffic,
 )
-from tests.testing_kit.virtual_time import VirtualTimeLoop, run_virtual
+from tests.testing_kit.models.package import VOCABULARIES, make_package, random_rows
+from tests.testing_kit.rollouts.virtual_time import VirtualTimeLoop, run_virtual
 
 __all__ = [
     "VOCABULARIES",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.training.service import assessment
-from tests.testing_kit.rollouts import RolloutWorld
+from tests.testing_kit.rollouts.rollouts import RolloutWorld
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def few_rounds_for_slices() -> Iterator[None]:
     """Intervals of a slice of the test rows from 20 rounds in place of 100.
 
     There are some thirty slices, no test is about how exact their intervals are, and most of the time of
-    training a small model goes into them. `tests/unit/test_metrics.py` is about the intervals themselves.
+    training a small model goes into them. `tests/unit/stats/test_metrics.py` is about the intervals themselves.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(assessment, "SLICE_ROUNDS", 20)
