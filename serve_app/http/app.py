@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from serve_app.http.problems import CONTENT_TYPE, describe_problem, document_pro
 from serve_app.http.row.fast_lane import FastLane
 from serve_app.http.row.predict import HOT_PATH, PredictPurchase
 from serve_app.http.schemas import DetailedResponse, Health, PurchaseResponse, Readiness
+from serve_app.http.services import STATE_KEY, Services, services_of
 from serve_app.http.tables import mlflow, oip
 from serve_app.http.tables.bulk import Bulk
 from serve_app.http.tags import HEALTH, PREDICTIONS, TAGS
@@ -86,22 +88,25 @@ def create_app(
         Records shop events; without it nothing is recorded.
     """
     meter = meter or Meter()
+    services = Services(traffic, Bulk(traffic, timeout_s, meter), meter, events, rollouts, jobs)
     predict = PredictPurchase(traffic, access_log, timeout_s, meter, events)
+    return Front(services, predict, FastLane(traffic, access_log, timeout_s, meter))
+
+
+@functools.cache
+def build_api() -> FastAPI:
+    """Return the routes and their document, once for a process: what they work with comes beside each request."""
     # its documentation page loads nothing from elsewhere
     api = FastAPIOffline(
         title="scorecat", version=__version__, description=_DESCRIPTION, redirect_slashes=False, openapi_tags=TAGS
     )
     _document_predict(api)
     complete_document(api)
-    _add_probes(api, traffic)
-    bulk = Bulk(traffic, timeout_s, meter)
-    api.include_router(mlflow.create_router(bulk))
-    api.include_router(oip.create_router(bulk))
-    api.include_router(event_routes.create_router(bulk, events))
-    api.include_router(rollout_routes.create_router(traffic, rollouts))
-    api.include_router(job_routes.create_router(jobs))
-    _add_errors(api, meter)
-    return Front(api, predict, FastLane(traffic, access_log, timeout_s, meter))
+    _add_probes(api)
+    for router in (mlflow.ROUTER, oip.ROUTER, event_routes.ROUTER, rollout_routes.ROUTER, job_routes.ROUTER):
+        api.include_router(router)
+    _add_errors(api)
+    return api
 
 
 class Front:
@@ -114,9 +119,10 @@ class Front:
         Answers plain requests to the hot route for a server that knows of it, see `serve_app.http.row.fast_protocol`.
     """
 
-    def __init__(self, api: FastAPI, predict: PredictPurchase, lane: FastLane) -> None:
-        self.api = api
+    def __init__(self, services: Services, predict: PredictPurchase, lane: FastLane) -> None:
+        self.api = build_api()
         self.lane = lane
+        self._services = services
         self._predict = predict
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,7 +137,12 @@ class Front:
     async def _call_api(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.open(scope, receive, send, self.lane.access_log, self.lane.meter)
         is_head = scope["method"] == "HEAD"
-        state = {**scope.get("state", {}), "request_id": exchange.request_id, "method": scope["method"]}
+        state = {
+            **scope.get("state", {}),
+            STATE_KEY: self._services,
+            "request_id": exchange.request_id,
+            "method": scope["method"],
+        }
         scope = {**scope, "state": state, "method": "GET" if is_head else scope["method"]}
         status = 500
 
@@ -183,7 +194,7 @@ def _document_predict(api: FastAPI) -> None:
         raise InvariantError(f"{request.url.path} is answered before FastAPI")  # documented here only
 
 
-def _add_probes(api: FastAPI, traffic: Traffic) -> None:
+def _add_probes(api: FastAPI) -> None:
     @api.get("/livez", operation_id="checkLiveness", tags=[HEALTH], summary="Is the process alive?")
     async def livez() -> Health:
         """Answer as long as the process can answer anything."""
@@ -196,15 +207,16 @@ def _add_probes(api: FastAPI, traffic: Traffic) -> None:
         responses=document_problems(503),
         summary="Can it score?",
     )
-    async def readyz() -> Readiness:
+    async def readyz(request: Request) -> Readiness:
         """Answer 200 when a model version has answered and has not just been lost."""
+        traffic = services_of(request).traffic
         await traffic.check_ready()
         return Readiness(status="ok", model=traffic.model_name, version=traffic.live.version)
 
 
-def _add_errors(api: FastAPI, meter: Meter) -> None:
+def _add_errors(api: FastAPI) -> None:
     def respond(error: ScorecatError, request: Request) -> Response:
-        meter.count_problem(find_route(request.scope), error.code)
+        services_of(request).meter.count_problem(find_route(request.scope), error.code)
         return _problem_response(error, request)
 
     async def on_known(request: Request, exc: Exception) -> Response:
@@ -220,7 +232,7 @@ def _add_errors(api: FastAPI, meter: Meter) -> None:
             405: f"{request.state.method} is not allowed on {request.url.path}; /docs lists what is",
         }.get(status, str(getattr(exc, "detail", "")))
         code = {404: "not-found", 405: "method-not-allowed"}.get(status, "bad-request")
-        meter.count_problem(find_route(request.scope), code)
+        services_of(request).meter.count_problem(find_route(request.scope), code)
         members = problem_members(status, code, detail, request.state.request_id)
         headers = dict(getattr(exc, "headers", None) or {})
         if "GET" in headers.get("Allow", ""):

@@ -8,12 +8,12 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 
 from serve_app.errors import FieldError, InvalidRowError, NotReadyError, point_at
-from serve_app.history.service.intake import EventSink, Intake
+from serve_app.history.service.intake import Intake
 from serve_app.http.events.event_bodies import ARROW, JSON, NDJSON, choose_event_media
 from serve_app.http.parameters import REQUEST_ID, TIMEOUT
 from serve_app.http.problems import document_problems
 from serve_app.http.schemas import EventsAnswer
-from serve_app.http.tables.bulk import Bulk
+from serve_app.http.services import services_of
 from serve_app.http.tags import EVENTS
 
 ROUTE: Final = "/v1/events"
@@ -29,41 +29,40 @@ _BODY: Final[dict[str, Any]] = {
 }
 
 
-def create_router(bulk: Bulk, sink: EventSink | None) -> APIRouter:
-    """Return the route; without a sink it answers 503."""
-    router = APIRouter(tags=[EVENTS])
+ROUTER: Final = APIRouter(tags=[EVENTS])
 
-    @router.post(
-        ROUTE,
-        operation_id="recordEvents",
-        status_code=202,
-        summary="Record shop events",
-        response_model=EventsAnswer,
-        response_model_exclude_unset=True,
-        responses=document_problems(400, 413, 415, 422, 500, 503, 504),
-        openapi_extra={"requestBody": _BODY, "parameters": [TIMEOUT, REQUEST_ID]},
-    )
-    async def events(request: Request) -> Any:
-        """Record views, carts and purchases, in order and in one commit; what is answered with 202 is on disk.
 
-        An event with an `event_id` counts once however often it is sent. An event that breaks a rule is
-        named in `errors`; the others are recorded.
-        """
-        deadline_at = bulk.deadline_at(request)
-        media = choose_event_media(request.headers.get("content-type", ""))
-        if sink is None:
-            raise NotReadyError(STATE_OFF, 60.0)
-        body = await bulk.read(request, deadline_at)
-        intake = await sink.record(media, body, deadline_at)
-        _refuse_if_all_rejected(intake, is_one=media == JSON and body.lstrip()[:1] == b"{")
-        for kind, n in intake.counts.items():
-            if n:
-                bulk.meter.count_events(ROUTE, kind, n)
-        if intake.newest_s is not None:
-            bulk.meter.note_delay(ROUTE, max(0.0, time.time() - intake.newest_s))
-        return intake.to_json()
+@ROUTER.post(
+    ROUTE,
+    operation_id="recordEvents",
+    status_code=202,
+    summary="Record shop events",
+    response_model=EventsAnswer,
+    response_model_exclude_unset=True,
+    responses=document_problems(400, 413, 415, 422, 500, 503, 504),
+    openapi_extra={"requestBody": _BODY, "parameters": [TIMEOUT, REQUEST_ID]},
+)
+async def events(request: Request) -> Any:
+    """Record views, carts and purchases, in order and in one commit; what is answered with 202 is on disk.
 
-    return router
+    An event with an `event_id` counts once however often it is sent. An event that breaks a rule is
+    named in `errors`; the others are recorded.
+    """
+    services = services_of(request)
+    bulk, sink = services.bulk, services.events
+    deadline_at = bulk.deadline_at(request)
+    media = choose_event_media(request.headers.get("content-type", ""))
+    if sink is None:
+        raise NotReadyError(STATE_OFF, 60.0)
+    body = await bulk.read(request, deadline_at)
+    intake = await sink.record(media, body, deadline_at)
+    _refuse_if_all_rejected(intake, is_one=media == JSON and body.lstrip()[:1] == b"{")
+    for kind, n in intake.counts.items():
+        if n:
+            bulk.meter.count_events(ROUTE, kind, n)
+    if intake.newest_s is not None:
+        bulk.meter.note_delay(ROUTE, max(0.0, time.time() - intake.newest_s))
+    return intake.to_json()
 
 
 def _refuse_if_all_rejected(intake: Intake, *, is_one: bool) -> None:

@@ -27,116 +27,19 @@ from serve_app.http.operator.rollout_schemas import (
 )
 from serve_app.http.parameters import LOCATION_HEADER
 from serve_app.http.records import answer_json, describe_answers, document_body, read_record
+from serve_app.http.services import services_of
 from serve_app.http.tags import ROLLOUTS
 from serve_app.rollouts.service.ports import Command, Rollouts
 from serve_app.rollouts.service.request import MAX_NAME_CHARACTERS, parse_start
 from serve_app.runtime.shown_values import say_unknown
 from serve_app.scoring.core.split import Arm, Split
-from serve_app.scoring.service.traffic import Traffic
 
 MAX_ID: Final = 2**63 - 1
 
 RolloutId = Annotated[int, Path(ge=1, le=MAX_ID, description="Number of the rollout.")]
 
 
-def create_router(traffic: Traffic, rollouts: Rollouts | None) -> APIRouter:
-    """Return the routes; without `rollouts` they answer 503."""
-    router = APIRouter(prefix="/v1", tags=[ROLLOUTS])
-    _add_reading(router, traffic, rollouts)
-    _add_commands(router, rollouts)
-    return router
-
-
-def _add_reading(router: APIRouter, traffic: Traffic, rollouts: Rollouts | None) -> None:
-    @router.get(
-        "/models",
-        operation_id="listModels",
-        summary="Which versions answer whom",
-        responses=describe_answers(ServedModels, 503),
-    )
-    async def list_models() -> Response:
-        """List the served model's versions with their shares, as this Gateway follows them."""
-        return answer_json({"models": [describe_split(traffic.split)]})
-
-    @router.get(
-        "/rollouts",
-        operation_id="listRollouts",
-        summary="List rollouts",
-        responses=describe_answers(RolloutList, 422, 503),
-    )
-    async def list_rollouts(
-        model: Annotated[str, Query(max_length=MAX_NAME_CHARACTERS, description="Default the served one.")] = "",
-        limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
-    ) -> Response:
-        """List rollouts, newest first."""
-        return answer_json({"rollouts": await _need(rollouts).recent(model, limit)})
-
-    @router.get(
-        "/rollouts/{rollout_id}",
-        operation_id="getRollout",
-        summary="A rollout",
-        responses=describe_answers(RolloutView, 404, 422, 503),
-    )
-    async def show_rollout(rollout_id: RolloutId) -> Response:
-        """Show a rollout's plan, shares, verdicts and figures."""
-        return answer_json(await _need(rollouts).describe(rollout_id))
-
-    @router.get(
-        "/rollouts/{rollout_id}/history",
-        operation_id="getRolloutHistory",
-        summary="What happened to a rollout",
-        responses=describe_answers(RolloutHistory, 404, 422, 503),
-    )
-    async def show_history(rollout_id: RolloutId) -> Response:
-        """List the changes of a rollout, oldest first: when, who, why, and on what evidence."""
-        return answer_json({"changes": await _need(rollouts).history(rollout_id)})
-
-
-def _add_commands(router: APIRouter, rollouts: Rollouts | None) -> None:
-    @router.post(
-        "/rollouts",
-        operation_id="startRollout",
-        status_code=201,
-        summary="Start a rollout",
-        responses=describe_answers(
-            RolloutView, 400, 404, 409, 413, 415, 422, 500, 503, 504, status=201, headers=LOCATION_HEADER
-        ),
-        openapi_extra=document_body(StartBody, is_required=True),
-    )
-    async def start_rollout(request: Request) -> Response:
-        """Start a canary, an A/B test or a shadow; its version is deployed and proved before it gets any traffic.
-
-        409 while another rollout of the model is active. The header `Location` names the rollout.
-        """
-        record = await read_record(request)
-        who, why = _take_reason(record)
-        try:
-            found = await _need(rollouts).start(parse_start(record), who, why)
-        except PackageError as exc:  # of the version that was asked for; what is served is whole
-            raise BadRequestError(f"the version cannot be rolled out: {exc.detail}") from exc
-        return answer_json(found, 201, {"Location": f"/v1/rollouts/{found['id']}"})
-
-    def add(command: Command, summary: str, description: str) -> None:
-        @router.post(
-            f"/rollouts/{{rollout_id}}/{command}",
-            summary=summary,
-            description=description,
-            operation_id=f"{command}Rollout",
-            responses=describe_answers(RolloutView, 400, 404, 409, 413, 415, 422, 503, 504),
-            openapi_extra=document_body(CommandBody, is_required=False),
-        )
-        async def tell_rollout(request: Request, rollout_id: RolloutId) -> Response:
-            record = await read_record(request)
-            who, why = _take_reason(record)
-            if record:
-                errors = tuple(FieldError(point_at(name), f"{say_unknown(name)}; known: who, why") for name in record)
-                raise InvalidDataError("the body of a command says who and why", errors)
-            return answer_json(await _need(rollouts).command(rollout_id, command, who, why))
-
-    for command, (summary, description) in _COMMANDS.items():
-        add(command, summary, description)
-
-
+ROUTER: Final = APIRouter(prefix="/v1", tags=[ROLLOUTS])
 _REFUSED: Final = "409 when the rollout's phase or kind does not allow it; the detail says what can be done."
 _TAKES_BACK: Final = (
     "The stable version answers everybody at once. Ends A/B tests and shadows too and, within the rollback window, "
@@ -148,6 +51,100 @@ _COMMANDS: Final[Mapping[Command, tuple[str, str]]] = {
     "promote": ("Give a canary everything", f"It bakes, and then becomes the champion. {_REFUSED}"),
     "abort": ("Take everything back", f"{_TAKES_BACK} {_REFUSED}"),
 }
+
+
+@ROUTER.get(
+    "/models",
+    operation_id="listModels",
+    summary="Which versions answer whom",
+    responses=describe_answers(ServedModels, 503),
+)
+async def list_models(request: Request) -> Response:
+    """List the served model's versions with their shares, as this Gateway follows them."""
+    return answer_json({"models": [describe_split(services_of(request).traffic.split)]})
+
+
+@ROUTER.get(
+    "/rollouts",
+    operation_id="listRollouts",
+    summary="List rollouts",
+    responses=describe_answers(RolloutList, 422, 503),
+)
+async def list_rollouts(
+    request: Request,
+    model: Annotated[str, Query(max_length=MAX_NAME_CHARACTERS, description="Default the served one.")] = "",
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
+) -> Response:
+    """List rollouts, newest first."""
+    return answer_json({"rollouts": await _need_rollouts(request).recent(model, limit)})
+
+
+@ROUTER.get(
+    "/rollouts/{rollout_id}",
+    operation_id="getRollout",
+    summary="A rollout",
+    responses=describe_answers(RolloutView, 404, 422, 503),
+)
+async def show_rollout(request: Request, rollout_id: RolloutId) -> Response:
+    """Show a rollout's plan, shares, verdicts and figures."""
+    return answer_json(await _need_rollouts(request).describe(rollout_id))
+
+
+@ROUTER.get(
+    "/rollouts/{rollout_id}/history",
+    operation_id="getRolloutHistory",
+    summary="What happened to a rollout",
+    responses=describe_answers(RolloutHistory, 404, 422, 503),
+)
+async def show_history(request: Request, rollout_id: RolloutId) -> Response:
+    """List the changes of a rollout, oldest first: when, who, why, and on what evidence."""
+    return answer_json({"changes": await _need_rollouts(request).history(rollout_id)})
+
+
+@ROUTER.post(
+    "/rollouts",
+    operation_id="startRollout",
+    status_code=201,
+    summary="Start a rollout",
+    responses=describe_answers(
+        RolloutView, 400, 404, 409, 413, 415, 422, 500, 503, 504, status=201, headers=LOCATION_HEADER
+    ),
+    openapi_extra=document_body(StartBody, is_required=True),
+)
+async def start_rollout(request: Request) -> Response:
+    """Start a canary, an A/B test or a shadow; its version is deployed and proved before it gets any traffic.
+
+    409 while another rollout of the model is active. The header `Location` names the rollout.
+    """
+    record = await read_record(request)
+    who, why = _take_reason(record)
+    try:
+        found = await _need_rollouts(request).start(parse_start(record), who, why)
+    except PackageError as exc:  # of the version that was asked for; what is served is whole
+        raise BadRequestError(f"the version cannot be rolled out: {exc.detail}") from exc
+    return answer_json(found, 201, {"Location": f"/v1/rollouts/{found['id']}"})
+
+
+def _add_command(command: Command, summary: str, description: str) -> None:
+    @ROUTER.post(
+        f"/rollouts/{{rollout_id}}/{command}",
+        summary=summary,
+        description=description,
+        operation_id=f"{command}Rollout",
+        responses=describe_answers(RolloutView, 400, 404, 409, 413, 415, 422, 503, 504),
+        openapi_extra=document_body(CommandBody, is_required=False),
+    )
+    async def tell_rollout(request: Request, rollout_id: RolloutId) -> Response:
+        record = await read_record(request)
+        who, why = _take_reason(record)
+        if record:
+            errors = tuple(FieldError(point_at(name), f"{say_unknown(name)}; known: who, why") for name in record)
+            raise InvalidDataError("the body of a command says who and why", errors)
+        return answer_json(await _need_rollouts(request).command(rollout_id, command, who, why))
+
+
+for _command, (_summary, _description) in _COMMANDS.items():
+    _add_command(_command, _summary, _description)
 
 
 def describe_split(split: Split) -> dict[str, Any]:
@@ -177,7 +174,8 @@ def _describe_version(version: int, role: str, share: float = 0.0, copied_share:
     return {"version": version, "role": role, "share": share, "copied_share": copied_share}
 
 
-def _need(rollouts: Rollouts | None) -> Rollouts:
+def _need_rollouts(request: Request) -> Rollouts:
+    rollouts = services_of(request).rollouts
     if rollouts is None:
         raise NotReadyError("this service runs without a control app, which rollouts need")
     return rollouts

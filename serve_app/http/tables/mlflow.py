@@ -19,6 +19,7 @@ from serve_app.http.parameters import IGNORED_COLUMNS, IGNORED_HEADER, MANY_ROWS
 from serve_app.http.problems import document_problems
 from serve_app.http.query import parse_query, read_defaults
 from serve_app.http.schemas import EXAMPLE_REQUEST, Health, Predictions
+from serve_app.http.services import services_of
 from serve_app.http.tables import json_records
 from serve_app.http.tables.bulk import Bulk, inline_bytes
 from serve_app.http.tables.json_forms import JSON_KEYS
@@ -73,72 +74,75 @@ _BODY: Final[dict[str, Any]] = {
 }
 
 
-def create_router(bulk: Bulk) -> APIRouter:
-    """Return the routes."""
-    router = APIRouter(tags=[TABLES])
+ROUTER: Final = APIRouter(tags=[TABLES])
 
-    @router.post(
-        "/invocations",
-        operation_id="invocations",
-        summary="Score many rows",
-        response_model=Predictions,
-        responses={
-            200: {
-                "headers": {**ROUTING_HEADERS, **IGNORED_HEADER},
-                "content": {ARROW: _BINARY, CSV: {"schema": {"type": "string"}}},
-            },
-            **document_problems(400, 404, 406, 413, 415, 422, 500, 503, 504),
+
+@ROUTER.post(
+    "/invocations",
+    operation_id="invocations",
+    summary="Score many rows",
+    response_model=Predictions,
+    responses={
+        200: {
+            "headers": {**ROUTING_HEADERS, **IGNORED_HEADER},
+            "content": {ARROW: _BINARY, CSV: {"schema": {"type": "string"}}},
         },
-        openapi_extra={"requestBody": _BODY, "parameters": MANY_ROWS},
+        **document_problems(400, 404, 406, 413, 415, 422, 500, 503, 504),
+    },
+    openapi_extra={"requestBody": _BODY, "parameters": MANY_ROWS},
+)
+async def invocations(request: Request, output: Asked = "prediction") -> Response:
+    """Score the rows of a table, in order.
+
+    A row that breaks a rule gets null and an entry in `errors`; the others are scored. Columns
+    that are no feature are ignored, and named by the header `X-Ignored-Columns`. A feature without
+    a column refuses the table unless its default was declared or `defaults` names it. `output`
+    chooses probabilities (values of a regression), the most probable class, or raw scores.
+    """
+    bulk = services_of(request).bulk
+    given = parse_query(request.scope["query_string"], "output", "defaults")
+    deadline_at = bulk.deadline_at(request)
+    media = choose_answer(request.headers.get("accept", "*/*"))
+    parser = choose_parser(request.headers.get("content-type", ""))
+    route = bulk.choose(request)
+    body = await bulk.read(request, deadline_at)
+    inputs = route.scorer.manifest.inputs
+    defaults = read_defaults(given, [spec.name for spec in inputs])
+    parsed = await _parse(bulk, parser, body, inputs, defaults, deadline_at)
+    if parsed.ignored:
+        bulk.meter.count_ignored_columns("/invocations", len(parsed.ignored))
+    scores = await bulk.score(route, parsed, deadline_at, ("raw",) if output == "raw" else ())
+    refuse_if_all_rejected(scores)
+    n_bytes = scores.predictions.nbytes
+    dump = partial(DUMPERS[media], scores, output)
+    answer = await bulk.run(dump, n_bytes, deadline_at, inline_bytes=inline_bytes(media == ARROW))
+    headers = {"X-Model-Version": str(scores.version), "X-Route-Reason": route.reason}
+    if parsed.ignored:
+        headers[IGNORED_COLUMNS] = describe_ignored(parsed.ignored)
+    return Response(answer, 200, headers, media_type=media)
+
+
+async def health(request: Request) -> Health:
+    """Answer 200 when a model version answers."""
+    await services_of(request).traffic.check_ready()
+    return Health(status="ok")
+
+
+for _path in ("/ping", "/health"):
+    ROUTER.get(_path, operation_id=_path[1:], summary="Can it score? (MLflow)", responses=document_problems(503))(
+        health
     )
-    async def invocations(request: Request, output: Asked = "prediction") -> Response:
-        """Score the rows of a table, in order.
 
-        A row that breaks a rule gets null and an entry in `errors`; the others are scored. Columns
-        that are no feature are ignored, and named by the header `X-Ignored-Columns`. A feature without
-        a column refuses the table unless its default was declared or `defaults` names it. `output`
-        chooses probabilities (values of a regression), the most probable class, or raw scores.
-        """
-        given = parse_query(request.scope["query_string"], "output", "defaults")
-        deadline_at = bulk.deadline_at(request)
-        media = choose_answer(request.headers.get("accept", "*/*"))
-        parser = choose_parser(request.headers.get("content-type", ""))
-        route = bulk.choose(request)
-        body = await bulk.read(request, deadline_at)
-        inputs = route.scorer.manifest.inputs
-        defaults = read_defaults(given, [spec.name for spec in inputs])
-        parsed = await _parse(bulk, parser, body, inputs, defaults, deadline_at)
-        if parsed.ignored:
-            bulk.meter.count_ignored_columns("/invocations", len(parsed.ignored))
-        scores = await bulk.score(route, parsed, deadline_at, ("raw",) if output == "raw" else ())
-        refuse_if_all_rejected(scores)
-        n_bytes = scores.predictions.nbytes
-        dump = partial(DUMPERS[media], scores, output)
-        answer = await bulk.run(dump, n_bytes, deadline_at, inline_bytes=inline_bytes(media == ARROW))
-        headers = {"X-Model-Version": str(scores.version), "X-Route-Reason": route.reason}
-        if parsed.ignored:
-            headers[IGNORED_COLUMNS] = describe_ignored(parsed.ignored)
-        return Response(answer, 200, headers, media_type=media)
 
-    for path in ("/ping", "/health"):
-
-        @router.get(path, operation_id=path[1:], summary="Can it score? (MLflow)", responses=document_problems(503))
-        async def health() -> Health:
-            """Answer 200 when a model version answers."""
-            await bulk.traffic.check_ready()
-            return Health(status="ok")
-
-    @router.get(
-        "/version",
-        operation_id="getVersion",
-        summary="Version of scorecat (MLflow)",
-        response_class=PlainTextResponse,
-    )
-    async def version() -> Response:
-        """Answer the version as plain text."""
-        return PlainTextResponse(__version__)
-
-    return router
+@ROUTER.get(
+    "/version",
+    operation_id="getVersion",
+    summary="Version of scorecat (MLflow)",
+    response_class=PlainTextResponse,
+)
+async def version() -> Response:
+    """Answer the version as plain text."""
+    return PlainTextResponse(__version__)
 
 
 async def _parse(

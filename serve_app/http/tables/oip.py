@@ -18,7 +18,8 @@ from serve_app.http.parameters import MANY_ROWS, ROUTING_HEADERS, describe_heade
 from serve_app.http.problems import document_problems
 from serve_app.http.query import parse_query, read_defaults
 from serve_app.http.schemas import InferResponse, Live, ModelMetadata, Ready, ServerMetadata, TensorMetadata
-from serve_app.http.tables.bulk import Bulk, parse_content_length
+from serve_app.http.services import services_of
+from serve_app.http.tables.bulk import parse_content_length
 from serve_app.http.tables.mlflow import refuse_if_all_rejected
 from serve_app.http.tables.parsing_process import MIN_BYTES
 from serve_app.http.tables.tensors import InferRequest, dump_tensor, parse_infer
@@ -47,69 +48,97 @@ _LENGTH: Final = describe_header(
 )
 
 
-def create_router(bulk: Bulk) -> APIRouter:
-    """Return the routes."""
-    router = APIRouter(prefix="/v2", tags=[INFERENCE])
-
-    @router.get("", operation_id="getServerMetadata", summary="Server metadata")
-    async def server() -> ServerMetadata:
-        """Answer name, version and extensions."""
-        return ServerMetadata(name="scorecat", version=__version__, extensions=["binary_tensor_data"])
-
-    @router.get("/health/live", operation_id="isServerLive", summary="Is the server alive?")
-    async def live() -> Live:
-        """Answer as long as the process can."""
-        return Live(live=True)
-
-    @router.get(
-        "/health/ready",
-        operation_id="isServerReady",
-        summary="Can the server score?",
-        responses=document_problems(503),
-    )
-    async def ready() -> Ready:
-        """Answer 200 when a model version answers."""
-        await bulk.traffic.check_ready()
-        return Ready(ready=True)
-
-    for path, what in {"/models/{model}": "Model", "/models/{model}/versions/{version}": "ModelVersion"}.items():
-        _add_model_routes(router, bulk, path, what)
-    return router
+ROUTER: Final = APIRouter(prefix="/v2", tags=[INFERENCE])
 
 
-def _add_model_routes(router: APIRouter, bulk: Bulk, path: str, what: str) -> None:
-    @router.get(
+@ROUTER.get("", operation_id="getServerMetadata", summary="Server metadata")
+async def server() -> ServerMetadata:
+    """Answer name, version and extensions."""
+    return ServerMetadata(name="scorecat", version=__version__, extensions=["binary_tensor_data"])
+
+
+@ROUTER.get("/health/live", operation_id="isServerLive", summary="Is the server alive?")
+async def live() -> Live:
+    """Answer as long as the process can."""
+    return Live(live=True)
+
+
+@ROUTER.get(
+    "/health/ready",
+    operation_id="isServerReady",
+    summary="Can the server score?",
+    responses=document_problems(503),
+)
+async def ready(request: Request) -> Ready:
+    """Answer 200 when a model version answers."""
+    await services_of(request).traffic.check_ready()
+    return Ready(ready=True)
+
+
+async def metadata(request: Request, model: str, version: str | None = None) -> ModelMetadata:
+    """Answer inputs and outputs; a table has one input a column."""
+    traffic = services_of(request).traffic
+    scorer = traffic.find(model[:80], _parse_version(model, version))
+    inputs = [
+        TensorMetadata(name=s.name, datatype="BYTES" if s.kind == "categorical" else "FP64", shape=[-1])
+        for s in scorer.manifest.features
+    ]
+    outputs = [
+        TensorMetadata(name=name, datatype=output.datatype, shape=[-1, *output.shape])
+        for name, output in list_outputs(scorer.manifest).items()
+    ]
+    versions = [str(v) for v in traffic.versions]
+    return ModelMetadata(name=model, versions=versions, platform="catboost", inputs=inputs, outputs=outputs)
+
+
+async def model_ready(request: Request, model: str, version: str | None = None) -> Ready:
+    """Answer 200 when the model, and the version if named, answers."""
+    services_of(request).traffic.find(model[:80], _parse_version(model, version)).check_answering()
+    return Ready(ready=True)
+
+
+async def infer(request: Request, model: str, version: str | None = None) -> Response:
+    """Score the rows of the input tensors, in order.
+
+    Outputs are `probability`, `recommendation` (binary), `label`, `raw`, `shap` and `version`, or
+    `prediction` of a regression; the model's metadata lists them. Values of rejected rows are null
+    (NaN in binary), and the output `error` says why. The parameter `features` of `shap` names what
+    its values are of. A feature without a tensor refuses the request unless its default was
+    declared or `defaults` names it.
+    """
+    bulk = services_of(request).bulk
+    given = parse_query(request.scope["query_string"], "defaults")
+    deadline_at = bulk.deadline_at(request)
+    length = parse_content_length(request.headers.get(HEADER_LENGTH))
+    routing = read_routing(dict(request.scope["headers"]))
+    route = bulk.traffic.route(model[:80], _parse_version(model, version), *routing)
+    manifest = route.scorer.manifest
+    body = await bulk.read(request, deadline_at)
+    is_large_json = (len(body) if length is None else length) > MIN_BYTES
+    defaults = read_defaults(given, [spec.name for spec in manifest.inputs])
+    parse = partial(parse_infer, body, length, manifest.inputs, defaults)
+    asked = await bulk.run(parse, len(body), deadline_at, apart=is_large_json)
+    wanted = _choose_outputs(asked, manifest)
+    extras = [extra for extra in EXTRAS if extra in dict(wanted)]
+    scores = await bulk.score(route, asked.table, deadline_at, extras)
+    refuse_if_all_rejected(scores, partial(_point_into, asked.places))
+    return await bulk.run(lambda: _answer(model, asked, wanted, scores, route), 24 * scores.n_rows, deadline_at)
+
+
+def _add_model_routes(path: str, what: str) -> None:
+    ROUTER.get(
         path,
         operation_id=f"get{what}Metadata",
         summary="Model metadata",
         responses=document_problems(404, 503),
-    )
-    async def metadata(model: str, version: str | None = None) -> ModelMetadata:
-        """Answer inputs and outputs; a table has one input a column."""
-        scorer = bulk.traffic.find(model[:80], _parse_version(model, version))
-        inputs = [
-            TensorMetadata(name=s.name, datatype="BYTES" if s.kind == "categorical" else "FP64", shape=[-1])
-            for s in scorer.manifest.features
-        ]
-        outputs = [
-            TensorMetadata(name=name, datatype=output.datatype, shape=[-1, *output.shape])
-            for name, output in list_outputs(scorer.manifest).items()
-        ]
-        versions = [str(v) for v in bulk.traffic.versions]
-        return ModelMetadata(name=model, versions=versions, platform="catboost", inputs=inputs, outputs=outputs)
-
-    @router.get(
+    )(metadata)
+    ROUTER.get(
         f"{path}/ready",
         operation_id=f"is{what}Ready",
         summary="Can the model score?",
         responses=document_problems(404, 503),
-    )
-    async def model_ready(model: str, version: str | None = None) -> Ready:
-        """Answer 200 when the model, and the version if named, answers."""
-        bulk.traffic.find(model[:80], _parse_version(model, version)).check_answering()
-        return Ready(ready=True)
-
-    @router.post(
+    )(model_ready)
+    ROUTER.post(
         f"{path}/infer",
         operation_id=f"infer{what}",
         summary="Score many rows (Open Inference Protocol)",
@@ -122,32 +151,11 @@ def _add_model_routes(router: APIRouter, bulk: Bulk, path: str, what: str) -> No
             **document_problems(400, 404, 413, 415, 422, 500, 503, 504),
         },
         openapi_extra={"requestBody": _BODY, "parameters": MANY_ROWS},
-    )
-    async def infer(request: Request, model: str, version: str | None = None) -> Response:
-        """Score the rows of the input tensors, in order.
+    )(infer)
 
-        Outputs are `probability`, `recommendation` (binary), `label`, `raw`, `shap` and `version`, or
-        `prediction` of a regression; the model's metadata lists them. Values of rejected rows are null
-        (NaN in binary), and the output `error` says why. The parameter `features` of `shap` names what
-        its values are of. A feature without a tensor refuses the request unless its default was
-        declared or `defaults` names it.
-        """
-        given = parse_query(request.scope["query_string"], "defaults")
-        deadline_at = bulk.deadline_at(request)
-        length = parse_content_length(request.headers.get(HEADER_LENGTH))
-        routing = read_routing(dict(request.scope["headers"]))
-        route = bulk.traffic.route(model[:80], _parse_version(model, version), *routing)
-        manifest = route.scorer.manifest
-        body = await bulk.read(request, deadline_at)
-        is_large_json = (len(body) if length is None else length) > MIN_BYTES
-        defaults = read_defaults(given, [spec.name for spec in manifest.inputs])
-        parse = partial(parse_infer, body, length, manifest.inputs, defaults)
-        asked = await bulk.run(parse, len(body), deadline_at, apart=is_large_json)
-        wanted = _choose_outputs(asked, manifest)
-        extras = [extra for extra in EXTRAS if extra in dict(wanted)]
-        scores = await bulk.score(route, asked.table, deadline_at, extras)
-        refuse_if_all_rejected(scores, partial(_point_into, asked.places))
-        return await bulk.run(lambda: _answer(model, asked, wanted, scores, route), 24 * scores.n_rows, deadline_at)
+
+for _path, _what in {"/models/{model}": "Model", "/models/{model}/versions/{version}": "ModelVersion"}.items():
+    _add_model_routes(_path, _what)
 
 
 def _parse_version(model: str, version: str | None) -> int | None:
