@@ -14,6 +14,7 @@ from serve_app.client.calls import Calls, Clocks, Reply, Steps, Wait
 from serve_app.client.events import Events, RecordedEvents
 from serve_app.client.frames import FrameT
 from serve_app.client.rows import Prediction, RowLike
+from serve_app.runtime.trust import choose_trust
 
 DEFAULT_TIMEOUT_S: Final = 5.0
 DEFAULT_RETRIES: Final = 3
@@ -68,7 +69,7 @@ class Client:
         clocks: Clocks = Clocks(),  # noqa: B008 frozen
     ) -> None:
         self._calls = Calls(url, timeout_s, retries, max_rows, headers, clocks)
-        self._http = httpx.Client(transport=transport, limits=_limits(max_connections))
+        self._http = httpx.Client(transport=transport, limits=_limits(max_connections), verify=choose_trust(url))
         self._sleep = sleep
 
     @property
@@ -186,7 +187,7 @@ class AsyncClient:
         clocks: Clocks = Clocks(),  # noqa: B008 frozen
     ) -> None:
         self._calls = Calls(url, timeout_s, retries, max_rows, headers, clocks)
-        self._http = httpx.AsyncClient(transport=transport, limits=_limits(max_connections))
+        self._http = httpx.AsyncClient(transport=transport, limits=_limits(max_connections), verify=choose_trust(url))
         self._sleep = sleep
 
     @property

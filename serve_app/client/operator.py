@@ -12,6 +12,7 @@ import orjson
 from serve_app.client.problems import explain_failure, parse_problem
 from serve_app.client.retries import parse_retry_after
 from serve_app.errors import BadRequestError, FieldError, InvariantError, point_at
+from serve_app.runtime.trust import choose_trust
 
 TIMEOUT_S: Final = 70.0
 """Longer than the service waits for its control app: a start fetches and checks the package."""
@@ -32,7 +33,8 @@ class OperatorClient:
 
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S, *, transport: httpx.BaseTransport | None = None) -> None:
         self._url = url.rstrip("/")
-        self._http = httpx.Client(transport=transport, timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)))
+        timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0))
+        self._http = httpx.Client(transport=transport, timeout=timeout, verify=choose_trust(url))
 
     def close(self) -> None:
         """Close all connections."""

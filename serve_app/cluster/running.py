@@ -10,8 +10,10 @@ import httpx
 from serve_app.cluster.local_cluster import ClusterSpec, find_processes, load_spec
 from serve_app.errors import NotReadyError, ScorecatError
 from serve_app.runtime.shown_text import show_line
+from serve_app.runtime.trust import choose_trust
 from serve_app.settings import PREFIX, Settings
 
+_NO_TLS: Final = choose_trust("http:")
 _COMING: Final = ("UPDATING", "DEPLOYING", "NOT_STARTED")
 """States of deployments whose replicas are on their way."""
 
@@ -22,7 +24,7 @@ def explain_unready(spec: ClusterSpec, apps: dict[str, dict[str, dict[str, Any]]
     if not states or any(state in _COMING for state in states):
         return "starting"
     try:
-        answer = httpx.get(f"{url_of(spec)}/readyz", timeout=2.0)
+        answer = httpx.get(f"{url_of(spec)}/readyz", timeout=2.0, verify=_NO_TLS)
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         return f"not ready: {explain_silence(exc)}"
     with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -81,7 +83,7 @@ def describe_endpoints(spec: ClusterSpec) -> dict[str, Any]:
 def probe(spec: ClusterSpec) -> dict[str, Any] | None:
     """Return the stable version of a service that can score, else None."""
     with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
-        answer = httpx.get(f"{url_of(spec)}/readyz", timeout=2.0)
+        answer = httpx.get(f"{url_of(spec)}/readyz", timeout=2.0, verify=_NO_TLS)
         if answer.status_code == httpx.codes.OK:
             body = answer.json()
             return {"model": body["model"], "version": body["version"]}
@@ -91,7 +93,7 @@ def probe(spec: ClusterSpec) -> dict[str, Any] | None:
 def list_apps(spec: ClusterSpec) -> dict[str, dict[str, dict[str, Any]]]:
     """Return deployments by application, as the cluster tells them; nothing when it does not say."""
     with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError):
-        details = httpx.get(f"{spec.job_address}/api/serve/applications/", timeout=5.0).json()
+        details = httpx.get(f"{spec.job_address}/api/serve/applications/", timeout=5.0, verify=_NO_TLS).json()
         return {
             app_name: {
                 name: {

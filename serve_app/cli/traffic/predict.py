@@ -27,6 +27,7 @@ from serve_app.errors import (
 )
 from serve_app.features.core.specs import PURCHASE_NAMES
 from serve_app.runtime.shown_text import show_line
+from serve_app.runtime.trust import choose_trust
 from serve_app.settings import load_settings
 from serve_app.storage.document_file import load_bytes
 from serve_app.terminal.console import JsonOption, out, print_json
@@ -90,7 +91,7 @@ def _score_table_row(url: str, body: bytes, *, detail: bool, is_purchase_refused
         As the service says.
     """
     try:
-        with httpx.Client(base_url=url, timeout=TIMEOUT_S) as http:
+        with httpx.Client(base_url=url, timeout=TIMEOUT_S, verify=choose_trust(url)) as http:
             served = http.get("/readyz")
             model = served.json().get("model") if served.is_success else None
             if model is None or not (is_purchase_refused or _takes_other_rows(http, model)):

@@ -6,6 +6,7 @@ The commands and their parameters are read from the command line itself, so that
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import re
@@ -57,9 +58,15 @@ def walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 COMMANDS = dict(walk(cli.build_command()))
 
 
+@functools.cache
+def hints_of(callback: Any) -> dict[str, Any]:
+    """Return the evaluated annotations of a command, once: there are a hundred times as many questions."""
+    return typing.get_type_hints(callback)
+
+
 def find_kind(command: Any, parameter: Any) -> type:
     """Return the first plain type of a parameter; lists and optional ones are those of their members."""
-    waiting = [typing.get_type_hints(command.callback).get(parameter.name, str)]
+    waiting = [hints_of(command.callback).get(parameter.name, str)]
     while waiting:
         hint = waiting.pop(0)
         if typing.get_args(hint):
