@@ -17,7 +17,8 @@ TESTS: Final = Path(__file__).parent
 GROUPS: Final = {"cluster": "one cluster", "e2e": "own services", "chaos": "own services"}
 """Folders whose tests one process runs; of the others every file is one group, which shares what is made once.
 
-Tests that share a cluster and tests that start services run side by side: they wait more than they compute.
+Tests that share a cluster and those of the commands run side by side: they wait more than they compute. What is killed
+under load runs alone: how soon things recover is what those tests are about.
 """
 collect_ignore = ["clients"]  # have an environment of their own, see tests.real_clients
 settings.register_profile("any machine", settings.default, deadline=None)  # a busy one is slow, which is no fault
