@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -19,9 +20,10 @@ from serve_app.deployments.apps import version_apps as version_apps_module
 from serve_app.deployments.apps.apps import STATUS, await_apps, describe_app, to_state
 from serve_app.deployments.apps.version_apps import ServeVersionApps
 from serve_app.deployments.calls.handles import parse_version_app, version_app
+from serve_app.deployments.control_app import ControlApp
 from serve_app.deployments.control_handle import PRESENCE_TIMEOUT_S, ControlHandle
-from serve_app.deployments.controller import Rounds
 from serve_app.deployments.reporting import report_counts, take_reports
+from serve_app.deployments.tenants import PROTOCOLS, list_methods
 from serve_app.errors import (
     ConflictError,
     GoldenMismatchError,
@@ -33,9 +35,12 @@ from serve_app.errors import (
     ReplicaLostError,
 )
 from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.jobs.service.control import JobControl
 from serve_app.models.adapters.package_dir import load_parts
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from serve_app.rollouts.service.ports import Report, StartRollout
+from serve_app.rollouts.service.control import RolloutControl
+from serve_app.rollouts.service.ports import Report, Rollouts, StartRollout
+from serve_app.runtime.rounds import Rounds
 from serve_app.scoring.service.ports import AppState
 from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import LocalEncoder, LocalModel, MemorySplit, make_scorer, run_virtual
@@ -109,8 +114,9 @@ class FakeHandle:
 
     def options(self, *, method_name: str, **_) -> SimpleNamespace:
         async def remote(*arguments):
-            self.calls.append(method_name)
-            answer = self.answers[method_name]
+            method = arguments[1] if method_name == "call" else method_name
+            self.calls.append(method)
+            answer = self.answers[method]
             if answer == "never":
                 await asyncio.sleep(1e6)
             if isinstance(answer, Exception):
@@ -120,10 +126,10 @@ class FakeHandle:
         return SimpleNamespace(remote=remote)
 
 
-def control_over(handle: FakeHandle) -> ControlHandle:
+def control_over(handle: FakeHandle) -> Rollouts:
     control = ControlHandle()
     control._handle = handle
-    return control
+    return control.rollouts
 
 
 def test_calls_reach_the_controller_and_bring_its_answer_back():
@@ -160,7 +166,7 @@ def test_a_control_app_that_is_not_there_is_found_out_within_a_second():
     [
         ray_errors.ActorDiedError(),
         ray_errors.ActorUnavailableError("restarting", None),
-        serve_errors.DeploymentUnavailableError(DeploymentID("RolloutController", "control")),
+        serve_errors.DeploymentUnavailableError(DeploymentID("ControlApp", "control")),
         serve_errors.ReplicaUnavailableError("gone"),
         TimeoutError(),
     ],
@@ -190,6 +196,23 @@ def test_an_error_of_the_controller_comes_back_as_it_was(error):
         assert vars(caught.value) == vars(error)
 
     run_virtual(main())
+
+
+@pytest.mark.parametrize(("tenant", "service"), [("rollouts", RolloutControl), ("jobs", JobControl)])
+def test_a_service_has_the_methods_of_its_protocol_with_the_same_parameters(tenant, service):
+    for name in list_methods(tenant):
+        of_protocol = inspect.signature(getattr(PROTOCOLS[tenant], name))
+        assert inspect.signature(getattr(service, name)) == of_protocol, name
+
+
+def test_only_methods_of_a_tenants_protocol_can_be_called():
+    world = SimpleNamespace(tick=None, start=lambda *asked: asked, _store=None)
+    app = object.__new__(ControlApp)
+    app._tenants = {"rollouts": world}
+    assert app.call("rollouts", "start", 1, 2) == (1, 2)
+    for tenant, method in [("rollouts", "tick"), ("rollouts", "_store"), ("rollouts", "__init__"), ("apps", "start")]:
+        with pytest.raises(InvariantError, match="can be called"):
+            app.call(tenant, method)
 
 
 # --- applications
