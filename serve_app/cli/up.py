@@ -35,6 +35,7 @@ from serve_app.cluster.local_cluster import (
     start_cluster,
     stop_cluster,
 )
+from serve_app.cluster.private_names import check_names
 from serve_app.cluster.running import describe_endpoints, probe, url_of
 from serve_app.deployments.options import OPTIONS
 from serve_app.errors import BadRequestError, InvariantError, NotReadyError
@@ -80,6 +81,7 @@ def up(
         if find_processes(_derive_spec(settings)):
             raise InvariantError("processes of an earlier `scorecat up` are still there: `scorecat down` ends them")
         started = time.monotonic()
+        check_names()
         check_port(settings.host, settings.port)
         registry = open_settings_registry(settings)
         name, wanted = _parse_model(model or find_default(settings, registry))

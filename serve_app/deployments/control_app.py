@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ray.serve import Application
 
-from serve_app.cluster.bind_node import bind_to_node_address
+from serve_app.cluster.ray_internals import bind_to_node_address
 from serve_app.deployments.apps.job_runner import RayJobRunner
 from serve_app.deployments.apps.pool_apps import ServePoolApps
 from serve_app.deployments.apps.version_apps import ServeVersionApps

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ray import serve
-
+from serve_app.cluster.ray_internals import open_handle
 from serve_app.deployments.calls.handles import FAILURES, translate
 from serve_app.deployments.tenants import PROTOCOLS, Tenant, create_proxy
 from serve_app.errors import NotReadyError, ReplicaLostError
@@ -72,8 +71,7 @@ class ControlHandle:
 
     def _connect(self, entrance: str) -> Any:
         if self._handle is None:
-            # not checked for existence: the app may come up after the Gateway, and asking blocks the event loop
-            self._handle = serve.get_deployment_handle(CONTROL_DEPLOYMENT, app_name=CONTROL_APP, _check_exists=False)
+            self._handle = open_handle(CONTROL_DEPLOYMENT, CONTROL_APP)  # the app may come up after the Gateway
         return self._handle.options(
             method_name=entrance, request_serialization="pickle", response_serialization="pickle"
         )

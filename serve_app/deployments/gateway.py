@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from serve_app.cluster.bind_node import bind_to_node_address
-from serve_app.cluster.replica_load import ReplicaLoad
+from serve_app.cluster.ray_internals import ReplicaLoad, bind_to_node_address
 from serve_app.deployments.calls.handles import EncoderHandle, ModelHandle, version_app
 from serve_app.deployments.calls.shared_arrays import sweep
 from serve_app.deployments.control_handle import ControlHandle

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ray import serve
 from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 
+from serve_app.cluster.ray_internals import delete_app
 from serve_app.deployments.apps.apps import read_states, run_apps
 from serve_app.deployments.calls.handles import parse_pool_app, translate
 from serve_app.jobs.core.record import PoolWish
@@ -57,6 +57,6 @@ class ServePoolApps:
     def delete(self, app: str) -> None:
         """Begin to remove one, whose replicas finish what they have."""
         try:
-            serve.delete(app, _blocking=False)
+            delete_app(app)
         except (RayError, RayServeException) as exc:
             raise translate(exc) from exc

@@ -8,11 +8,11 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from ray import serve
 from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 
+from serve_app.cluster.ray_internals import delete_app
 from serve_app.deployments.apps.apps import read_states, run_apps
 from serve_app.deployments.calls.handles import EncoderHandle, ModelHandle, parse_version_app, translate, version_app
 from serve_app.errors import BadRequestError, GoldenMismatchError, InvariantError, NotReadyError
@@ -76,7 +76,7 @@ class ServeVersionApps:
         self._proofs.pop((model, version), None)
         if (model, version) in self.states():
             try:
-                serve.delete(version_app(model, version), _blocking=False)
+                delete_app(version_app(model, version))
             except (RayError, RayServeException) as exc:
                 raise translate(exc) from exc
 

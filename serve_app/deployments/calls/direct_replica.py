@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from ray import serve
 
-from serve_app.cluster.replica_load import ReplicaLoad
+from serve_app.cluster.ray_internals import ReplicaLoad
 from serve_app.deployments.calls.direct_calls import answer_calls, socket_path
 
 logger = logging.getLogger("scorecat.direct_calls")

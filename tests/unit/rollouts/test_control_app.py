@@ -297,9 +297,7 @@ class Cluster:
         monkeypatch.setattr(version_apps_module, "run_apps", self.ran.extend)
         monkeypatch.setattr(version_apps_module, "EncoderHandle", lambda app: self.encoder)
         monkeypatch.setattr(version_apps_module, "ModelHandle", lambda app: self.model)
-        monkeypatch.setattr(
-            version_apps_module.serve, "delete", lambda name, _blocking: self.deleted.append((name, _blocking))
-        )
+        monkeypatch.setattr(version_apps_module, "delete_app", self.deleted.append)
         self.apps = ServeVersionApps(self.registry, lambda path: f"application of {path}")
 
 
@@ -349,7 +347,7 @@ def test_an_app_is_deleted_without_waiting_and_only_when_it_is_there(cluster):
     assert cluster.deleted == []
     cluster.states["purchase-v1"] = AppState("running")
     cluster.apps.delete("purchase", 1)
-    assert cluster.deleted == [("purchase-v1", False)]
+    assert cluster.deleted == ["purchase-v1"]
 
 
 def test_golden_rows_go_through_both_deployments(cluster, package_dir):
