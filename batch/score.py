@@ -40,7 +40,7 @@ from batch.record import IN_JOB, STOPPED, DriverRecord, StoppedError, find_submi
 from batch.transforms.progress import Progress
 from batch.transforms.summary import RejectLimit
 from batch.view import describe_rejected, describe_resume, describe_summary, make_absolute, name_program, open_bar
-from serve_app.cluster.local_cluster import cluster_environment
+from serve_app.cluster.environment import cluster_environment
 from serve_app.cluster.running import read_spec
 from serve_app.errors import NotReadyError, ScorecatError
 from serve_app.jobs.adapters.output_folder import OutputFolder

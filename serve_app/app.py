@@ -14,7 +14,7 @@ import ray
 from ray import serve
 from ray.serve import Application
 
-from serve_app.cluster.local_cluster import ClusterSpec
+from serve_app.cluster.spec import ClusterSpec
 from serve_app.deployments.apps.apps import await_apps, read_states, run_apps
 from serve_app.deployments.calls.handles import version_app
 from serve_app.deployments.control_app import ControlApp, ControlConfig
