@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 class LogOnce:
-    """Tells trouble that is new from trouble that goes on; used by one thread at a time.
+    """Tells trouble that is new from trouble that goes on; threads that share one may log a trouble once each.
 
     Parameters
     ----------

@@ -246,7 +246,8 @@ class JobControl:
         try:
             committed = self._count_committed(record.order.output)
         except ScorecatError as exc:  # an object store that is away: what the driver said last is shown
-            logger.warning("job %s: its output cannot be looked at: %s", record.order.id, exc)
+            if self._trouble.is_new(exc, record.order.id):
+                logger.warning("job %s: its output cannot be looked at: %s", record.order.id, exc)
             committed = None
         if committed is None:
             return record
