@@ -129,7 +129,7 @@ def _add_commands(router: APIRouter, rollouts: Rollouts | None) -> None:
             record = await read_record(request)
             who, why = _take_reason(record)
             if record:
-                errors = tuple(FieldError(point_at(name), f"{say_unknown(name)}; known: who, why") for name in record)
+                errors = tuple(FieldError(point_at(name), say_unknown(name, ("who", "why"))) for name in record)
                 raise InvalidDataError("the body of a command says who and why", errors)
             return answer_json(await _need(rollouts).command(rollout_id, command, who, why))
 
