@@ -14,40 +14,28 @@ from typing import Final
 
 from serve_app.errors import InvariantError
 
-NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "ray/_private/worker.py": ("global_worker", "actors", "actor_id", "_worker_logs_enabled"),
-    "ray/serve/api.py": ("_blocking", "_check_exists"),
-    "ray/serve/handle.py": ("_router",),
-    "ray/serve/_private/common.py": ("RequestMetadata",),
+NAMES: Final[Mapping[str, str]] = {
+    "ray/_private/worker.py": "global_worker actors actor_id _worker_logs_enabled",
+    "ray/serve/api.py": "_blocking _check_exists",
+    "ray/serve/handle.py": "_router",
+    "ray/serve/_private/common.py": "RequestMetadata",
     "ray/serve/_private/replica.py": (
-        "add_port_to_grpc_server",
-        "_replica_impl",
-        "_metrics_manager",
-        "inc_num_ongoing_requests",
-        "dec_num_ongoing_requests",
+        "add_port_to_grpc_server _replica_impl _metrics_manager inc_num_ongoing_requests dec_num_ongoing_requests"
     ),
     "ray/serve/_private/router.py": (
-        "_asyncio_router",
-        "request_router",
-        "_metrics_manager",
-        "inc_num_running_requests_for_replica",
-        "dec_num_running_requests_for_replica",
+        "_asyncio_router request_router _metrics_manager inc_num_running_requests_for_replica "
+        "dec_num_running_requests_for_replica"
     ),
-    "ray/serve/_private/request_router/request_router.py": ("curr_replicas",),
-    "uvicorn/config.py": ("HTTP_PROTOCOLS",),
+    "ray/serve/_private/request_router/request_router.py": "curr_replicas",
+    "uvicorn/config.py": "HTTP_PROTOCOLS",
     "uvicorn/protocols/http/httptools_impl.py": (
-        "STATUS_LINE",
-        "HttpToolsProtocol",
-        "cycle",
-        "response_complete",
-        "expect_100_continue",
-        "server_state",
+        "STATUS_LINE HttpToolsProtocol cycle response_complete expect_100_continue server_state"
     ),
 }
-"""By file."""
+"""By file, with blanks between."""
 
 
-def check_names(names: Mapping[str, tuple[str, ...]] = NAMES) -> None:
+def check_names(names: Mapping[str, str] = NAMES) -> None:
     """Raise InvariantError when a name is gone from what is installed.
 
     The files are read and not imported: that would take seconds, and Ray reads its environment when it is imported.
@@ -58,7 +46,7 @@ def check_names(names: Mapping[str, tuple[str, ...]] = NAMES) -> None:
         folders = (spec.submodule_search_locations if spec else None) or []
         paths = [path for folder in folders if (path := Path(folder, below)).is_file()]
         text = "".join(path.read_text() for path in paths)
-        missing = [name for name in wanted if not re.search(rf"\b{name}\b", text)]
+        missing = [name for name in wanted.split() if not re.search(rf"\b{name}\b", text)]
         if missing:
             raise InvariantError(
                 f"{library} {_read_version(library)} has no {', '.join(missing)} in {file}, which this service needs: "

@@ -44,7 +44,7 @@ def is_number(value: Any) -> bool:
 
 
 def say_unknown(name: Any, known: Collection[str], read_as: str | None = None) -> str:
-    """Return that a member is unknown, with its name when that is too long for the pointer to repeat, and which is meant.
+    """Return that a member is unknown, named when it is too long for the pointer to repeat, and which may be meant.
 
     What is known is compared with `read_as`, or with the name as it was given.
     """
