@@ -40,7 +40,7 @@ from batch.record import IN_JOB, STOPPED, DriverRecord, StoppedError, find_submi
 from batch.transforms.progress import Progress
 from batch.transforms.summary import RejectLimit
 from batch.view import describe_rejected, describe_resume, describe_summary, make_absolute, name_program, open_bar
-from serve_app.cluster.local_cluster import cluster_environment
+from serve_app.cluster.environment import cluster_environment
 from serve_app.cluster.running import read_spec
 from serve_app.errors import NotReadyError, ScorecatError
 from serve_app.jobs.adapters.output_folder import OutputFolder
@@ -144,9 +144,10 @@ def connected() -> Any:
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     import ray  # noqa: PLC0415 - see above
 
+    from serve_app.cluster.ray_internals import hide_worker_logs  # noqa: PLC0415
+
     try:
-        # Ray prints warnings of its daemons to stdout whatever `log_to_driver` says, in between the results.
-        ray._private.worker._worker_logs_enabled = False  # noqa: SLF001
+        hide_worker_logs()  # they would stand in between the results
         with _without_stderr():
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as exc:

@@ -19,7 +19,8 @@ from types import MappingProxyType
 import psutil
 
 from benchmarks.say import say
-from serve_app.cluster.local_cluster import find_processes, load_spec
+from serve_app.cluster.processes import find_processes
+from serve_app.cluster.spec import load_spec
 
 ROOT = Path(__file__).parents[1]
 SCORECAT = Path(sys.executable).with_name("scorecat")

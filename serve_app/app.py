@@ -14,11 +14,11 @@ import ray
 from ray import serve
 from ray.serve import Application
 
-from serve_app.cluster.local_cluster import ClusterSpec
+from serve_app.cluster.spec import ClusterSpec
 from serve_app.deployments.apps.apps import await_apps, read_states, run_apps
 from serve_app.deployments.calls.handles import version_app
-from serve_app.deployments.control_handle import CONTROL_APP, CONTROLLER
-from serve_app.deployments.controller import ControllerConfig, RolloutController
+from serve_app.deployments.control_app import ControlApp, ControlConfig
+from serve_app.deployments.control_handle import CONTROL_APP, CONTROL_DEPLOYMENT
 from serve_app.deployments.gateway import Gateway, GatewayConfig
 from serve_app.deployments.options import OPTIONS, DeploymentOptions, Profile, pool_options
 from serve_app.deployments.replicas import CatBoostModel, Encoder
@@ -97,8 +97,8 @@ def build_gateway_app(
 
 
 def build_control_app(settings: Settings, profile: Profile, model: str) -> Application:
-    """Return the application that owns the rollouts of a model."""
-    config = ControllerConfig(
+    """Return the application that owns the rollouts of a model, and the batch jobs."""
+    config = ControlConfig(
         served=model,
         home=str(settings.home),
         registry_root=str(settings.registry_root),
@@ -113,10 +113,11 @@ def build_control_app(settings: Settings, profile: Profile, model: str) -> Appli
         user=settings.user,
         pins=settings.pins,
     )
-    controller = serve.deployment(RolloutController, name=CONTROLLER).options(**OPTIONS[profile][CONTROLLER].to_ray())
+    options = OPTIONS[profile][CONTROL_DEPLOYMENT]
+    deployment = serve.deployment(ControlApp, name=CONTROL_DEPLOYMENT).options(**options.to_ray())
     build = partial(build_version_app, profile=profile, state=settings.state_config)
     build_pool = partial(build_pool_app, profile=profile, state=settings.state_config)
-    bound: Application = controller.bind(config, build, build_pool)
+    bound: Application = deployment.bind(config, build, build_pool)
     return bound
 
 

@@ -22,20 +22,12 @@ from serve_app.cli.models.champion_gap import describe_gap, find_champion
 from serve_app.cli.status import describe_shares, list_models
 from serve_app.cli.traffic.example import example_command
 from serve_app.cli.training.train import train_demo
-from serve_app.cluster.local_cluster import (
-    SPEC_FILE,
-    ClusterSpec,
-    check_port,
-    cluster_environment,
-    find_processes,
-    keep_logs,
-    load_spec,
-    plan_cluster,
-    save_spec,
-    start_cluster,
-    stop_cluster,
-)
+from serve_app.cluster.environment import cluster_environment
+from serve_app.cluster.private_names import check_names
+from serve_app.cluster.processes import find_processes, stop_cluster
 from serve_app.cluster.running import describe_endpoints, probe, url_of
+from serve_app.cluster.spec import SPEC_FILE, ClusterSpec, load_spec, plan_cluster, save_spec
+from serve_app.cluster.start import check_port, keep_logs, start_cluster
 from serve_app.deployments.options import OPTIONS
 from serve_app.errors import BadRequestError, InvariantError, NotReadyError
 from serve_app.models.adapters.package_dir import load_parts
@@ -80,6 +72,7 @@ def up(
         if find_processes(_derive_spec(settings)):
             raise InvariantError("processes of an earlier `scorecat up` are still there: `scorecat down` ends them")
         started = time.monotonic()
+        check_names()
         check_port(settings.host, settings.port)
         registry = open_settings_registry(settings)
         name, wanted = _parse_model(model or find_default(settings, registry))

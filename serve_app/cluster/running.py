@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import httpx
 
-from serve_app.cluster.local_cluster import ClusterSpec, find_processes, load_spec
+from serve_app.cluster.processes import find_processes
+from serve_app.cluster.spec import ClusterSpec, load_spec
 from serve_app.errors import NotReadyError, ScorecatError
 from serve_app.runtime.shown_text import show_line
 from serve_app.runtime.trust import choose_trust

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from serve_app.cluster.bind_node import bind_to_node_address
-from serve_app.cluster.replica_load import ReplicaLoad
+from serve_app.cluster.ray_internals import ReplicaLoad, bind_to_node_address
 from serve_app.deployments.calls.handles import EncoderHandle, ModelHandle, version_app
 from serve_app.deployments.calls.shared_arrays import sweep
-from serve_app.deployments.control_handle import ControlHandle, JobsHandle
+from serve_app.deployments.control_handle import ControlHandle
 from serve_app.deployments.event_process import EventProcess
 from serve_app.deployments.meters import HttpMeter
 from serve_app.deployments.reporting import report_counts
@@ -81,8 +80,8 @@ class Gateway:
         self._registry = open_registry(config.registry_root, cache=Path(config.package_cache))
         self._traffic = Traffic(SplitFile(Path(config.split_path)), self._connect)
         await self._traffic.begin(POLL_S, PATIENCE_S)  # until then no request is sent here
-        self._rollouts = ControlHandle()
-        reports = report_counts(self._traffic, self._rollouts, f"gateway-{os.getpid()}")
+        self._control = ControlHandle()
+        reports = report_counts(self._traffic, self._control.rollouts, f"gateway-{os.getpid()}")
         self._events = EventProcess(config.state) if config.state else None
         works = [self._traffic.follow(POLL_S), self._access_log.run(), _sweep_shared_arrays(), reports]
         if self._events is not None:
@@ -95,8 +94,8 @@ class Gateway:
             self._traffic,
             self._access_log,
             timeout_s=self._config.request_timeout_s,
-            rollouts=self._rollouts,
-            jobs=JobsHandle(),
+            rollouts=self._control.rollouts,
+            jobs=self._control.jobs,
             meter=HttpMeter(),
             events=EventWriter(self._events.write) if self._events is not None else None,
         )

@@ -84,14 +84,14 @@ class DeploymentOptions:
 _GATEWAY: Final = DeploymentOptions(max_ongoing_requests=10_000, target_ongoing_requests=200.0)
 
 # One, always: it decides for the whole cluster. Versions answer without it, so it may be away for a while.
-_CONTROLLER: Final = DeploymentOptions(num_cpus=0.05, graceful_shutdown_timeout_s=5.0)
+_CONTROL: Final = DeploymentOptions(num_cpus=0.05, graceful_shutdown_timeout_s=5.0)
 
 OPTIONS: Final[dict[Profile, dict[str, DeploymentOptions]]] = {
     "laptop": {
         "Gateway": _GATEWAY,
         "Encoder": DeploymentOptions(max_replicas=4),
         "CatBoostModel": DeploymentOptions(max_replicas=4),
-        "RolloutController": _CONTROLLER,
+        "ControlApp": _CONTROL,
     },
     "production": {
         "Gateway": DeploymentOptions(
@@ -99,13 +99,13 @@ OPTIONS: Final[dict[Profile, dict[str, DeploymentOptions]]] = {
         ),
         "Encoder": DeploymentOptions(min_replicas=2, max_replicas=16),
         "CatBoostModel": DeploymentOptions(min_replicas=2, max_replicas=16),
-        "RolloutController": _CONTROLLER,
+        "ControlApp": _CONTROL,
     },
 }
 """Options by profile and deployment.
 
 laptop: one replica each, for one machine. production: at least two of everything that answers,
-because the only replica takes about 10 s to come back; the RolloutController answers no scoring request.
+because the only replica takes about 10 s to come back; the ControlApp answers no scoring request.
 """
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.cluster.bind_node import bind_to_node_address
+from serve_app.cluster.ray_internals import bind_to_node_address
 from serve_app.deployments.calls.direct_replica import DirectReplica
 from serve_app.deployments.calls.shared_arrays import PackedBatch, SharedArray, pack, unpack
 from serve_app.deployments.meters import create_input_meter

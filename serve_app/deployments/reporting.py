@@ -9,6 +9,7 @@ from typing import Final
 
 from serve_app.errors import ScorecatError
 from serve_app.rollouts.service.ports import Report, Rollouts
+from serve_app.runtime.log_once import LogOnce
 from serve_app.scoring.service.traffic import Traffic
 
 REPORT_S: Final = 1.0
@@ -23,17 +24,16 @@ async def report_counts(
 
     Of a version that has everything no counts are sent: there is nothing to compare it with.
     """
-    failure = ""
+    trouble = LogOnce(logger)
     while True:
         await sleep(REPORT_S)
         for report in take_reports(traffic, gateway):
             try:
                 await rollouts.report(report)
-                failure = ""
+                trouble.clear()
             except ScorecatError as exc:
-                if type(exc).__name__ != failure:
+                if trouble.is_new(type(exc)):
                     logger.warning("counts of revision %d were not taken in: %s", report.revision, exc)
-                failure = type(exc).__name__
 
 
 def take_reports(traffic: Traffic, gateway: str) -> list[Report]:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from serve_app.notices.ports import Notice, NoticeStatus, Outbox
+from serve_app.runtime.log_once import LogOnce
 
 TIMEOUT_S: Final = 5.0
 """For a whole call, from the look-up of the name to the status of the answer."""
@@ -59,7 +60,7 @@ class Webhooks:
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._unsettled: dict[int, tuple[NoticeStatus, int, str]] = {}
         self._is_closed = False
-        self._logged = ""
+        self._trouble = LogOnce(logger)
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -88,13 +89,8 @@ class Webhooks:
         async with httpx.AsyncClient(timeout=self._timeout_s, limits=limits) as client:
             while not self._is_closed:
                 self._woken.clear()
-                try:
+                with self._trouble.guard("the outbox of webhooks cannot be read"):
                     await self._look(client)
-                    self._logged = ""
-                except Exception as exc:  # the outbox is looked at again
-                    if self._logged != str(exc):
-                        logger.exception("the outbox of webhooks cannot be read")
-                    self._logged = str(exc)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), self._look_s)
             for task in self._busy.values():

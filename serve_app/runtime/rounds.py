@@ -1,32 +1,65 @@
-"""Work of rounds that go on whatever becomes of it: trouble is logged once, and the next round tries again."""
+"""Threads whose work comes in rounds."""
 
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable
-from typing import Any
+
+from serve_app.errors import InvariantError
+from serve_app.runtime.log_once import LogOnce
+
+logger = logging.getLogger("scorecat.rounds")
 
 
-class Guard:
-    """Does pieces of work and keeps what goes wrong from the others; used by one thread at a time.
+class Rounds(threading.Thread):
+    """Calls a function again and again; what it raises is logged, once for each text, and the next round comes.
 
     Parameters
     ----------
-    logger : Logger
-        Is told of trouble, of the same once until the work succeeds.
+    name : str
+    function : callable
+    pause_s : float
+        Between two rounds.
+    limit_s : float
+        A round that takes longer hangs.
+    clock, wait : callable
+        Seconds that only grow; waits so many seconds and returns whether to end.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
-        self._logger = logger
-        self._logged: dict[str, str] = {}
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[], None],
+        pause_s: float,
+        limit_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], bool] | None = None,
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self._function = function
+        self._pause_s = pause_s
+        self._limit_s = limit_s
+        self._clock = clock
+        self._wait = wait or threading.Event().wait
+        self._began_at = clock()
+        self._trouble = LogOnce(logger)
 
-    def run(self, what: str, work: Callable[..., object], *args: Any) -> None:
-        """Do one piece of work; `what` completes "cannot ..."."""
-        try:
-            work(*args)
-        except Exception as exc:  # the next round tries again
-            if self._logged.get(what) != str(exc):
-                self._logger.exception("cannot %s", what)
-            self._logged[what] = str(exc)
-        else:
-            self._logged.pop(what, None)
+    def run(self) -> None:
+        """Go on until the process ends."""
+        is_over = False
+        while not is_over:
+            self._began_at = self._clock()
+            with self._trouble.guard("a round of %s failed; the next one comes", self.name):
+                self._function()
+            is_over = self._wait(self._pause_s)
+
+    def check(self) -> None:
+        """Raise InvariantError when the thread has died or hangs."""
+        if not self.is_alive():
+            raise InvariantError(f"the thread of {self.name} has died")
+        lasts_s = self._clock() - self._began_at - self._pause_s
+        if lasts_s > self._limit_s:
+            raise InvariantError(f"a round of {self.name} hangs for {lasts_s:.0f} s")

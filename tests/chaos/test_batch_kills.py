@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from serve_app.cluster.local_cluster import find_processes, load_spec
+from serve_app.cluster.processes import find_processes
+from serve_app.cluster.spec import load_spec
 from tests.testing_kit.batch.batch_process import check_complete, score_online, start_job, write_many
 from tests.testing_kit.cluster.service_process import wait_for
 

@@ -89,11 +89,11 @@ def test_a_full_log_disk_never_costs_an_answer(production):
 
 
 def test_scores_do_not_need_the_controller(laptop):
-    (pid,) = laptop.deployments()["control"]["RolloutController"]
+    (pid,) = laptop.deployments()["control"]["ControlApp"]
     load = Load(laptop.url, N_CLIENTS)
     load.start()
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: laptop.deployments()["control"]["RolloutController"] not in ([], [pid]), 60, "another controller")
+    wait_for(lambda: laptop.deployments()["control"]["ControlApp"] not in ([], [pid]), 60, "another controller")
     load.stop()
     assert set(load.statuses) == {200}, load.statuses
     wait_for(lambda: httpx.get(f"{laptop.url}/v1/rollouts").status_code == 200, 30, "the routes of rollouts")

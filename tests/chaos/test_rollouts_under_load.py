@@ -86,7 +86,7 @@ def champion(service: ServiceProcess) -> int:
 def test_a_good_canary_takes_over_by_itself_whatever_dies_and_nobody_notices(service, load, tmp_path):
     number = begin(service, 2, PLAN.replace("[20, 50, 100]", "[20, 40, 60, 100]"), tmp_path)
     await_phase(service, number, "progressing")
-    kill(service, "control", "RolloutController")
+    kill(service, "control", "ControlApp")
     time.sleep(3)
     kill(service, "purchase-v2", "CatBoostModel")
     await_phase(service, number, "succeeded", timeout_s=240)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 _, home, name, version, package = sys.argv
 
-from serve_app.cluster.local_cluster import cluster_environment, load_spec  # noqa: E402
+from serve_app.cluster.environment import cluster_environment  # noqa: E402
+from serve_app.cluster.spec import load_spec  # noqa: E402
 
 os.environ.update(cluster_environment(load_spec(Path(home))))
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 _, home, app_name, package, slow = sys.argv
 
-from serve_app.cluster.local_cluster import cluster_environment, load_spec  # noqa: E402
+from serve_app.cluster.environment import cluster_environment  # noqa: E402
+from serve_app.cluster.spec import load_spec  # noqa: E402
 
 os.environ.update(cluster_environment(load_spec(Path(home))))
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serve_app.cluster.local_cluster import cluster_environment, load_spec
+from serve_app.cluster.environment import cluster_environment
+from serve_app.cluster.spec import load_spec
 from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.testing_kit.batch.batch_jobs import make_rows, read_output, spoil

@@ -9,7 +9,8 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from serve_app.cluster.local_cluster import find_processes, load_spec
+from serve_app.cluster.processes import find_processes
+from serve_app.cluster.spec import load_spec
 from serve_app.features.core.encoding import FeatureEncoder
 from serve_app.features.core.specs import PURCHASE_NAMES
 from serve_app.models.adapters.package_dir import load_package

@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serve_app.cluster.local_cluster import find_processes, load_spec, shared_arrays_dir
+from serve_app.cluster.processes import find_processes
+from serve_app.cluster.spec import load_spec, shared_arrays_dir
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.testing_kit.cluster.service_process import ROW, SCORECAT, ServiceProcess
 

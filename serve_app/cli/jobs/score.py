@@ -33,8 +33,9 @@ from batch.options import (
 from batch.transforms.progress import Progress
 from batch.view import make_absolute, name_program, open_bar
 from serve_app.cli.jobs.score_end import Followed, finish
-from serve_app.cluster.local_cluster import ClusterSpec, cluster_environment
+from serve_app.cluster.environment import cluster_environment
 from serve_app.cluster.running import list_apps, read_spec
+from serve_app.cluster.spec import ClusterSpec
 from serve_app.errors import NotReadyError
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.core.record import resume_command

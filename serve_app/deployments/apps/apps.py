@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve import Application, RunTarget
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ReplicaState
 
+from serve_app.deployments.calls.handles import translate
 from serve_app.errors import InvariantError
 from serve_app.scoring.service.ports import AppState, AppStatus
 
@@ -25,6 +29,15 @@ STATUS: Final[dict[ApplicationStatus, AppStatus]] = {
     ApplicationStatus.DEPLOY_FAILED: "failed",
     ApplicationStatus.DELETING: "deleting",
 }
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Raise the scorecat error that a failure of Serve in this block means."""
+    try:
+        yield
+    except (RayError, RayServeException, RuntimeError, TimeoutError) as exc:
+        raise translate(exc) from exc
 
 
 def read_states() -> dict[str, AppState]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ray.job_submission import JobSubmissionClient
 
-from serve_app.cluster.local_cluster import load_spec
+from serve_app.cluster.spec import load_spec
 from serve_app.errors import NotReadyError
 
 AGENT_S: Final = 60.0

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ray import serve
-from ray.exceptions import RayError
 from ray.serve import Application
-from ray.serve.exceptions import RayServeException
 
-from serve_app.deployments.apps.apps import read_states, run_apps
-from serve_app.deployments.calls.handles import parse_pool_app, translate
+from serve_app.cluster.ray_internals import delete_app
+from serve_app.deployments.apps.apps import read_states, run_apps, translated
+from serve_app.deployments.calls.handles import parse_pool_app
 from serve_app.jobs.core.record import PoolWish
 from serve_app.models.adapters.package_dir import load_parts
 from serve_app.models.service.ports import Registry
@@ -34,10 +32,8 @@ class ServePoolApps:
 
     def states(self) -> dict[str, AppState]:
         """Return the state of each by name."""
-        try:
+        with translated():
             return {app: state for app, state in read_states().items() if parse_pool_app(app) is not None}
-        except (RayError, RayServeException, TimeoutError) as exc:
-            raise translate(exc) from exc
 
     def create(self, wish: PoolWish) -> None:
         """Begin to start one.
@@ -49,14 +45,10 @@ class ServePoolApps:
         """
         package = self._registry.locate(wish.model, wish.version)
         load_parts(package)  # a torn package is refused here, by name
-        try:
+        with translated():
             run_apps({wish.app: self._build(package, wish.replicas)})
-        except (RayError, RayServeException, RuntimeError, TimeoutError) as exc:
-            raise translate(exc) from exc
 
     def delete(self, app: str) -> None:
         """Begin to remove one, whose replicas finish what they have."""
-        try:
-            serve.delete(app, _blocking=False)
-        except (RayError, RayServeException) as exc:
-            raise translate(exc) from exc
+        with translated():
+            delete_app(app)

@@ -8,13 +8,12 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from ray import serve
-from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 
-from serve_app.deployments.apps.apps import read_states, run_apps
-from serve_app.deployments.calls.handles import EncoderHandle, ModelHandle, parse_version_app, translate, version_app
+from serve_app.cluster.ray_internals import delete_app
+from serve_app.deployments.apps.apps import read_states, run_apps, translated
+from serve_app.deployments.calls.handles import EncoderHandle, ModelHandle, parse_version_app, version_app
 from serve_app.errors import BadRequestError, GoldenMismatchError, InvariantError, NotReadyError
 from serve_app.models.adapters.package_dir import load_parts
 from serve_app.models.service.packaging import MIN_GOLDEN_ROWS, prove_replicas
@@ -45,10 +44,8 @@ class ServeVersionApps:
 
     def states(self) -> dict[tuple[str, int], AppState]:
         """Return the state of every version's app, by model and version."""
-        try:
+        with translated():
             states = read_states()
-        except (RayError, RayServeException, TimeoutError) as exc:
-            raise translate(exc) from exc
         return {key: state for app, state in states.items() if (key := parse_version_app(app)) is not None}
 
     def create(self, model: str, version: int) -> None:
@@ -66,19 +63,15 @@ class ServeVersionApps:
             return
         package = self._registry.locate(model, version)
         load_parts(package)  # a torn package is refused here, by name, and not by replicas that fail to start
-        try:
+        with translated():
             run_apps({version_app(model, version): self._build(package)})
-        except (RayError, RayServeException, RuntimeError, TimeoutError) as exc:
-            raise translate(exc) from exc
 
     def delete(self, model: str, version: int) -> None:
         """Begin to remove a version's app, whose replicas finish what they have; does nothing when there is none."""
         self._proofs.pop((model, version), None)
         if (model, version) in self.states():
-            try:
-                serve.delete(version_app(model, version), _blocking=False)
-            except (RayError, RayServeException) as exc:
-                raise translate(exc) from exc
+            with translated():
+                delete_app(version_app(model, version))
 
     def prove(self, model: str, version: int) -> None:
         """Send golden rows through both deployments of a version and compare.

@@ -9,8 +9,9 @@ from typing import ClassVar
 
 from ray import serve
 
-from serve_app.cluster.replica_load import ReplicaLoad
+from serve_app.cluster.ray_internals import ReplicaLoad
 from serve_app.deployments.calls.direct_calls import answer_calls, socket_path
+from serve_app.runtime.log_once import LogOnce
 
 logger = logging.getLogger("scorecat.direct_calls")
 
@@ -26,6 +27,7 @@ class DirectReplica:
 
     METHODS: ClassVar[tuple[str, ...]] = ()
     _server: asyncio.Server | None = None
+    _trouble: ClassVar = LogOnce(logger)
 
     async def check_health(self) -> None:
         """See that the socket is there; Ray calls this before it lists a replica and every few seconds after.
@@ -37,7 +39,8 @@ class DirectReplica:
             try:
                 await self._listen(path)
             except OSError as exc:
-                logger.warning("%s: %s; calls come through handles", path, exc)
+                if self._trouble.is_new(exc):
+                    logger.warning("%s: %s; calls come through handles", path, exc)
 
     async def _listen(self, path: Path) -> None:
         if self._server is not None:

@@ -28,6 +28,7 @@ from ray.serve.exceptions import (
     RequestCancelledError,
 )
 
+from serve_app.cluster.ray_internals import HandleReplicas
 from serve_app.deployments.calls.direct_calls import Link, Links, socket_path
 from serve_app.deployments.calls.shared_arrays import PackedBatch, pack, remove, reserve
 from serve_app.errors import InvariantError, OverloadedError, ReplicaLostError, ScorecatError
@@ -101,6 +102,7 @@ class _Deployment:
 
     def __init__(self, app: str, name: str) -> None:
         self._handle = serve.get_deployment_handle(name, app_name=app)
+        self._replicas = HandleReplicas(self._handle)
         self._links = Links(lambda replica: socket_path(replica.unique_id)) if socket_path("") else None
 
     def method(self, name: str) -> _Calls:
@@ -110,15 +112,14 @@ class _Deployment:
         return _Calls(name, handle.remote, self._choose)
 
     def _choose(self) -> Chosen | None:
-        """Return a replica to call directly; Ray 2.60 has no public way to a handle's replicas and its counts."""
-        router = self._handle._router._asyncio_router  # noqa: SLF001
-        if self._links is None or router.request_router is None:  # the first call is a handle's
+        """Return a replica to call directly."""
+        if self._links is None or (replicas := self._replicas.find()) is None:  # the first call is a handle's
             return None
-        chosen = self._links.choose(router.request_router.curr_replicas)
-        return (*chosen, router._metrics_manager) if chosen else None  # noqa: SLF001
+        chosen = self._links.choose(replicas)
+        return (*chosen, self._replicas) if chosen else None
 
 
-Chosen = tuple[Any, Link, Any]
+Chosen = tuple[Any, Link, HandleReplicas]
 """A replica's id, the link to it, and what counts the handle's calls for Ray's autoscaler."""
 
 
@@ -142,12 +143,12 @@ class _Calls:
         except FAILURES as exc:
             raise translate(exc) from exc
 
-    async def _call_directly(self, replica: Any, link: Link, counts: Any, arguments: tuple[Any, ...]) -> Any:
-        counts.inc_num_running_requests_for_replica(replica)
+    async def _call_directly(self, replica: Any, link: Link, counts: HandleReplicas, arguments: tuple[Any, ...]) -> Any:
+        counts.begin(replica)
         try:
             return await link.call(self._method, arguments)
         finally:
-            counts.dec_num_running_requests_for_replica(replica)
+            counts.end(replica)
 
 
 class EncoderHandle:

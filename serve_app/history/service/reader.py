@@ -20,6 +20,7 @@ from serve_app.features.core.row_keys import TIME_KEY
 from serve_app.features.core.specs import HISTORY_NAMES
 from serve_app.history.core.lookup_status import FOUND, NEW, NO_KEYS, OFF, UNAVAILABLE, judge_rows
 from serve_app.history.service.live_history import Histories, LiveHistory, ScoredRow
+from serve_app.runtime.log_once import LogOnce
 
 SLICE_ROWS: Final = 512
 """Rows of one look-up of a table, about 10 ms: other look-ups come between two of them."""
@@ -80,7 +81,7 @@ class HistoryReader:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._turn = asyncio.Lock()
         self._recovery: asyncio.Task[None] | None = None
-        self._complaint = ""
+        self._trouble = LogOnce(logger)
 
     @property
     def is_down(self) -> bool:
@@ -180,9 +181,8 @@ class HistoryReader:
 
     def _give_up(self, error: ScorecatError) -> None:
         if self._recovery is None:
-            if str(error) != self._complaint:
+            if self._trouble.is_new(error):
                 logger.warning("scores use defaults until the store of the states answers again: %s", error)
-            self._complaint = str(error)
             self._recovery = asyncio.get_running_loop().create_task(self._recover())
 
     async def _recover(self) -> None:
@@ -193,10 +193,11 @@ class HistoryReader:
             try:
                 await self._run([_PROBE])  # behind a look-up that still hangs, so that at most one does
             except Exception as exc:  # noqa: BLE001 - whatever it is, the next try may succeed
-                self._complaint = str(exc)
+                self._trouble.is_new(exc)
                 continue
             logger.warning("the store of the states answers again")
-            self._recovery, self._complaint = None, ""
+            self._recovery = None
+            self._trouble.clear()
             return
 
 

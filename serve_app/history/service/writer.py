@@ -10,6 +10,7 @@ from typing import Final
 from serve_app.errors import DeadlineExceededError, NotReadyError, OverloadedError, ScorecatError
 from serve_app.history.service.intake import MAX_EVENTS, EventSink, Intake, ParsedEvents, summarize
 from serve_app.history.service.live_history import LiveEvent, LiveHistory, Recorded
+from serve_app.runtime.log_once import LogOnce
 from serve_app.runtime.microbatch import BatchLimits, MicroBatcher
 
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
@@ -95,7 +96,7 @@ class EventWriter(EventSink):
         self._write = write
         self._batcher: MicroBatcher[Work, Intake | Recorded] = MicroBatcher(self._run, LIMITS)
         self._n_bytes = 0
-        self._complaint = ""
+        self._trouble = LogOnce(logger)
 
     async def record(self, media: str, body: bytes, deadline_at: float) -> Intake:
         """Record the events of a body, see `EventSink.record`."""
@@ -138,9 +139,7 @@ class EventWriter(EventSink):
         """Log why the store cannot be written, once for each reason, and that it can be again."""
         failed = next((r for r in results if isinstance(r, NotReadyError)), None)
         if failed is not None:
-            if str(failed) != self._complaint:
+            if self._trouble.is_new(failed):
                 logger.error("events are not recorded: %s", failed)
-            self._complaint = str(failed)
-        elif self._complaint and not all(isinstance(r, ScorecatError) for r in results):
+        elif not all(isinstance(r, ScorecatError) for r in results) and self._trouble.clear():
             logger.warning("events are recorded again")
-            self._complaint = ""

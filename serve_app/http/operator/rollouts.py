@@ -138,7 +138,7 @@ def _add_command(command: Command, summary: str, description: str) -> None:
         record = await read_record(request)
         who, why = _take_reason(record)
         if record:
-            errors = tuple(FieldError(point_at(name), f"{say_unknown(name)}; known: who, why") for name in record)
+            errors = tuple(FieldError(point_at(name), say_unknown(name, ("who", "why"))) for name in record)
             raise InvalidDataError("the body of a command says who and why", errors)
         return answer_json(await _need_rollouts(request).command(rollout_id, command, who, why))
 

@@ -1,4 +1,7 @@
-"""Uvicorn's HTTP protocol with a fast lane: what `FastLane` takes never becomes an ASGI request."""
+"""Uvicorn's HTTP protocol with a fast lane: what `FastLane` takes never becomes an ASGI request.
+
+The only place that uses names uvicorn does not promise to keep, see `serve_app.cluster.private_names`.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from serve_app.jobs.service.ports import JobAsked, JobMeter, JobRunner, JobStore
 from serve_app.jobs.service.report import describe_briefly, describe_job
 from serve_app.jobs.service.request import list_arguments
 from serve_app.jobs.service.tally import JobTally
-from serve_app.runtime.rounds import Guard
+from serve_app.runtime.log_once import LogOnce
 
 STOP_S: Final = 20.0
 """A driver that was told to end has so long to do so by itself."""
@@ -105,7 +105,7 @@ class JobControl:
         self._lock = threading.RLock()
         self._looked_s: dict[str, float] = {}
         self._stopped: set[str] = set()
-        self._guard = Guard(logger)
+        self._trouble = LogOnce(logger)
 
     def start(self, asked: JobAsked) -> dict[str, Any]:
         """Queue a job and return it; its version is fixed now.
@@ -187,22 +187,28 @@ class JobControl:
         for record in records:
             state = record.state(now_s)
             if state == "starting":
-                self._guard.run(f"look at {record.order.id}", self._look, record, now_s)
+                with self._trouble.guard("cannot look at %s", record.order.id):
+                    self._look(record, now_s)
             elif state == "running" and record.ruling.cancelled_at_s is not None:
-                self._guard.run(f"stop {record.order.id}", self._stop, record, now_s)
+                with self._trouble.guard("cannot stop %s", record.order.id):
+                    self._stop(record, now_s)
             elif record.is_without_last_word(now_s):
-                self._guard.run(f"count {record.order.id}", self._settle, record, now_s)
+                with self._trouble.guard("cannot count %s", record.order.id):
+                    self._settle(record, now_s)
             ended_at_s = record.ended_at_s(now_s)
             if ended_at_s is not None and now_s - ended_at_s > self._limits.keep_s:
-                self._guard.run(f"remove {record.order.id}", self._store.remove, record.order.id)
-        self._guard.run("keep pools", self._keep_pools, records, now_s)
+                with self._trouble.guard("cannot remove %s", record.order.id):
+                    self._store.remove(record.order.id)
+        with self._trouble.guard("cannot keep pools"):
+            self._keep_pools(records, now_s)
 
     def _launch(self, records: Sequence[JobRecord], now_s: float) -> None:
         states = [record.state(now_s) for record in records]
         n_free = self._limits.n_slots - sum(state in ("starting", "running") for state in states)
         waiting = [record for record, state in zip(records, states, strict=True) if state == "queued"]
         for record in waiting[: max(0, n_free)]:
-            self._guard.run(f"start {record.order.id}", self._submit, record)
+            with self._trouble.guard("cannot start %s", record.order.id):
+                self._submit(record)
 
     def _submit(self, record: JobRecord) -> None:
         job_id = record.order.id
@@ -240,7 +246,8 @@ class JobControl:
         try:
             committed = self._count_committed(record.order.output)
         except ScorecatError as exc:  # an object store that is away: what the driver said last is shown
-            logger.warning("job %s: its output cannot be looked at: %s", record.order.id, exc)
+            if self._trouble.is_new(exc, record.order.id):
+                logger.warning("job %s: its output cannot be looked at: %s", record.order.id, exc)
             committed = None
         if committed is None:
             return record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -29,7 +28,7 @@ def parse_job(record: Any) -> JobAsked:
     """
     if not isinstance(record, Mapping):
         raise InvalidDataError("a job is asked for by an object with at least the member `input`")
-    errors = [_explain_unknown(str(name)) for name in record if name not in FIELDS]
+    errors = [FieldError(point_at(str(name)), say_unknown(name, FIELDS)) for name in record if name not in FIELDS]
     found: dict[str, Any] = {}
     for name, read in FIELDS.items():
         value = record.get(name)
@@ -137,9 +136,3 @@ FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "who": _read_text,
 }
 """Members of the body, and what reads each."""
-
-
-def _explain_unknown(name: str) -> FieldError:
-    near = difflib.get_close_matches(name, FIELDS, 1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(FIELDS)}"
-    return FieldError(point_at(name), f"{say_unknown(name)}; {hint}")

@@ -7,7 +7,6 @@ consecutiveErrorLimit, dryRun), written here with underscores and units; Argo's 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -191,9 +190,7 @@ def _read_fields(
         name = _ARGO.get(given, given) if isinstance(given, str) else show(given)
         pointed = pointer + point_at(given if isinstance(given, str) else show(given))
         if name not in readers:
-            near = difflib.get_close_matches(name, readers, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(readers)}"
-            errors.append(FieldError(pointed, f"{say_unknown(given)}; {hint}"))
+            errors.append(FieldError(pointed, say_unknown(given, readers, name)))
         elif name in read_as:
             errors.append(FieldError(pointed, f"says the same as {read_as[name]}: give one of them"))
         else:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from serve_app.errors import GoldenMismatchError, NotFoundError, PackageError, ScorecatError
 from serve_app.rollouts.service.ports import VersionApps
 from serve_app.rollouts.service.running_rollout import to_time
-from serve_app.runtime.rounds import Guard
+from serve_app.runtime.log_once import LogOnce
 from serve_app.scoring.service.ports import AppState
 
 CREATE_EVERY_S: Final = 10.0
@@ -116,7 +116,7 @@ class AppReconciler:
         self._tried_s: dict[int, tuple[int, float]] = {}
         self._created_for: dict[int, int] = {}
         self._unwanted_s: dict[int, float] = {}
-        self._guard = Guard(logger)
+        self._trouble = LogOnce(logger)
 
     def keep(self, model: str, wanted: Collection[int], watch: Watch, is_wanted: Callable[[int], bool]) -> None:
         """Do one round; the trouble of one version is logged and keeps no other from its turn.
@@ -133,13 +133,16 @@ class AppReconciler:
         states = {version: state for (name, version), state in self._apps.states().items() if name == model}
         self._seen.states = states
         for version in sorted(wanted):
-            self._guard.run(f"create v{version}", self._create, model, version, watch)
+            with self._trouble.guard("cannot create v%d", version):
+                self._create(model, version, watch)
         self._seen.health = {v: h for v, h in self._seen.health.items() if v in watch.versions}
         for version in watch.versions:
-            self._guard.run(f"check v{version}", self._look, model, version, watch)
+            with self._trouble.guard("cannot check v%d", version):
+                self._look(model, version, watch)
         self._unwanted_s = {v: at for v, at in self._unwanted_s.items() if v in states and v not in wanted}
         for version in sorted(set(states) - set(wanted)):
-            self._guard.run(f"delete v{version}", self._retire, model, version, is_wanted)
+            with self._trouble.guard("cannot delete v%d", version):
+                self._retire(model, version, is_wanted)
 
     def find(self, rollout_id: int, versions: Collection[int]) -> AppsFinding:
         """Return what the last rounds found of a rollout's versions."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -94,25 +93,11 @@ def _find_misplaced(kind: str, given: Mapping[str, Any], plan: Plan | None, poin
 
 
 def _find_unknown(record: Mapping[Any, Any], known: tuple[str, ...]) -> list[FieldError]:
-    errors = []
-    for name in record:
-        if name not in known:
-            near = _find_near(name, known)
-            hint = f"did you mean {near}?" if near else f"known: {', '.join(known)}"
-            errors.append(FieldError(point_at(_name(name)), f"{say_unknown(name)}; {hint}"))
-    return errors
+    return [FieldError(point_at(_name(name)), say_unknown(name, known)) for name in record if name not in known]
 
 
 def _name(given: Any) -> str:
     return given if isinstance(given, str) else show(given)  # which YAML can name a member with
-
-
-def _find_near(name: Any, known: Mapping[str, Any] | tuple[str, ...]) -> str:
-    return (
-        next(iter(difflib.get_close_matches(name[:MAX_NAME_CHARACTERS], list(known), 1)), "")
-        if isinstance(name, str)
-        else ""
-    )
 
 
 def _read_version(value: Any) -> str:

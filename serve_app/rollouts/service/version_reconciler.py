@@ -14,7 +14,7 @@ from serve_app.rollouts.service.champion import find_unsettled, settle_champion
 from serve_app.rollouts.service.ports import RolloutStore
 from serve_app.rollouts.service.running_rollout import COUNTED, Champion, RunningRollout, parse_running
 from serve_app.rollouts.service.split import read_split
-from serve_app.runtime.rounds import Guard
+from serve_app.runtime.log_once import LogOnce
 
 QUIET_S: Final = 10.0
 """How often the apps are looked at while no rollout is active and all is as wanted: asking Serve takes 40 ms of CPU."""
@@ -56,7 +56,7 @@ class VersionReconciler:
         self._round = threading.Lock()
         self._quiet_until_s = -math.inf
         self._n_wakes = 0
-        self._guard = Guard(logger)
+        self._trouble = LogOnce(logger)
 
     def wake(self) -> None:
         """Let the next round look at the apps, and one that is under way not take everything for settled."""
@@ -67,7 +67,8 @@ class VersionReconciler:
         """Compare what is with what is wanted and act; trouble is logged and the next round tries again."""
         with self._round:
             if self._clock() >= self._quiet_until_s:
-                self._guard.run("look after the versions to the end", self._look)
+                with self._trouble.guard("cannot look after the versions to the end"):
+                    self._look()
 
     def _look(self) -> None:
         n_wakes, model = self._n_wakes, self._model

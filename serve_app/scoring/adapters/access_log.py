@@ -12,6 +12,8 @@ from typing import Final
 
 import orjson
 
+from serve_app.runtime.log_once import LogOnce
+
 FLUSH_S: Final = 0.5
 MAX_PENDING: Final = 50_000
 """Lines kept when the disk cannot follow (about 20 MB); the oldest are dropped."""
@@ -31,7 +33,7 @@ class AccessLogFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pending: deque[tuple[float, str, str, str, int, float, int | None]] = deque(maxlen=MAX_PENDING)
-        self._failed = False
+        self._trouble = LogOnce(logger)
 
     def record(
         self, request_id: str, method: str, path: str, status: int, duration_s: float, version: int | None
@@ -60,11 +62,10 @@ class AccessLogFile:
                     self._path.replace(self._path.with_name(self._path.name + ".1"))
             with self._path.open("ab") as file:
                 file.write(b"".join(map(_format_line, lines)))
-            self._failed = False
+            self._trouble.clear()
         except OSError as exc:
-            if not self._failed:
+            if self._trouble.is_new(exc):
                 logger.warning("the access log cannot be written (%s); lines wait in memory", exc)
-            self._failed = True
             room = MAX_PENDING - len(self._pending)
             self._pending.extendleft(reversed(lines[-room:] if room > 0 else []))
 

@@ -15,6 +15,7 @@ from serve_app.errors import (
     NotReadyError,
 )
 from serve_app.models.service.ports import SplitSource
+from serve_app.runtime.log_once import LogOnce
 from serve_app.scoring.core.counters import ArmCounters
 from serve_app.scoring.core.shadow import ShadowCounters
 from serve_app.scoring.core.split import Choice, Split, only_arm, parse_split
@@ -61,7 +62,7 @@ class Traffic:
         self._record: Mapping[str, Any] | None = None
         self._attempted: Mapping[str, Any] | None = None
         self._attempt: asyncio.Task[None] | None = None
-        self._complaint = ""
+        self._trouble = LogOnce(logger)
         self._split: Split | None = None
         self._scorers: dict[tuple[str, int], VersionScorer] = {}
         self._wanted: set[tuple[str, int]] = set()
@@ -98,17 +99,11 @@ class Traffic:
         answer: a Gateway never stops serving because something else is down. A newer record ends the
         attempt to follow an older one, so that a rollback never waits for a version that hangs.
         """
-        failure = ""
         while True:
             await asyncio.sleep(poll_s)
-            try:
+            record = None
+            with self._trouble.guard("the split record cannot be read; the last known split stays"):
                 record = self._source.read()
-                failure = ""
-            except Exception as exc:
-                if str(exc) != failure:
-                    logger.exception("the split record cannot be read; the last known split stays")
-                failure = str(exc)
-                continue
             if record is None or record in (self._record, self._attempted):
                 continue
             if self._attempt is not None:
@@ -165,9 +160,8 @@ class Traffic:
 
     def _complain(self, text: str) -> None:
         """Log what keeps a split from being followed, once: it is tried every second."""
-        if text != self._complaint:
+        if self._trouble.is_new(text):
             logger.warning(text)
-        self._complaint = text
 
     def _narrow(self, split: Split, failures: Mapping[int, Exception]) -> Split:
         """Return what of a split can be served now; raise when the split before is better."""

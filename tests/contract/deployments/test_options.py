@@ -47,19 +47,19 @@ def test_every_field_reaches_ray():
 def test_both_profiles_have_all_deployments():
     assert set(OPTIONS) == {"laptop", "production"}
     for table in OPTIONS.values():
-        assert set(table) == {"Gateway", "Encoder", "CatBoostModel", "RolloutController"}
+        assert set(table) == {"Gateway", "Encoder", "CatBoostModel", "ControlApp"}
 
 
 def test_in_production_nothing_that_answers_is_alone():
     for name, options in OPTIONS["production"].items():
-        if name != "RolloutController":
+        if name != "ControlApp":
             assert options.min_replicas >= 2, name
             assert options.max_replicas > options.min_replicas, name
 
 
 @pytest.mark.parametrize("profile", OPTIONS)
 def test_there_is_one_controller(profile):
-    controller = OPTIONS[profile]["RolloutController"]
+    controller = OPTIONS[profile]["ControlApp"]
     assert (controller.min_replicas, controller.max_replicas) == (1, 1)
 
 

@@ -16,7 +16,7 @@ from serve_app.jobs.adapters.places import AllowedPlaces
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.core.record import JobBeat, PoolWish
 from serve_app.jobs.service.control import JobControl, JobLimits, resolve_model
-from serve_app.jobs.service.ports import JobAsked, JobMeter, JobRunner, Jobs, PoolApps
+from serve_app.jobs.service.ports import JobAsked, JobMeter, JobRunner, PoolApps
 from serve_app.scoring.service.ports import AppState
 from tests.testing_kit.rollouts.rollouts import FakeClock
 
@@ -137,25 +137,3 @@ class JobWorld:
             for job_id in speaking:
                 self.beat(job_id)
             self.control.tick()
-
-
-class LocalJobs(Jobs):
-    """A control app's jobs in this process."""
-
-    def __init__(self, control: JobControl) -> None:
-        self.control = control
-
-    async def start(self, asked: JobAsked) -> dict[str, Any]:
-        return self.control.start(asked)
-
-    async def recent(self, limit: int) -> list[dict[str, Any]]:
-        return self.control.recent(limit)
-
-    async def describe(self, job_id: str) -> dict[str, Any]:
-        return self.control.describe(job_id)
-
-    async def cancel(self, job_id: str, who: str) -> dict[str, Any]:
-        return self.control.cancel(job_id, who)
-
-    async def find_result(self, job_id: str, name: str) -> str:
-        return self.control.find_result(job_id, name)

@@ -8,44 +8,35 @@ from typing import Any
 
 import httpx
 
+from serve_app.deployments.tenants import Tenant, create_proxy
 from serve_app.errors import NotReadyError
 from serve_app.http.asgi import ASGIApp
+from serve_app.jobs.service.control import JobControl
 from serve_app.rollouts.service.control import RolloutControl
-from serve_app.rollouts.service.ports import Command, Report, Rollouts, StartRollout
 
 
-class LocalRollouts(Rollouts):
-    """A control app that is a `RolloutControl` in this process; `is_away` makes it answer as one that is gone."""
+class LocalTenant:
+    """A tenant of the control app in this process; `is_away` makes the control app answer as one that is gone."""
 
-    def __init__(self, control: RolloutControl) -> None:
-        self._control = control
+    def __init__(self, tenant: Tenant, service: Any) -> None:
+        self.service = service
         self.is_away = False
-        self.reports: list[Report] = []
+        vars(self).update(vars(create_proxy(tenant, self._send)))
 
-    @property
-    def control(self) -> RolloutControl:
+    async def _send(self, _tenant: Tenant, method: str, *arguments: Any, **named: Any) -> Any:
         if self.is_away:
             raise NotReadyError("the control app does not answer", 5.0)
-        return self._control
+        return getattr(self.service, method)(*arguments, **named)
 
-    async def start(self, asked: StartRollout, who: str, why: str) -> dict[str, Any]:
-        return self.control.start(asked, who, why)
 
-    async def command(self, rollout_id: int, command: Command, who: str, why: str) -> dict[str, Any]:
-        return self.control.command(rollout_id, command, who, why)
+class LocalRollouts(LocalTenant):
+    def __init__(self, control: RolloutControl) -> None:
+        super().__init__("rollouts", control)
 
-    async def describe(self, rollout_id: int) -> dict[str, Any]:
-        return self.control.describe(rollout_id)
 
-    async def recent(self, model: str, limit: int) -> list[dict[str, Any]]:
-        return self.control.recent(model, limit)
-
-    async def history(self, rollout_id: int) -> list[dict[str, Any]]:
-        return self.control.history(rollout_id)
-
-    async def report(self, report: Report) -> None:
-        self.control.report(report)
-        self.reports.append(report)
+class LocalJobs(LocalTenant):
+    def __init__(self, control: JobControl) -> None:
+        super().__init__("jobs", control)
 
 
 class AppTransport(httpx.BaseTransport):

@@ -17,7 +17,7 @@ from batch.jobs.pool import REPLICA_CPUS, fit_replicas
 from batch.record import IN_JOB, StoppedError, find_submission_id, recorded
 from batch.transforms.progress import Progress
 from batch.view import describe_summary
-from serve_app.cluster.local_cluster import plan_cluster, save_spec
+from serve_app.cluster.spec import plan_cluster, save_spec
 from serve_app.deployments.apps.job_runner import RayJobRunner
 from serve_app.errors import BadRequestError, InvalidDataError, NotReadyError
 from serve_app.jobs.adapters.record_folders import JobFolders

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from serve_app.cli import app, status, up
 from serve_app.cli.models.champion_gap import describe_gap, describe_new_version
-from serve_app.cluster.local_cluster import plan_cluster
+from serve_app.cluster.spec import plan_cluster
 from serve_app.errors import NotReadyError
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from serve_app.scoring.adapters.split_file import SplitFile

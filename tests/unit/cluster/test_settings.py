@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.cluster.local_cluster import cluster_environment, plan_cluster
+from serve_app.cluster.environment import cluster_environment
+from serve_app.cluster.spec import plan_cluster
 from serve_app.errors import BadRequestError
 from serve_app.history.service.config import StateConfig
 from serve_app.settings import load_settings

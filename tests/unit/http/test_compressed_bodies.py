@@ -27,8 +27,8 @@ from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import MemoryAccessLog, MemorySplit
 from tests.testing_kit.deployments.calls import AppCalls
 from tests.testing_kit.history.live import LiveService
-from tests.testing_kit.jobs.jobs import JobWorld, LocalJobs
-from tests.testing_kit.rollouts.control import AppTransport, LocalRollouts
+from tests.testing_kit.jobs.jobs import JobWorld
+from tests.testing_kit.rollouts.control import AppTransport, LocalJobs, LocalRollouts
 from tests.testing_kit.rollouts.rollouts import RolloutWorld
 
 pytestmark = pytest.mark.unit

@@ -21,8 +21,8 @@ from serve_app.jobs.core.record import JobRows
 from serve_app.jobs.service.request import FIELDS
 from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import MemoryAccessLog, MemorySplit
-from tests.testing_kit.jobs.jobs import JobWorld, LocalJobs
-from tests.testing_kit.rollouts.control import AppTransport
+from tests.testing_kit.jobs.jobs import JobWorld
+from tests.testing_kit.rollouts.control import AppTransport, LocalJobs
 
 pytestmark = pytest.mark.unit
 PROGRESS = {"rows_total": 400, "share": 0.25, "rows_per_s": 50.4, "left_s": 6.0}

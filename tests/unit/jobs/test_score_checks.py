@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from batch.transforms.deployed import explain_absence
 from serve_app.cli import app
 from serve_app.cli.jobs import score as score_command
-from serve_app.cluster.local_cluster import plan_cluster
+from serve_app.cluster.spec import plan_cluster
 from serve_app.errors import ConflictError, ScorecatError
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.testing_kit.batch.batch_jobs import LocalJob, write_rows

@@ -1,11 +1,10 @@
-"""The shells of the control app, without Ray running: rounds, the handle to it, version apps, reports."""
+"""The shells of the control app, without Ray running: the handle to it, version apps, reports."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import threading
-from collections.abc import Callable
+import inspect
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,9 +18,10 @@ from serve_app.deployments.apps import version_apps as version_apps_module
 from serve_app.deployments.apps.apps import STATUS, await_apps, describe_app, to_state
 from serve_app.deployments.apps.version_apps import ServeVersionApps
 from serve_app.deployments.calls.handles import parse_version_app, version_app
+from serve_app.deployments.control_app import ControlApp
 from serve_app.deployments.control_handle import PRESENCE_TIMEOUT_S, ControlHandle
-from serve_app.deployments.controller import Rounds
 from serve_app.deployments.reporting import report_counts, take_reports
+from serve_app.deployments.tenants import PROTOCOLS, list_methods
 from serve_app.errors import (
     ConflictError,
     GoldenMismatchError,
@@ -33,68 +33,16 @@ from serve_app.errors import (
     ReplicaLostError,
 )
 from serve_app.features.core.encoding import FeatureEncoder
+from serve_app.jobs.service.control import JobControl
 from serve_app.models.adapters.package_dir import load_parts
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from serve_app.rollouts.service.ports import Report, StartRollout
+from serve_app.rollouts.service.control import RolloutControl
+from serve_app.rollouts.service.ports import Report, Rollouts, StartRollout
 from serve_app.scoring.service.ports import AppState
 from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import LocalEncoder, LocalModel, MemorySplit, make_scorer, run_virtual
-from tests.testing_kit.rollouts.rollouts import FakeClock
 
 pytestmark = pytest.mark.unit
-
-
-# --- rounds
-
-
-def run_rounds(function: Callable[[], None], n: int) -> Rounds:
-    """Run n rounds and return when the thread has ended."""
-    done = iter([False] * (n - 1) + [True])
-    rounds = Rounds("tick", function, 0.5, 60.0, clock=FakeClock(), wait=lambda _: next(done))
-    rounds.start()
-    rounds.join(10)
-    return rounds
-
-
-def test_what_a_round_raises_does_not_keep_the_next_one_from_coming(caplog):
-    n_calls = 0
-
-    def fail() -> None:
-        nonlocal n_calls
-        n_calls += 1
-        raise ValueError("bad round" if n_calls < 3 else "worse round")
-
-    run_rounds(fail, 5)
-    assert n_calls == 5
-    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
-    assert "bad round" in caplog.records[0].exc_text
-
-
-def test_a_thread_that_died_is_unhealthy():
-    rounds = run_rounds(lambda: None, 2)
-    with pytest.raises(InvariantError, match="tick has died"):
-        rounds.check()
-
-
-def test_a_round_that_hangs_is_unhealthy_and_one_that_takes_long_is_not():
-    clock, entered, release = FakeClock(), threading.Event(), threading.Event()
-
-    def hang() -> None:
-        entered.set()
-        release.wait(30)
-
-    rounds = Rounds("tick", hang, 0.5, 60.0, clock=clock, wait=lambda _: True)
-    rounds.start()
-    try:
-        assert entered.wait(10)
-        clock.now_s += 60.0
-        rounds.check()
-        clock.now_s += 1.0
-        with pytest.raises(InvariantError, match="hangs"):
-            rounds.check()
-    finally:
-        release.set()
-        rounds.join(10)
 
 
 # --- the handle to the control app
@@ -109,8 +57,9 @@ class FakeHandle:
 
     def options(self, *, method_name: str, **_) -> SimpleNamespace:
         async def remote(*arguments):
-            self.calls.append(method_name)
-            answer = self.answers[method_name]
+            method = arguments[1] if method_name == "call" else method_name
+            self.calls.append(method)
+            answer = self.answers[method]
             if answer == "never":
                 await asyncio.sleep(1e6)
             if isinstance(answer, Exception):
@@ -120,10 +69,10 @@ class FakeHandle:
         return SimpleNamespace(remote=remote)
 
 
-def control_over(handle: FakeHandle) -> ControlHandle:
+def control_over(handle: FakeHandle) -> Rollouts:
     control = ControlHandle()
     control._handle = handle
-    return control
+    return control.rollouts
 
 
 def test_calls_reach_the_controller_and_bring_its_answer_back():
@@ -160,7 +109,7 @@ def test_a_control_app_that_is_not_there_is_found_out_within_a_second():
     [
         ray_errors.ActorDiedError(),
         ray_errors.ActorUnavailableError("restarting", None),
-        serve_errors.DeploymentUnavailableError(DeploymentID("RolloutController", "control")),
+        serve_errors.DeploymentUnavailableError(DeploymentID("ControlApp", "control")),
         serve_errors.ReplicaUnavailableError("gone"),
         TimeoutError(),
     ],
@@ -190,6 +139,23 @@ def test_an_error_of_the_controller_comes_back_as_it_was(error):
         assert vars(caught.value) == vars(error)
 
     run_virtual(main())
+
+
+@pytest.mark.parametrize(("tenant", "service"), [("rollouts", RolloutControl), ("jobs", JobControl)])
+def test_a_service_has_the_methods_of_its_protocol_with_the_same_parameters(tenant, service):
+    for name in list_methods(tenant):
+        of_protocol = inspect.signature(getattr(PROTOCOLS[tenant], name))
+        assert inspect.signature(getattr(service, name)) == of_protocol, name
+
+
+def test_only_methods_of_a_tenants_protocol_can_be_called():
+    world = SimpleNamespace(tick=None, start=lambda *asked: asked, _store=None)
+    app = object.__new__(ControlApp)
+    app._tenants = {"rollouts": world}
+    assert app.call("rollouts", "start", 1, 2) == (1, 2)
+    for tenant, method in [("rollouts", "tick"), ("rollouts", "_store"), ("rollouts", "__init__"), ("apps", "start")]:
+        with pytest.raises(InvariantError, match="can be called"):
+            app.call(tenant, method)
 
 
 # --- applications
@@ -274,9 +240,7 @@ class Cluster:
         monkeypatch.setattr(version_apps_module, "run_apps", self.ran.extend)
         monkeypatch.setattr(version_apps_module, "EncoderHandle", lambda app: self.encoder)
         monkeypatch.setattr(version_apps_module, "ModelHandle", lambda app: self.model)
-        monkeypatch.setattr(
-            version_apps_module.serve, "delete", lambda name, _blocking: self.deleted.append((name, _blocking))
-        )
+        monkeypatch.setattr(version_apps_module, "delete_app", self.deleted.append)
         self.apps = ServeVersionApps(self.registry, lambda path: f"application of {path}")
 
 
@@ -326,7 +290,7 @@ def test_an_app_is_deleted_without_waiting_and_only_when_it_is_there(cluster):
     assert cluster.deleted == []
     cluster.states["purchase-v1"] = AppState("running")
     cluster.apps.delete("purchase", 1)
-    assert cluster.deleted == [("purchase-v1", False)]
+    assert cluster.deleted == ["purchase-v1"]
 
 
 def test_golden_rows_go_through_both_deployments(cluster, package_dir):

@@ -10,7 +10,7 @@ import pytest
 from serve_app import cli
 from serve_app.cli import status
 from serve_app.cli.jobs import jobs
-from serve_app.cluster.local_cluster import plan_cluster
+from serve_app.cluster.spec import plan_cluster
 from serve_app.terminal import console
 from serve_app.terminal.columns import fold, measure, shorten
 from serve_app.terminal.health import choose_style
