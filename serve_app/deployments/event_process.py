@@ -14,7 +14,7 @@ from serve_app.history.service.config import StateConfig
 from serve_app.history.service.live_history import LiveHistory
 from serve_app.history.service.writer import Result, Work, write_events
 from serve_app.http.events.event_bodies import parse_events
-from serve_app.http.tables.parsing_process import ParsingProcess
+from serve_app.http.parsing_process import ParsingProcess
 
 FORGET_PERIOD_S: Final = 600.0
 

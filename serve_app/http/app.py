@@ -16,6 +16,7 @@ from serve_app.errors import FieldError, InvalidRowError, InvariantError, Scorec
 from serve_app.history.service.intake import EventSink
 from serve_app.http.api_document import complete_document
 from serve_app.http.asgi import AccessLog, Exchange, Meter, Receive, Scope, Send
+from serve_app.http.bulk import Bulk
 from serve_app.http.events import events as event_routes
 from serve_app.http.operator import jobs as job_routes
 from serve_app.http.operator import rollouts as rollout_routes
@@ -35,7 +36,6 @@ from serve_app.http.row.predict import HOT_PATH, PredictPurchase
 from serve_app.http.schemas import DetailedResponse, Health, PurchaseResponse, Readiness
 from serve_app.http.services import STATE_KEY, Services, services_of
 from serve_app.http.tables import mlflow, oip
-from serve_app.http.tables.bulk import Bulk
 from serve_app.http.tags import HEALTH, PREDICTIONS, TAGS
 from serve_app.jobs.service.ports import Jobs
 from serve_app.rollouts.service.ports import Rollouts

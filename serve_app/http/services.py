@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from serve_app.history.service.intake import EventSink
 from serve_app.http.asgi import Meter
-from serve_app.http.tables.bulk import Bulk
+from serve_app.http.bulk import Bulk
 from serve_app.jobs.service.ports import Jobs
 from serve_app.rollouts.service.ports import Rollouts
 from serve_app.scoring.service.traffic import Traffic

@@ -11,9 +11,9 @@ from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serve_app.http.asgi import Headers
+from serve_app.http.bulk import MAX_BODY_BYTES
 from serve_app.http.row.fast_lane import FastLane
 from serve_app.http.row.predict import HOT_PATH, MAX_ROW_BYTES
-from serve_app.http.tables.bulk import MAX_BODY_BYTES
 
 _HOT_URL: Final = HOT_PATH.encode()
 

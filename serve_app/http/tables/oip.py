@@ -14,14 +14,14 @@ from serve_app import __version__
 from serve_app.errors import FieldError, NotFoundError, point_at
 from serve_app.features.core.row_errors import RowError
 from serve_app.http.asgi import read_routing
+from serve_app.http.bulk import parse_content_length
 from serve_app.http.parameters import MANY_ROWS, ROUTING_HEADERS, describe_header
+from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.query import parse_query, read_defaults
 from serve_app.http.schemas import InferResponse, Live, ModelMetadata, Ready, ServerMetadata, TensorMetadata
 from serve_app.http.services import services_of
-from serve_app.http.tables.bulk import parse_content_length
 from serve_app.http.tables.mlflow import refuse_if_all_rejected
-from serve_app.http.tables.parsing_process import MIN_BYTES
 from serve_app.http.tables.tensors import InferRequest, dump_tensor, parse_infer
 from serve_app.http.tags import INFERENCE
 from serve_app.models.core.manifest import Manifest

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from serve_app.errors import MalformedBodyError, PayloadTooLargeError
 from serve_app.http.app import create_app
+from serve_app.http.bulk import MAX_BODY_BYTES
 from serve_app.http.compression import unpack
 from serve_app.http.row.predict import MAX_ROW_BYTES
 from serve_app.http.schemas import EXAMPLE_REQUEST
-from serve_app.http.tables.bulk import MAX_BODY_BYTES
 from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import MemoryAccessLog, MemorySplit
 from tests.testing_kit.deployments.calls import AppCalls

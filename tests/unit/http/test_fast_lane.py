@@ -17,7 +17,7 @@ from serve_app.http.app import create_app
 from serve_app.http.row.fast_protocol import FastProtocol, open_fast_lane
 from serve_app.http.row.predict import MAX_ROW_BYTES
 from serve_app.http.schemas import EXAMPLE_REQUEST
-from serve_app.http.tables import bulk
+from serve_app.http import bulk
 from serve_app.runtime.microbatch import BatchLimits
 from tests.testing_kit import MemoryAccessLog, MemoryMeter, make_scorer, make_traffic
 

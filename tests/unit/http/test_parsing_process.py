@@ -15,7 +15,7 @@ import pytest
 from serve_app.errors import MalformedBodyError, NotReadyError, UnknownOutcomeError
 from serve_app.features.core.row_errors import list_unreadable
 from serve_app.features.core.specs import PURCHASE_FEATURES
-from serve_app.http.tables.parsing_process import ParsingProcess
+from serve_app.http.parsing_process import ParsingProcess
 from serve_app.http.tables.table_formats import parse_json
 
 pytestmark = pytest.mark.unit

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from serve_app.errors import BadRequestError, DeadlineExceededError
 from serve_app.features.core.typed_columns import ParsedTable
 from serve_app.http.asgi import LONGEST_TIMEOUT_S, Meter, read_body, read_routing, read_timeout_s
-from serve_app.http.tables.parsing_process import ParsingProcess
+from serve_app.http.parsing_process import ParsingProcess
 from serve_app.models.core.outputs import Extra
 from serve_app.scoring.service.route import Route
 from serve_app.scoring.service.table_scoring import TableScorer, TableScores
