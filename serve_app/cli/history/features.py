@@ -16,13 +16,22 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from serve_app.cli.open_log import hash_lines, open_log
 from serve_app.cli.traffic.replay import check_present
+from serve_app.client.clients import AsyncClient
+from serve_app.client.logs.wire import DirectTransport
 from serve_app.cluster.running import read_url
 from serve_app.errors import InvariantError, NotFoundError, NotReadyError, ScorecatError
-from serve_app.events.service.partitions import LogSummary
+from serve_app.events.adapters.log_files import EventLog
+from serve_app.events.adapters.spill import EventSpill
+from serve_app.events.service.partitions import LogSummary, read_partitions, split_users
+from serve_app.models.adapters.package_dir import load_package
+from serve_app.models.catboost.scorer import CatBoostScorer
 from serve_app.models.service.ports import Package
 from serve_app.settings import Settings, load_settings
 from serve_app.skew.report import SkewReport
+from serve_app.skew.verify import shift_of
+from serve_app.skew.verify_log import PartVerifier
 from serve_app.storage.progress_file import ProgressFile
 from serve_app.terminal.console import JsonOption, Lines, err, out, print_json
 from serve_app.terminal.interrupts import run_gently
@@ -34,8 +43,6 @@ MEMORY_EVENTS: Final = 50_000
 PART_EVENTS: Final = 5_000
 """A log is compared in parts of some users with so many events; an interrupted run goes on with the next part."""
 SHOWN: Final = 20
-
-app = typer.Typer(help="Live features beside those of training.", no_args_is_help=True)
 
 
 @dataclass(slots=True)
@@ -77,7 +84,6 @@ class VerifyRun:
         )
 
 
-@app.command("verify")
 def verify(
     events: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet file of events, or a directory of them.")],
     url: Annotated[str | None, typer.Option(help="Service; default the one that `scorecat up` started here.")] = None,
@@ -120,8 +126,6 @@ def verify(
 
 def open_run(settings: Settings, events: Path) -> VerifyRun:
     """Return the run of a log as it was left, or a new one."""
-    from serve_app.cli.open_log import hash_lines, open_log
-
     log = open_log(events)
     digests = "\n".join(hash_lines(log, file) for file in log.files)
     key = hashlib.sha256(digests.encode()).hexdigest()[:32]
@@ -142,12 +146,6 @@ def open_run(settings: Settings, events: Path) -> VerifyRun:
 
 
 def _compare(settings: Settings, events: Path, url: str, run: VerifyRun, summary: LogSummary, concurrency: int) -> None:
-    from serve_app.events.adapters.log_files import EventLog
-    from serve_app.events.adapters.spill import EventSpill
-    from serve_app.events.service.partitions import read_partitions, split_users
-    from serve_app.skew.verify import shift_of
-    from serve_app.skew.verify_log import PartVerifier
-
     model, version = _read_served(url)
     load = functools.cache(_package_loader(settings, model))
     load(version)  # a registry that does not hold what is served is named before anything is sent
@@ -182,9 +180,6 @@ def _compare(settings: Settings, events: Path, url: str, run: VerifyRun, summary
 
 
 async def _send_part(verifier: Any, url: str, concurrency: int, prefix: str, shift_s: int) -> None:
-    from serve_app.client.clients import AsyncClient
-    from serve_app.client.logs.wire import DirectTransport
-
     transport = DirectTransport() if url.startswith("http://") else None
     async with AsyncClient(url, TIMEOUT_S, RETRIES, max_connections=concurrency, transport=transport) as client:
         await verifier.run(client, concurrency, prefix, shift_s)
@@ -200,9 +195,6 @@ def _read_served(url: str) -> tuple[str, int]:
 
 
 def _package_loader(settings: Settings, model: str) -> Callable[[int], Package]:
-    from serve_app.models.adapters.package_dir import load_package
-    from serve_app.models.catboost.scorer import CatBoostScorer
-
     registry = open_settings_registry(settings)
 
     def load(version: int) -> Package:

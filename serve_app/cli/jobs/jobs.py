@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.text import Text
 
+from batch.view import PROGRAM, name_program
 from serve_app.client.jobs import JobsClient
 from serve_app.cluster.running import read_url
 from serve_app.errors import BadRequestError, InvariantError
@@ -18,8 +19,6 @@ from serve_app.models.adapters.registry_aliases import name_mover
 from serve_app.settings import load_settings
 from serve_app.terminal.console import JsonOption, out, print_aligned, print_json
 from serve_app.terminal.health import choose_style
-
-app = typer.Typer(help="See batch jobs, and end one.", no_args_is_help=True)
 
 UrlOption = Annotated[
     str | None, typer.Option("--url", help="Service; default the one that `scorecat up` started here.")
@@ -30,7 +29,6 @@ END_S: Final = 40.0
 """A job that was told to end has 20 s to do so before it is ended."""
 
 
-@app.command("list")
 def list_jobs(
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many, newest first.")] = 20,
     url: UrlOption = None,
@@ -56,7 +54,6 @@ def list_jobs(
     print_aligned(rows, "", state=1, n_below=3)
 
 
-@app.command("show")
 def show(job_id: IdArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
     """Show a job: state, progress, how it ended, the command that goes on with it, and where its results are."""
     with connect(url) as client:
@@ -67,7 +64,6 @@ def show(job_id: IdArgument, url: UrlOption = None, as_json: JsonOption = False)
         print_job(found)
 
 
-@app.command("cancel")
 def cancel(
     job_id: IdArgument,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it has ended.")] = True,
@@ -121,8 +117,6 @@ def print_job(job: Mapping[str, Any]) -> None:
 
 def _name_way_on(command: str | None) -> str | None:
     """Return a command of the service's as a shell of this machine calls it."""
-    from batch.view import PROGRAM, name_program
-
     is_plain = command is not None and command.startswith(f"{PROGRAM} ")
     return f"{name_program()} {command.removeprefix(f'{PROGRAM} ')}" if command and is_plain else command
 

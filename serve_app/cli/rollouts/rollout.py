@@ -10,17 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from serve_app.cli.rollouts.rollout_view import is_over, print_brief, print_history, print_list, print_rollout, watch
-from serve_app.cli.rollouts.simulate import simulate
 from serve_app.client.rollouts import RolloutClient
 from serve_app.cluster.running import read_url
 from serve_app.errors import BadRequestError, NotFoundError
 from serve_app.models.adapters.registry_aliases import name_mover
+from serve_app.rollouts.adapters.plan_file import load_rollout
 from serve_app.rollouts.service.request import parse_start
 from serve_app.settings import load_settings
 from serve_app.terminal.console import JsonOption, err, out, print_json
-
-app = typer.Typer(help="Ship a version step by step, and take it back.", no_args_is_help=True)
-app.command("simulate")(simulate)
 
 UrlOption = Annotated[
     str | None, typer.Option("--url", help="Service; default the one that `scorecat up` started here.")
@@ -31,7 +28,6 @@ IdArgument = Annotated[
 ]
 
 
-@app.command("start")
 def start(
     version: Annotated[
         str | None, typer.Argument(metavar="[VERSION]", help="Number or alias; may also be said by the plan file.")
@@ -53,8 +49,6 @@ def start(
 
     The version is deployed and proved first; nothing changes for anybody before that.
     """
-    from serve_app.rollouts.adapters.plan_file import load_rollout
-
     given: dict[str, Any] = {"version": version, "shares": _parse_shares(share_of or []), "allow": allow}
     given = {name: value for name, value in given.items() if value}
     if plan is None:
@@ -72,7 +66,6 @@ def start(
     err.print(f"see `scorecat rollout status {started['id']}`; `scorecat rollout abort {started['id']}` takes it back")
 
 
-@app.command("status")
 def status(
     rollout_id: IdArgument = None,
     follow: Annotated[
@@ -100,7 +93,6 @@ def status(
         print_rollout(found)
 
 
-@app.command("pause")
 def pause(
     rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
 ) -> None:
@@ -108,7 +100,6 @@ def pause(
     _tell("pause", rollout_id, why, url, as_json)
 
 
-@app.command("resume")
 def resume(
     rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
 ) -> None:
@@ -116,7 +107,6 @@ def resume(
     _tell("resume", rollout_id, why, url, as_json)
 
 
-@app.command("promote")
 def promote(
     rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
 ) -> None:
@@ -124,7 +114,6 @@ def promote(
     _tell("promote", rollout_id, why, url, as_json)
 
 
-@app.command("abort")
 def abort(
     rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
 ) -> None:
@@ -132,7 +121,6 @@ def abort(
     _tell("abort", rollout_id, why, url, as_json)
 
 
-@app.command("history")
 def history(
     rollout_id: IdArgument = None,
     every: Annotated[bool, typer.Option("--all", help="List rollouts in place of the changes of one.")] = False,

@@ -12,10 +12,7 @@ from serve_app.errors import NotFoundError
 from serve_app.rollouts.service.request import parse_start
 from serve_app.terminal.console import JsonOption, err, print_json
 
-app = typer.Typer(help="Send copies of requests to a version that answers nobody.", no_args_is_help=True)
 
-
-@app.command("start")
 def start(
     version: Annotated[str, typer.Argument(help="Number or alias.")],
     share: Annotated[float, typer.Option(help="Share of the requests that are copied, above 0 and up to 1.")] = 0.1,
@@ -35,7 +32,6 @@ def start(
     err.print("see `scorecat rollout status`; `scorecat shadow stop` ends it")
 
 
-@app.command("stop")
 def stop(why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False) -> None:
     """End the shadow that runs."""
     with connect(url) as client:

@@ -11,7 +11,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from serve_app.cli.open_log import open_log
 from serve_app.client.clients import AsyncClient
+from serve_app.client.logs.log_rows import encode_log
 from serve_app.client.logs.replay import SCORE_BINS, ReplayReport, read_ahead, replay
 from serve_app.client.logs.wire import DirectTransport
 from serve_app.cluster.running import read_url
@@ -42,9 +44,6 @@ def replay_log(
 
     Exit code 1 when a row got no answer; rows that the service rejects (price 0) are counted apart.
     """
-    from serve_app.cli.open_log import open_log
-    from serve_app.client.logs.log_rows import encode_log
-
     log = open_log(events)
     url = url or read_url(load_settings())
     check_present(url)
