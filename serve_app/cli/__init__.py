@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from serve_app import __version__
-from serve_app.cli.lazy_command import build_commands
+from serve_app.cli.lazy_command import add_commands
 from serve_app.cli.unforeseen import explain
 from serve_app.terminal.console import err, out
 from serve_app.terminal.exits import exit_code, report_error
@@ -159,7 +159,7 @@ class Commands(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = build_commands(COMMANDS, GROUPS)
+        add_commands(self, COMMANDS, GROUPS)
 
 
 app = typer.Typer(

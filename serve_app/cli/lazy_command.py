@@ -38,26 +38,21 @@ class LazyCommand(TyperCommand):
         return self.load().make_context(info_name, args, parent, **extra)
 
 
-def build_commands(
-    table: Mapping[str, tuple[str, str]], groups: Mapping[str, str]
-) -> dict[str, TyperCommand | TyperGroup]:
-    """Return commands and groups of commands by name.
+def add_commands(root: TyperGroup, table: Mapping[str, tuple[str, str]], groups: Mapping[str, str]) -> None:
+    """Add commands and groups of commands to the whole.
 
     Parameters
     ----------
+    root : TyperGroup
     table : mapping
         Place and short help by the words that call a command, its group first.
     groups : mapping
         Help by group.
     """
-    found: dict[str, TyperCommand | TyperGroup] = {}
+    made = {"": root}
     for words, (place, short_help) in table.items():
         group, _, name = words.rpartition(" ")
-        command = LazyCommand(name, place, short_help)
-        if not group:
-            found[name] = command
-            continue
-        if group not in found:
-            found[group] = TyperGroup(name=group, help=groups[group], no_args_is_help=True)
-        found[group].add_command(command)
-    return found
+        if group not in made:
+            made[group] = TyperGroup(name=group, help=groups[group], no_args_is_help=True)
+            root.add_command(made[group])
+        made[group].add_command(LazyCommand(name, place, short_help))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from serve_app.errors import FieldError, InvalidDataError, point_at
 from serve_app.jobs.core.record import JobOrder
 from serve_app.jobs.service.ports import JobAsked
+from serve_app.runtime.near_names import explain_unknown
 from serve_app.runtime.read_values import read_count, read_flag
-from serve_app.runtime.shown_values import say_unknown
 
 MAX_CHARACTERS: Final = 2_000
 MAX_COLUMNS: Final = 1_000
@@ -140,6 +139,4 @@ FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
 
 
 def _explain_unknown(name: str) -> FieldError:
-    near = difflib.get_close_matches(name, FIELDS, 1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(FIELDS)}"
-    return FieldError(point_at(name), f"{say_unknown(name)}; {hint}")
+    return FieldError(point_at(name), explain_unknown(name, FIELDS))

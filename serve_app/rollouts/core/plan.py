@@ -7,15 +7,15 @@ consecutiveErrorLimit, dryRun), written here with underscores and units; Argo's 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from serve_app.errors import BadRequestError, FieldError, point_at
 from serve_app.rollouts.core.plan_values import FULL, read_seconds, read_steps, read_webhook
+from serve_app.runtime.near_names import explain_unknown
 from serve_app.runtime.read_values import Read, read_count, read_flag, read_number
-from serve_app.runtime.shown_values import say_unknown, show
+from serve_app.runtime.shown_values import show
 
 LIMIT_NAMES: Final[Mapping[str, str]] = {"errors": "max_added_share", "latency": "max_ratio", "score": "max_psi"}
 """The name of each metric's limit in a plan file."""
@@ -191,9 +191,7 @@ def _read_fields(
         name = _ARGO.get(given, given) if isinstance(given, str) else show(given)
         pointed = pointer + point_at(given if isinstance(given, str) else show(given))
         if name not in readers:
-            near = difflib.get_close_matches(name, readers, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(readers)}"
-            errors.append(FieldError(pointed, f"{say_unknown(given)}; {hint}"))
+            errors.append(FieldError(pointed, explain_unknown(name, readers)))
         elif name in read_as:
             errors.append(FieldError(pointed, f"says the same as {read_as[name]}: give one of them"))
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -12,7 +11,8 @@ from serve_app.rollouts.core.plan import PLAN_MEMBERS, PLAN_NAMES, Plan, parse_p
 from serve_app.rollouts.core.plan_values import is_dealt
 from serve_app.rollouts.service.ports import StartRollout
 from serve_app.rollouts.service.start import MAX_ALLOWED
-from serve_app.runtime.shown_values import is_number, say_unknown, show
+from serve_app.runtime.near_names import explain_unknown
+from serve_app.runtime.shown_values import is_number, show
 
 KINDS: Final = ("canary", "ab", "shadow")
 MAX_NAME_CHARACTERS: Final = 64
@@ -94,25 +94,12 @@ def _find_misplaced(kind: str, given: Mapping[str, Any], plan: Plan | None, poin
 
 
 def _find_unknown(record: Mapping[Any, Any], known: tuple[str, ...]) -> list[FieldError]:
-    errors = []
-    for name in record:
-        if name not in known:
-            near = _find_near(name, known)
-            hint = f"did you mean {near}?" if near else f"known: {', '.join(known)}"
-            errors.append(FieldError(point_at(_name(name)), f"{say_unknown(name)}; {hint}"))
-    return errors
+    unknown = [_name(name) for name in record if name not in known]
+    return [FieldError(point_at(name), explain_unknown(name, known)) for name in unknown]
 
 
 def _name(given: Any) -> str:
     return given if isinstance(given, str) else show(given)  # which YAML can name a member with
-
-
-def _find_near(name: Any, known: Mapping[str, Any] | tuple[str, ...]) -> str:
-    return (
-        next(iter(difflib.get_close_matches(name[:MAX_NAME_CHARACTERS], list(known), 1)), "")
-        if isinstance(name, str)
-        else ""
-    )
 
 
 def _read_version(value: Any) -> str:
