@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from serve_app.cli.open_log import hash_lines, open_log
+from serve_app.cli.options import LogArgument, UrlOption
 from serve_app.cli.traffic.replay import check_present
 from serve_app.client.clients import AsyncClient
 from serve_app.client.logs.wire import DirectTransport
@@ -36,8 +37,8 @@ SHOWN: Final = 20
 
 
 def verify(
-    events: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet file of events, or a directory of them.")],
-    url: Annotated[str | None, typer.Option(help="Service; default the one that `scorecat up` started here.")] = None,
+    events: LogArgument,
+    url: UrlOption = None,
     concurrency: Annotated[int, typer.Option(min=1, max=1024, help="Users under way at once, at most.")] = 32,
     from_start: Annotated[
         bool, typer.Option("--from-start", help="Begin again in place of going on where an interrupt stopped.")

@@ -25,13 +25,13 @@ from batch.record import STOPPED, StoppedError
 from batch.transforms.metrics_table import lay_out
 from batch.view import make_absolute, name_program
 from serve_app.cli.open_log import open_log
+from serve_app.cli.options import LogArgument
 from serve_app.jobs.core.record import resume_command
-from serve_app.terminal.console import JsonOption, err, out, print_aligned, print_json
+from serve_app.terminal.console import JsonOption, err, out, print_aligned, print_result
 
 ROUNDS: Final = 100
 BACKTEST: Final = "backtest"
 
-LogArgument = Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet file of events, or a directory of them.")]
 OutputArgument = Annotated[str, typer.Argument(help="Local folder for the result; new, or the same with --resume.")]
 KeepFeaturesOption = Annotated[bool, typer.Option("--keep-features", help="Leave the features in OUTPUT/features.")]
 ScoresArgument = Annotated[str, typer.Argument(help="Output folder of a backtest, or of a job.")]
@@ -79,10 +79,7 @@ def evaluate(
 ) -> None:
     """Report how good the scores in SCORES were, by what EVENTS says happened next."""
     report = measure(scores, open_log(events.absolute()), top=top, n_rounds=rounds, seed=seed)
-    if as_json:
-        print_json(report)
-    else:
-        _print(report)
+    print_result(report, _print, as_json=as_json)
 
 
 def _print(report: Mapping[str, Any]) -> None:

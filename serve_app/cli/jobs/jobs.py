@@ -11,18 +11,16 @@ import typer
 from rich.text import Text
 
 from batch.view import PROGRAM, name_program
+from serve_app.cli.options import UrlOption
 from serve_app.client.jobs import JobsClient
 from serve_app.cluster.running import read_url
 from serve_app.errors import BadRequestError, InvariantError
 from serve_app.jobs.core.record import ENDED, JOB_ID
 from serve_app.models.adapters.registry_aliases import name_mover
 from serve_app.settings import load_settings
-from serve_app.terminal.console import JsonOption, out, print_aligned, print_json
+from serve_app.terminal.console import JsonOption, out, print_aligned, print_json, print_result
 from serve_app.terminal.health import choose_style
 
-UrlOption = Annotated[
-    str | None, typer.Option("--url", help="Service; default the one that `scorecat up` started here.")
-]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the job, as `scorecat jobs list` shows it.")]
 POLL_S: Final = 0.5
 END_S: Final = 40.0
@@ -58,10 +56,7 @@ def show(job_id: IdArgument, url: UrlOption = None, as_json: JsonOption = False)
     """Show a job: state, progress, how it ended, the command that goes on with it, and where its results are."""
     with connect(url) as client:
         found = client.describe(_check(job_id))
-    if as_json:
-        print_json(found)
-    else:
-        print_job(found)
+    print_result(found, print_job, as_json=as_json)
 
 
 def cancel(
@@ -79,10 +74,7 @@ def cancel(
                 raise InvariantError(f"job {job_id} was told to end and still is {found['state']} after {END_S:g} s")
             time.sleep(POLL_S)
             found = client.describe(job_id)
-    if as_json:
-        print_json(found)
-    else:
-        print_job(found)
+    print_result(found, print_job, as_json=as_json)
 
 
 @contextlib.contextmanager

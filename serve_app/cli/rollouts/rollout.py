@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from serve_app.cli.options import UrlOption
 from serve_app.cli.rollouts.rollout_view import is_over, print_brief, print_history, print_list, print_rollout, watch
 from serve_app.client.rollouts import RolloutClient
 from serve_app.cluster.running import read_url
@@ -17,11 +18,8 @@ from serve_app.models.adapters.registry_aliases import name_mover
 from serve_app.rollouts.adapters.plan_file import load_rollout
 from serve_app.rollouts.service.request import parse_start
 from serve_app.settings import load_settings
-from serve_app.terminal.console import JsonOption, err, out, print_json
+from serve_app.terminal.console import JsonOption, err, out, print_json, print_result
 
-UrlOption = Annotated[
-    str | None, typer.Option("--url", help="Service; default the one that `scorecat up` started here.")
-]
 WhyOption = Annotated[str, typer.Option("--why", help="Why, for the history.")]
 IdArgument = Annotated[
     int | None, typer.Argument(metavar="[ID]", min=1, help="Number of the rollout; default the newest.")
@@ -87,10 +85,7 @@ def status(
             finish(client, number, as_json)
             return
         found = client.describe(number)
-    if as_json:
-        print_json(found)
-    else:
-        print_rollout(found)
+    print_result(found, print_rollout, as_json=as_json)
 
 
 def pause(
@@ -164,10 +159,7 @@ def finish(client: RolloutClient, rollout_id: int, as_json: bool) -> None:
     except KeyboardInterrupt:
         err.print(f"the rollout goes on; `scorecat rollout status {rollout_id} --watch` shows it")
         raise
-    if as_json:
-        print_json(found)
-    else:
-        print_rollout(found)
+    print_result(found, print_rollout, as_json=as_json)
     if is_over(found) and found["phase"] != "succeeded":
         raise typer.Exit(1)
 
@@ -175,10 +167,7 @@ def finish(client: RolloutClient, rollout_id: int, as_json: bool) -> None:
 def _tell(command: str, rollout_id: int | None, why: str, url: str | None, as_json: bool) -> None:
     with connect(url) as client:
         found = client.command(_need_newest(client, rollout_id), command, name_caller(), why)
-    if as_json:
-        print_json(found)
-    else:
-        print_brief(found)
+    print_result(found, print_brief, as_json=as_json)
 
 
 def _need_newest(client: RolloutClient, rollout_id: int | None) -> int:

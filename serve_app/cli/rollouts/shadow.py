@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from serve_app.cli.rollouts.rollout import UrlOption, WhyOption, connect, name_caller
+from serve_app.cli.options import UrlOption
+from serve_app.cli.rollouts.rollout import WhyOption, connect, name_caller
 from serve_app.cli.rollouts.rollout_view import print_brief
 from serve_app.errors import NotFoundError
 from serve_app.rollouts.service.request import parse_start
-from serve_app.terminal.console import JsonOption, err, print_json
+from serve_app.terminal.console import JsonOption, err, print_json, print_result
 
 
 def start(
@@ -39,7 +40,4 @@ def stop(why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
         if not running:
             raise NotFoundError("no shadow runs; `scorecat rollout history --all` lists what there was")
         ended = client.command(running[0]["id"], "abort", name_caller(), why)
-    if as_json:
-        print_json(ended)
-    else:
-        print_brief(ended)
+    print_result(ended, print_brief, as_json=as_json)

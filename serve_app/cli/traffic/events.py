@@ -11,6 +11,7 @@ import typer
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from serve_app.cli.open_log import hash_lines, open_log
+from serve_app.cli.options import LogArgument, UrlOption
 from serve_app.cli.traffic.replay import check_present
 from serve_app.client.clients import Client
 from serve_app.client.events import STATUSES
@@ -30,8 +31,8 @@ RETRIES: Final = 12
 
 
 def load(
-    file: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet file of events, or a directory of them.")],
-    url: Annotated[str | None, typer.Option(help="Service; default the one that `scorecat up` started here.")] = None,
+    file: LogArgument,
+    url: UrlOption = None,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second, at most.")] = None,
     from_start: Annotated[
         bool, typer.Option("--from-start", help="Send what an earlier load sent, too; known events count once.")

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from serve_app.cli.open_log import open_log
+from serve_app.cli.options import LogArgument
 from serve_app.errors import BadRequestError, ConflictError
 from serve_app.events.adapters.log_files import LogWriter
 from serve_app.events.adapters.spill import EventSpill
@@ -59,7 +60,7 @@ def generate(
 
 
 def describe(
-    events: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet file of events, or a directory of them.")],
+    events: LogArgument,
     as_json: JsonOption = False,
 ) -> None:
     """Print the figures of an event log beside the published figures, with the difference."""

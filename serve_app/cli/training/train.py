@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from serve_app.cli.open_log import open_log
+from serve_app.cli.options import LogArgument
 from serve_app.cli.training.band_options import parse_band_rule
 from serve_app.errors import BadRequestError
 from serve_app.models.adapters.model_report import save_report
@@ -28,7 +29,7 @@ class Register(StrEnum):
 
 
 def train(
-    events: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet file of events, or a directory of them.")],
+    events: LogArgument,
     name: Annotated[str, typer.Option(help="Name of the model.")] = "purchase",
     parent: Annotated[
         str | None, typer.Option(help="Version or alias to compare with; not worse, it becomes the challenger.")
