@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from batch.jobs.asked import DEFAULT_LIMIT, DEFAULT_PATIENCE_S, Asked, RunOptions, read_run, write_run
+from batch.jobs.asked import DEFAULT_LIMIT, Asked, RunOptions, read_run, write_run
 from batch.jobs.prepare import JobPlan, Wanted, begin_again, begin_plan, check_unchanged, draft_plan, take_up
 from batch.options import (
     ExplainOption,
@@ -100,17 +100,18 @@ def run_job(
     settings, started_s = load_settings(), time.monotonic()
     order = _order(asked, folder, settings, go_on_elsewhere)
     with connected(), recorded(JobFolders(settings.job_dir), order, _say) as record:
-        plan, manifest, tally = _plan(
-            asked, folder, resume=resume, is_shared=options.is_shared, is_confined=record.is_from_http
-        )
+        from batch import driver  # noqa: PLC0415 - imports Ray, see `connected`
+
+        check = driver.check_can_begin if options.is_shared else None
+        plan, manifest, tally = _plan(asked, folder, check, resume=resume, is_confined=record.is_from_http)
         write_run(options, folder)
         if plan.not_read:
             _say(describe_left_out(plan.not_read))
         record.note_version(plan.model, plan.version, tally.counts)
         err.print(f"{plan.model} v{plan.version}: {len(tally.open_units)} of {len(plan.units)} units to score")
-        app, spare_cpus = _choose_app(plan, record, options)
+        app, spare_cpus = driver.choose_app(plan, record, options, _say)
         with _shown(record) as show:
-            job = _build_job(plan, tally, manifest, folder, limit, options, show, app, spare_cpus)
+            job = driver.build_job(plan, tally, manifest, folder, limit, options, show, app, spare_cpus)
             summary = _run(job, record, go_on)
         summary["seconds"] = round(time.monotonic() - started_s, 1)
         _finish(summary, folder, go_on, as_json)
@@ -174,7 +175,7 @@ def _without_stderr() -> Iterator[None]:
 
 
 def _plan(
-    asked: Asked, folder: OutputFolder, *, resume: bool, is_shared: bool, is_confined: bool = False
+    asked: Asked, folder: OutputFolder, check: Callable[[str, int], None] | None, *, resume: bool, is_confined: bool
 ) -> tuple[JobPlan, Manifest, UnitTally]:
     registry = open_settings_registry()
     name, _, chosen = (asked.model or find_default(load_settings(), registry)).partition("@")
@@ -184,40 +185,13 @@ def _plan(
         tally = begin_again(folder, plan)
         check_unchanged(plan, tally)
         return plan, manifest, tally
-    from batch.jobs.run import check_can_begin  # noqa: PLC0415 - imports Ray, see `connected`
-
     version = registry.resolve(name, chosen or CHAMPION)
     manifest = registry.manifest(name, version)
     plan = draft_plan(Wanted.of(asked), folder, name, version, manifest, is_confined=is_confined)
-    if is_shared:
-        check_can_begin(name, version)
+    if check is not None:
+        check(name, version)
     begin_plan(plan, folder)
     return plan, manifest, UnitTally(plan.units)
-
-
-def _choose_app(plan: JobPlan, record: DriverRecord, options: RunOptions) -> tuple[str, float | None]:
-    """Return the application that scores, and the CPUs to leave for its growth; None for the usual."""
-    from batch.jobs.pool import await_pool, plan_pool  # noqa: PLC0415 - imports Ray, see `connected`
-    from serve_app.deployments.calls.handles import version_app  # noqa: PLC0415
-
-    if options.is_shared:
-        return version_app(plan.model, plan.version), None
-    wish, spare_cpus = plan_pool(record.job_id, plan.model, plan.version, options.pool_replicas, _say)
-    record.want_pool(wish)
-    err.print(f"starting {wish.app}, up to {wish.replicas} replicas of each deployment")
-    await_pool(wish.app, record.pool_problem)
-    return wish.app, spare_cpus
-
-
-def _build_job(
-    plan: JobPlan, tally: UnitTally, manifest: Manifest, folder: OutputFolder, limit: RejectLimit, options: RunOptions,
-    show: Any, app: str, spare_cpus: float | None,
-) -> Job:  # fmt: skip
-    from batch.jobs.run import SPARE_CPUS, Job  # noqa: PLC0415 - imports Ray, see `connected`
-
-    spare = SPARE_CPUS if spare_cpus is None else spare_cpus
-    patience_s = options.patience_s or DEFAULT_PATIENCE_S
-    return Job(plan, tally, manifest, folder, app, limit, options.workers, patience_s, show, err.print, spare)
 
 
 def _run(job: Job, record: DriverRecord, go_on: str) -> dict[str, Any]:

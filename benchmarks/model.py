@@ -7,9 +7,9 @@ hundred trees: with it, moving rows costs more than scoring them, and ratios say
 from __future__ import annotations
 
 from benchmarks.say import say
-from serve_app.cli.training.train import run_training
 from serve_app.events.service.synthetic import GeneratedLog
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
+from serve_app.training.adapters.registration import run_training
 from serve_app.training.service.options import DEFAULT_PARAMS, DEMO_EVENTS, TrainingOptions
 
 PARAMS = {**DEFAULT_PARAMS, "iterations": 1000, "depth": 6, "learning_rate": 0.03, "use_best_model": False}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serve_app.errors import BadRequestError
 from serve_app.history.service.config import StateConfig
+from serve_app.runtime.near_names import LOOSE, find_similar
 
 PREFIX = "SCORECAT_"
 DAY_S = 86_400
@@ -133,8 +133,8 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     for name in environment:
         if name.upper().startswith(PREFIX) and name not in known and name not in INTERNAL:
             short = {k.removeprefix(PREFIX): k for k in known}
-            near = difflib.get_close_matches(name.upper().removeprefix(PREFIX), short, 1)
-            hint = f" Did you mean {short[near[0]]}?" if near else f" Known: {', '.join(sorted(known))}."
+            near = find_similar(name.upper().removeprefix(PREFIX), short, LOOSE)
+            hint = f" Did you mean {short[near]}?" if near else f" Known: {', '.join(sorted(known))}."
             raise BadRequestError(f"unknown setting {name}.{hint}")
     values = {n: environment[PREFIX + n.upper()] for n in Settings.model_fields if PREFIX + n.upper() in environment}
     try:

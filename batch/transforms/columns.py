@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from serve_app.errors import InvalidDataError
 from serve_app.features.core.column_types import check_type
-from serve_app.features.core.near_names import LOOSE, SIMILAR, find_similar, pair_near
+from serve_app.features.core.near_names import pair_near
 from serve_app.features.core.row_errors import RESERVED, UNREADABLE, RowError, add_unreadable, list_unreadable
 from serve_app.features.core.row_keys import KEY_NAMES, KEY_SPECS, PUBLISHED_COLUMNS, REQUIRED_KEYS, convert_keys
 from serve_app.features.core.specs import HISTORY_NAMES, FeatureSpec
+from serve_app.runtime.near_names import LOOSE, hint_similar
 
 CONTENT: Final = f"{RESERVED}content"
 """Column of a batch beside `UNREADABLE`: the row as it was, where a value of it could not be read."""
@@ -103,7 +104,7 @@ def parse_mapping(value: Any, features: Sequence[FeatureSpec]) -> ColumnMapping:
     for name in [*columns, *defaults]:
         if name not in names:
             raise InvalidDataError(
-                f"the mapping names {name!r}, which is no feature of the model{_hint(name, names, LOOSE)}"
+                f"the mapping names {name!r}, which is no feature of the model{hint_similar(name, names, LOOSE)}"
             )
     twice = set(columns) & set(defaults)
     if twice:
@@ -165,7 +166,7 @@ def _explain_missing(
     """Return which columns are missing, and what there is to do about it."""
     free = _list_free(names, features, mapping)
     named = "; ".join(
-        f"{column}{f' (for {name})' if name != column else ''}{_hint(column, free)}" for name, column in missing
+        f"{column}{f' (for {name})' if name != column else ''}{hint_similar(column, free)}" for name, column in missing
     )
     text = (
         f"has no column {named}. Name the right columns in a mapping (the file of --mapping, over HTTP the member "
@@ -223,7 +224,7 @@ def _choose_kept(
     else:
         absent = [name for name in keep if name not in names]
         if absent:
-            raise InvalidDataError(f"{where} has no column {absent[0]} to keep{_hint(absent[0], names, LOOSE)}")
+            raise InvalidDataError(f"{where} has no column {absent[0]} to keep{hint_similar(absent[0], names, LOOSE)}")
         kept = [name for name in names if name in keep]
     taken = [name for name in kept if name in {*added, UNREADABLE, CONTENT}]
     if taken:
@@ -240,7 +241,7 @@ def _choose_keys(where: str, schema: pa.Schema, mapping: ColumnMapping) -> tuple
     missing = [name for name in REQUIRED_KEYS if name not in dict(found)]
     if missing:
         free = [name for name in schema.names if name not in dict(keys).values()]
-        named = ", ".join(name + _hint(name, free) for name in missing)
+        named = ", ".join(name + hint_similar(name, free) for name in missing)
         raise InvalidDataError(
             f"{where} has no column for {named}, which history is looked up by: name the columns in the mapping"
         )
@@ -249,8 +250,3 @@ def _choose_keys(where: str, schema: pa.Schema, mapping: ColumnMapping) -> tuple
             column = dict(found)[spec.name]
             check_type(spec, schema.field(column).type, column, where)
     return found
-
-
-def _hint(name: str, known: Sequence[str], cutoff: float = SIMILAR) -> str:
-    near = find_similar(name, known, cutoff)
-    return f" (did you mean {near}?)" if near else ""

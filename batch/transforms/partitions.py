@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from serve_app.errors import InvalidDataError
 from serve_app.features.core.arrow_types import meaning_of
 from serve_app.features.core.row_errors import RowError
+from serve_app.runtime.near_names import LOOSE, hint_similar
 from serve_app.storage.file_names import name_partition
 
 MAX_NAME_BYTES: Final = 255
@@ -68,8 +68,7 @@ def _refuse_absent(name: str, known: Sequence[str], there: Sequence[str]) -> Non
         raise InvalidDataError(
             f"--partition-by {name}: the column is not carried along: add {name} to --keep (over HTTP `keep`)"
         )
-    near = difflib.get_close_matches(name, [*known, *there], 1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
+    hint = hint_similar(name, [*known, *there], LOOSE)
     raise InvalidDataError(f"--partition-by {name}: the output has no such column{hint}; there are {', '.join(known)}")
 
 

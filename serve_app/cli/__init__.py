@@ -8,26 +8,114 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from serve_app import __version__
-from serve_app.cli import status, up
-from serve_app.cli.history import features, features_clean
-from serve_app.cli.jobs import backtest, jobs, score
-from serve_app.cli.models import aliases, models, models_import
-from serve_app.cli.rollouts import rollout, shadow
-from serve_app.cli.traffic import events, predict, replay
-from serve_app.cli.training import data, train
+from serve_app.cli.lazy_command import add_commands
 from serve_app.cli.unforeseen import explain
 from serve_app.terminal.console import err, out
 from serve_app.terminal.exits import exit_code, report_error
 
+GROUPS: Final[Mapping[str, str]] = {
+    "data": "Generate an event log, or describe one.",
+    "events": "Shop history: back-fill a log.",
+    "features": "Live features beside those of training.",
+    "models": "List, read, prove and name the models of the registry.",
+    "jobs": "See batch jobs, and end one.",
+    "rollout": "Ship a version step by step, and take it back.",
+    "shadow": "Send copies of requests to a version that answers nobody.",
+}
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "up": ("up:up",
+        "Start the service in the background and return when it answers."),
+    "down": ("down:down",
+        "Stop everything that `up` started; the registry and all state stay."),
+    "status": ("status:status",
+        "Say what runs: versions with their shares, replicas, health; exit code 1 when the service cannot score."),
+    "predict": ("traffic.predict:predict",
+        "Score one row, by the route of the model that is served."),
+    "replay": ("traffic.replay:replay_log",
+        "Send the view and cart rows of an event log, and print throughput, latency and scores."),
+    "score": ("jobs.score:score",
+        "Score a large table with the running service's deployments, as a job that can be resumed."),
+    "backtest": ("jobs.backtest:backtest",
+        "Score every view and cart of EVENTS as of its moment, with the running service's deployments."),
+    "evaluate": ("jobs.backtest:evaluate",
+        "Report how good the scores in SCORES were, by what EVENTS says happened next."),
+    "train": ("training.train:train",
+        "Train the purchase model on an event log, measure it on later rows, register it."),
+    "data generate": ("training.data:generate",
+        "Write an invented event log that looks like the published one, in its nine columns."),
+    "data describe": ("training.data:describe",
+        "Print the figures of an event log beside the published figures, with the difference."),
+    "events load": ("traffic.events:load",
+        "Send every event of a log to the service; the same command goes on where an earlier one stopped."),
+    "features verify": ("history.features:verify",
+        "Replay a log through the live service and compare every feature and score, value for value."),
+    "features clean": ("history.features_clean:clean",
+        "Remove the histories that `features verify` made of a log; needs the service's state, not the service."),
+    "models list": ("models.models:list_models",
+        "List all models, versions and aliases, and uploads that did not come to their end."),
+    "models show": ("models.models_show:show",
+        "Print a model's page: quality with intervals, bands, importance, features, lineage."),
+    "models verify": ("models.models_verify:verify",
+        "Check every file's SHA-256 as it is stored now, and reproduce the golden rows."),
+    "models import": ("models.models_import:import_model",
+        "Import a model that was made elsewhere: nothing in the file is run, the package is checked and registered."),
+    "models export": ("models.models_export:export_model",
+        "Write a model for code without scorecat: a deployed_model.pkl, or CatBoost's own file."),
+    "models alias": ("models.aliases:alias",
+        "Point an alias at a version, or delete it. Exit code 1 when somebody else moved it meanwhile."),
+    "models history": ("models.aliases:history",
+        "Print every move of a model's aliases, oldest first: when, what, who, why."),
+    "models clean": ("models.aliases:clean",
+        "Remove what publishes that were cut short left behind. Versions and their numbers stay."),
+    "jobs list": ("jobs.jobs:list_jobs",
+        "List jobs, newest first: those of `scorecat score`, of `ray job submit`, and those asked for over HTTP."),
+    "jobs show": ("jobs.jobs:show",
+        "Show a job: state, progress, how it ended, the command that goes on with it, and where its results are."),
+    "jobs cancel": ("jobs.jobs:cancel",
+        "End a job; what is scored stays, and `scorecat score INPUT OUTPUT --resume` goes on as it was begun."),
+    "rollout simulate": ("rollouts.simulate:simulate",
+        "Run a plan many times against assumed rates, and count false rollbacks and detections."),
+    "rollout start": ("rollouts.rollout:start",
+        "Start a canary (or, with --share-of, an A/B test) of a version."),
+    "rollout status": ("rollouts.rollout:status",
+        "Show a rollout: shares, verdicts with their evidence, counts, and what can be done."),
+    "rollout pause": ("rollouts.rollout:pause",
+        "Keep the shares as they are until `resume`; a failure still rolls back."),
+    "rollout resume": ("rollouts.rollout:resume",
+        "Go on after a pause; the step is measured anew."),
+    "rollout promote": ("rollouts.rollout:promote",
+        "Give the canary everything now, whatever the measurements say."),
+    "rollout abort": ("rollouts.rollout:abort",
+        "Take everything back at once; also ends A/B tests and shadows, and takes back what has just succeeded."),
+    "rollout history": ("rollouts.rollout:history",
+        "Print every change of a rollout, oldest first: when, who, why, on what evidence."),
+    "shadow start": ("rollouts.shadow:start",
+        "Deploy a version and send it copies; `scorecat rollout status` shows how its scores differ."),
+    "shadow stop": ("rollouts.shadow:stop",
+        "End the shadow that runs."),
+}  # fmt: skip
+"""Module and function, and the first sentence of the help, by the words that call a command, in the order of lists."""
+
+
+class Commands(TyperGroup):
+    """All commands, each to be imported when it is asked for."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        add_commands(self, COMMANDS, GROUPS)
+
+
 app = typer.Typer(
     name="scorecat",
+    cls=Commands,
     help="A distributed scoring cluster for CatBoost models on tabular data.",
     no_args_is_help=True,
     add_completion=False,
@@ -50,31 +138,9 @@ def scorecat(
     """A distributed scoring cluster for CatBoost models on tabular data."""
 
 
-app.command("up")(up.up)
-app.command("down")(up.down)
-app.command("status")(status.status)
-app.command("predict")(predict.predict)
-app.command("replay")(replay.replay_log)
-app.command("score")(score.score)
-app.command("backtest")(backtest.backtest)
-app.command("evaluate")(backtest.evaluate)
-app.command("train")(train.train)
-app.add_typer(data.app, name="data")
-app.add_typer(events.app, name="events")
-features.app.command("clean")(features_clean.clean)
-app.add_typer(features.app, name="features")
-models.app.add_typer(aliases.app)
-models.app.command("import")(models_import.import_model)
-models.app.command("export")(models_import.export_model)
-app.add_typer(models.app, name="models")
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(rollout.app, name="rollout")
-app.add_typer(shadow.app, name="shadow")
-
-
 @functools.cache
 def build_command() -> Any:
-    """Return the whole command; building it takes 40 ms, which a process that runs many need not spend again."""
+    """Return the whole command, which a process that runs many builds once."""
     return typer.main.get_command(app)
 
 

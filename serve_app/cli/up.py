@@ -1,45 +1,39 @@
-"""``scorecat up`` and ``down``."""
+"""``scorecat up``."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import fcntl
-import importlib
-import os
-import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 from serve_app.cli.history.state_from import check_state_from, load_state
 from serve_app.cli.models.champion_gap import describe_gap, find_champion
+from serve_app.cli.start import start_service
 from serve_app.cli.status import describe_shares, list_models
 from serve_app.cli.traffic.example import example_command
-from serve_app.cli.training.train import train_demo
-from serve_app.cluster.environment import cluster_environment
+from serve_app.cluster.home import derive_spec, lock_home
 from serve_app.cluster.private_names import check_names
-from serve_app.cluster.processes import find_processes, stop_cluster
+from serve_app.cluster.processes import find_processes
 from serve_app.cluster.running import describe_endpoints, probe, url_of
-from serve_app.cluster.spec import SPEC_FILE, ClusterSpec, load_spec, plan_cluster, save_spec
-from serve_app.cluster.start import check_port, keep_logs, start_cluster
+from serve_app.cluster.spec import ClusterSpec, load_spec
+from serve_app.cluster.start import check_port
 from serve_app.deployments.options import OPTIONS
 from serve_app.errors import BadRequestError, InvariantError, NotReadyError
+from serve_app.history.adapters.open_store import open_live_history
 from serve_app.models.adapters.package_dir import load_parts
 from serve_app.models.adapters.registry_aliases import name_mover
 from serve_app.models.service.packaging import golden_inputs
 from serve_app.models.service.ports import CHAMPION, Registry
+from serve_app.rollouts.adapters.sql_store import SqlRolloutStore
+from serve_app.rollouts.service.control import begin_split
+from serve_app.scoring.adapters.split_file import SplitFile
 from serve_app.scoring.core.split import Split
-from serve_app.settings import PREFIX, Settings, load_settings
+from serve_app.settings import Settings, load_settings
+from serve_app.storage.sql_engine import build_engine
 from serve_app.terminal.console import JsonOption, err, out, print_json
 from serve_app.wiring import find_default, open_settings_registry
-
-READY_TIMEOUT_S: Final = 60.0
 
 
 def up(
@@ -60,7 +54,7 @@ def up(
     """
     settings = _settings(port, profile)
     warm = None if state_from is None else check_state_from(settings, state_from)
-    with _locked(settings.home):
+    with lock_home(settings.home):
         spec = load_spec(settings.home)
         if spec is not None and find_processes(spec):
             if warm:
@@ -69,59 +63,47 @@ def up(
                 )
             _say_running(spec, {"port": port, "profile": profile, "model": model}, as_json)
             return
-        if find_processes(_derive_spec(settings)):
+        if find_processes(derive_spec(settings)):
             raise InvariantError("processes of an earlier `scorecat up` are still there: `scorecat down` ends them")
         started = time.monotonic()
         check_names()
         check_port(settings.host, settings.port)
         registry = open_settings_registry(settings)
-        name, wanted = _parse_model(model or find_default(settings, registry))
-        if model is None and name != settings.model.partition("@")[0]:
-            err.print(f"serving {name}, as before; `--model NAME` serves another", markup=False)
-        if not registry.names() and model is None:
-            _train_demo(registry, name)
-        if wanted == CHAMPION and registry.versions(name) == [1] and not registry.aliases(name).versions:
-            registry.move_alias(name, CHAMPION, 1)  # publishing was cut short before the alias was set
-        split = open_split(settings, registry, name, wanted, is_named=model is not None or wanted != CHAMPION)
+        split = _choose_split(settings, registry, model)
         _check_state(settings)
         loaded = {"state": load_state(*warm)} if warm else {}
-        spec = _start(settings, registry, split)
-        result = {
-            **loaded,
-            **describe_endpoints(spec),
-            "model": name,
-            "version": split.stable,
-            "shares": {str(version): share for version, share in split.shares.items()},
-            "profile": settings.profile,
-            "ready_in_s": round(time.monotonic() - started, 1),
-        }
+        spec = start_service(settings, registry, split)
+        ready_in_s = round(time.monotonic() - started, 1)
     if as_json:
-        print_json(result)
-        return
-    answers = ", ".join(f"v{v}" if share == 1.0 else f"v{v} {share * 100:.4g} %" for v, share in split.shares.items())
-    url = url_of(spec)
-    err.print(f"ready in {result['ready_in_s']} s: {name} {answers} on {url} (docs at {url}/docs)", soft_wrap=True)
-    package = registry.locate(name, split.stable)
-    manifest = registry.manifest(name, split.stable)
-    request = example_command(url, manifest, lambda: golden_inputs(load_parts(package)), settings.home)
-    out.print(request, markup=False, soft_wrap=True)
-
-
-def down(as_json: JsonOption = False) -> None:
-    """Stop everything that `up` started; the registry and all state stay."""
-    settings = load_settings()
-    with _locked(settings.home):
-        # Mark and folder follow from the home, so a lost or damaged record hides nothing.
-        spec = _derive_spec(settings)
-        stopped = stop_cluster(spec)
-        left = find_processes(spec)
-        if left:
-            raise InvariantError(f"these processes would not end: {', '.join(str(p.pid) for p in left)}")
-        (settings.home / SPEC_FILE).unlink(missing_ok=True)
-    if as_json:
-        print_json({"stopped_processes": stopped})
+        said = {**loaded, **describe_endpoints(spec), "model": split.model, "version": split.stable}
+        shares = {str(version): share for version, share in split.shares.items()}
+        print_json({**said, "shares": shares, "profile": settings.profile, "ready_in_s": ready_in_s})
     else:
-        err.print(f"stopped {stopped} processes" if stopped else "nothing was running")
+        err.print(f"ready in {ready_in_s} s: {_describe_start(split, url_of(spec))}", soft_wrap=True)
+        out.print(_choose_example(settings, registry, split, url_of(spec)), markup=False, soft_wrap=True)
+
+
+def _choose_split(settings: Settings, registry: Registry, model: str | None) -> Split:
+    """Return what will be served: what is asked for, else what was before; an empty registry gets a demo model."""
+    name, wanted = _parse_model(model or find_default(settings, registry))
+    if model is None and name != settings.model.partition("@")[0]:
+        err.print(f"serving {name}, as before; `--model NAME` serves another", markup=False)
+    if not registry.names() and model is None:
+        _train_demo(registry, name)
+    if wanted == CHAMPION and registry.versions(name) == [1] and not registry.aliases(name).versions:
+        registry.move_alias(name, CHAMPION, 1)  # publishing was cut short before the alias was set
+    return open_split(settings, registry, name, wanted, is_named=model is not None or wanted != CHAMPION)
+
+
+def _describe_start(split: Split, url: str) -> str:
+    answers = ", ".join(f"v{v}" if share == 1.0 else f"v{v} {share * 100:.4g} %" for v, share in split.shares.items())
+    return f"{split.model} {answers} on {url} (docs at {url}/docs)"
+
+
+def _choose_example(settings: Settings, registry: Registry, split: Split, url: str) -> str:
+    package = registry.locate(split.model, split.stable)
+    manifest = registry.manifest(split.model, split.stable)
+    return example_command(url, manifest, lambda: golden_inputs(load_parts(package)), settings.home)
 
 
 def open_split(settings: Settings, registry: Registry, name: str, wanted: str, *, is_named: bool) -> Split:
@@ -129,11 +111,6 @@ def open_split(settings: Settings, registry: Registry, name: str, wanted: str, *
 
     A torn package of its stable version is refused before anything is stored.
     """
-    from serve_app.rollouts.adapters.sql_store import SqlRolloutStore
-    from serve_app.rollouts.service.control import begin_split
-    from serve_app.scoring.adapters.split_file import SplitFile
-    from serve_app.storage.sql_engine import build_engine
-
     store = SqlRolloutStore(build_engine(settings.database))
     try:
         return begin_split(
@@ -152,8 +129,6 @@ def open_split(settings: Settings, registry: Registry, name: str, wanted: str, *
 
 def _check_state(settings: Settings) -> None:
     """Open the states once, so that a wrong place or secret is refused before anything starts."""
-    from serve_app.history.adapters.open_store import open_live_history
-
     config = settings.state_config
     if config is None:
         return
@@ -163,106 +138,12 @@ def _check_state(settings: Settings) -> None:
         err.print(f"scores use defaults until the state can be used: {exc}", markup=False)
 
 
-def _start(settings: Settings, registry: Registry, split: Split) -> ClusterSpec:
-    """Start cluster and applications; whatever goes wrong, nothing is left running."""
-    spec = _start_ray(settings)
-    try:
-        os.environ.update(cluster_environment(spec))
-        _deploy(settings, spec, registry, split)
-    except BaseException as exc:
-        _keep_logs(settings, spec, exc)
-        _forget(settings, spec)
-        raise
-    return spec
-
-
-def _start_ray(settings: Settings) -> ClusterSpec:
-    """Start Ray, with other ports once more when it fails: ports that were free may be taken meanwhile."""
-    for is_last in (False, True):
-        spec = dataclasses.replace(_derive_spec(settings), profile=settings.profile)
-        save_spec(settings.home, spec)
-        try:
-            with err.status("starting Ray"):
-                environment = cluster_environment(spec)
-                os.environ.update(environment)  # before Ray is imported: it reads them at import
-                importing = threading.Thread(target=_import_apps, daemon=True)  # 4 s of CPU, while Ray mostly waits
-                importing.start()
-                start_cluster(spec, {**environment, **_job_environment(settings)}, settings.log_dir / "ray.log")
-                importing.join()
-        except BaseException as exc:
-            _keep_logs(settings, spec, exc)
-            _forget(settings, spec)
-            if is_last or not isinstance(exc, InvariantError):
-                raise
-        else:
-            return spec
-    raise InvariantError("Ray did not start")
-
-
-def _import_apps() -> None:
-    with contextlib.suppress(ImportError):  # `_deploy` says why
-        importlib.import_module("serve_app.app")
-
-
-def _job_environment(settings: Settings) -> dict[str, str]:
-    """Return what a job of `ray job submit` inherits: the same state folder, registry and Python as here."""
-    state = settings.state_config
-    variables = {
-        f"{PREFIX}HOME": str(settings.home),
-        f"{PREFIX}STATE": "off" if state is None else state.place,
-        # Ray starts processes by bash, wherever the caller's PATH leads
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", ""), os.defpath]),
-    }
-    if state is not None:
-        variables[f"{PREFIX}STATE_SECRET"] = state.secret_path
-        variables[f"{PREFIX}STATE_TIMEOUT_S"] = str(state.timeout_s)
-    if settings.registry is not None:
-        variables[f"{PREFIX}REGISTRY"] = str(settings.registry_root)
-    return variables
-
-
-def _keep_logs(settings: Settings, spec: ClusterSpec, failure: BaseException) -> None:
-    """Keep Ray's logs of a start that failed, and say where: its folder goes with the cluster."""
-    if isinstance(failure, KeyboardInterrupt):
-        return
-    kept = keep_logs(spec, settings.log_dir / "ray-failed-start")
-    if kept is not None:
-        err.print(f"Ray's logs of the start that failed are kept in {kept}", markup=False)
-
-
-def _forget(settings: Settings, spec: ClusterSpec) -> None:
-    # a second Ctrl-C must not leave half of it running
-    before = [(n, signal.signal(n, signal.SIG_IGN)) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    stop_cluster(spec)
-    for number, handler in before:
-        signal.signal(number, handler)
-    (settings.home / SPEC_FILE).unlink(missing_ok=True)
-
-
-def _deploy(settings: Settings, spec: ClusterSpec, registry: Registry, split: Split) -> None:
-    from serve_app.app import deploy
-
-    with err.status(f"starting {split.model} {' and '.join(f'v{v}' for v in split.versions)} and the gateway"):
-        late, problem = deploy(settings, spec, registry, split)
-        _await_ready(spec, problem)
-    for app, why in late.items():
-        err.print(f"{app} is not up, the control app goes on with it: {why}", markup=False)
-
-
-def _await_ready(spec: ClusterSpec, problem: BaseException | None) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if probe(spec) is not None:
-            return
-        time.sleep(0.1)
-    why = f": {problem}" if problem else ""
-    raise InvariantError(f"the service did not become ready in {READY_TIMEOUT_S:g} s{why}")
-
-
 def _train_demo(registry: Registry, name: str) -> None:
+    from serve_app.training.adapters.registration import train_demo  # noqa: PLC0415 - CatBoost, for the first start only
+
     err.print("the registry is empty: training a demo model on generated events (about a minute)")
     with err.status("") as shown:
-        train_demo(registry, name=name, report=shown.update)
+        train_demo(registry, name, shown.update)
 
 
 def _settings(port: int | None, profile: str | None) -> Settings:
@@ -306,23 +187,3 @@ def _say_running(spec: ClusterSpec, asked: dict[str, Any], as_json: bool) -> Non
         err.print(f"already running: {ready['model']} on {url_of(spec)}, {shares}", markup=False)
         if gap := describe_gap(champion, ready):
             err.print(gap, markup=False)
-
-
-def _derive_spec(settings: Settings) -> ClusterSpec:
-    """Return a spec with the mark and folder that any cluster of this home has; its ports mean nothing."""
-    return plan_cluster(settings.home, settings.host, settings.port, settings.num_cpus)
-
-
-@contextlib.contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        file = (home / "up.lock").open("a")
-    except OSError as exc:
-        raise BadRequestError(f"the state folder {home} cannot be written: {exc.strerror}") from exc
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise BadRequestError(f"another `scorecat up` or `down` works on {home}: wait for it") from exc
-        yield

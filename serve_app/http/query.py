@@ -7,7 +7,8 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from serve_app.errors import BadRequestError
-from serve_app.features.core.near_names import find_near, find_similar
+from serve_app.features.core.near_names import find_near
+from serve_app.runtime.near_names import hint_similar
 
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 _ELSEWHERE: Final = {
@@ -67,7 +68,6 @@ def read_defaults(given: dict[str, list[str]], names: Sequence[str]) -> frozense
         found += [value] if value in names else filter(None, map(str.strip, value.split(",")))
     for name in found:
         if name not in names:
-            meant = find_similar(name, names)
-            hint = f" (did you mean {meant}?)" if meant else ""
+            hint = hint_similar(name, names)
             raise BadRequestError(f"the query's defaults name {name[:80]!r}, which is no input of the model{hint}")
     return frozenset(found)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import reprlib
-from collections.abc import Collection
 from typing import Any, Final
 
-from serve_app.errors import MAX_POINTED
-
 MAX_CHARACTERS: Final = 60
-MAX_COMPARED: Final = 64
 
 _SHORT: Final = reprlib.Repr()
 _SHORT.maxlevel = 2
@@ -41,14 +36,3 @@ def is_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
-
-
-def say_unknown(name: Any, known: Collection[str], read_as: str | None = None) -> str:
-    """Return that a member is unknown, named when it is too long for the pointer to repeat, and which may be meant.
-
-    What is known is compared with `read_as`, or with the name as it was given.
-    """
-    is_long = isinstance(name, str) and len(name) > MAX_POINTED
-    near = difflib.get_close_matches((read_as or str(name))[:MAX_COMPARED], known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-    return f"{show(name)} is unknown; {hint}" if is_long else f"unknown; {hint}"

@@ -76,6 +76,14 @@ def print_json(value: dict[str, Any]) -> None:
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
 
 
+def print_result(value: dict[str, Any], show: Callable[[dict[str, Any]], None], *, as_json: bool) -> None:
+    """Print what a command found: as JSON, or as `show` does for a reader."""
+    if as_json:
+        print_json(value)
+    else:
+        show(value)
+
+
 def print_aligned(
     rows: Sequence[Sequence[str]], indent: str = "  ", *, state: int | None = None, n_below: int = 0
 ) -> None:

@@ -10,7 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from serve_app.cli.history.features import open_run
 from serve_app.errors import BadRequestError, NotFoundError
+from serve_app.events.adapters.log_files import EventLog
+from serve_app.history.adapters.open_store import open_live_history
 from serve_app.settings import load_settings
+from serve_app.skew.verify import rename
 from serve_app.terminal.console import JsonOption, err, out, print_json
 
 
@@ -22,10 +25,6 @@ def clean(
 
     A user takes about 8 ms: what is removed is removed from the disk, too.
     """
-    from serve_app.events.adapters.log_files import EventLog
-    from serve_app.history.adapters.open_store import open_live_history
-    from serve_app.skew.verify import rename
-
     settings = load_settings()
     run = open_run(settings, events)
     if not run.prefixes:

@@ -8,6 +8,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from batch.backfill import backfill
+from batch.evaluate import evaluate as measure
+from batch.jobs.asked import RunOptions
 from batch.options import (
     ExplainOption,
     MaxRejectedOption,
@@ -18,14 +21,17 @@ from batch.options import (
     WorkersOption,
     read_asked,
 )
+from batch.record import STOPPED, StoppedError
+from batch.transforms.metrics_table import lay_out
 from batch.view import make_absolute, name_program
+from serve_app.cli.open_log import open_log
+from serve_app.cli.options import LogArgument
 from serve_app.jobs.core.record import resume_command
-from serve_app.terminal.console import JsonOption, err, out, print_aligned, print_json
+from serve_app.terminal.console import JsonOption, err, out, print_aligned, print_result
 
 ROUNDS: Final = 100
 BACKTEST: Final = "backtest"
 
-LogArgument = Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet file of events, or a directory of them.")]
 OutputArgument = Annotated[str, typer.Argument(help="Local folder for the result; new, or the same with --resume.")]
 KeepFeaturesOption = Annotated[bool, typer.Option("--keep-features", help="Leave the features in OUTPUT/features.")]
 ScoresArgument = Annotated[str, typer.Argument(help="Output folder of a backtest, or of a job.")]
@@ -49,11 +55,6 @@ def backtest(
     as_json: JsonOption = False,
 ) -> None:
     """Score every view and cart of EVENTS as of its moment, with the running service's deployments."""
-    from batch.backfill import backfill
-    from batch.jobs.asked import RunOptions
-    from batch.record import STOPPED, StoppedError
-    from serve_app.cli.open_log import open_log
-
     asked = read_asked(output, model, None, None, partition_by, explain)
     more = " --keep-features" if keep_features else ""
     go_on = resume_command(str(events), output, name_program(), BACKTEST) + more
@@ -77,19 +78,11 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Report how good the scores in SCORES were, by what EVENTS says happened next."""
-    from batch.evaluate import evaluate as measure
-    from serve_app.cli.open_log import open_log
-
     report = measure(scores, open_log(events.absolute()), top=top, n_rounds=rounds, seed=seed)
-    if as_json:
-        print_json(report)
-    else:
-        _print(report)
+    print_result(report, _print, as_json=as_json)
 
 
 def _print(report: Mapping[str, Any]) -> None:
-    from batch.transforms.metrics_table import lay_out
-
     counts = report["counts"]
     out.print(
         f"{counts['scores']:,} scores · {counts['not_in_log']:,} without a row in the log · "

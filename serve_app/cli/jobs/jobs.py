@@ -10,27 +10,23 @@ from typing import Annotated, Any, Final
 import typer
 from rich.text import Text
 
+from batch.view import PROGRAM, name_program
+from serve_app.cli.options import UrlOption
 from serve_app.client.jobs import JobsClient
 from serve_app.cluster.running import read_url
 from serve_app.errors import BadRequestError, InvariantError
 from serve_app.jobs.core.record import ENDED, JOB_ID
 from serve_app.models.adapters.registry_aliases import name_mover
 from serve_app.settings import load_settings
-from serve_app.terminal.console import JsonOption, out, print_aligned, print_json
+from serve_app.terminal.console import JsonOption, out, print_aligned, print_json, print_result
 from serve_app.terminal.health import choose_style
 
-app = typer.Typer(help="See batch jobs, and end one.", no_args_is_help=True)
-
-UrlOption = Annotated[
-    str | None, typer.Option("--url", help="Service; default the one that `scorecat up` started here.")
-]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the job, as `scorecat jobs list` shows it.")]
 POLL_S: Final = 0.5
 END_S: Final = 40.0
 """A job that was told to end has 20 s to do so before it is ended."""
 
 
-@app.command("list")
 def list_jobs(
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many, newest first.")] = 20,
     url: UrlOption = None,
@@ -56,18 +52,13 @@ def list_jobs(
     print_aligned(rows, "", state=1, n_below=3)
 
 
-@app.command("show")
 def show(job_id: IdArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
     """Show a job: state, progress, how it ended, the command that goes on with it, and where its results are."""
     with connect(url) as client:
         found = client.describe(_check(job_id))
-    if as_json:
-        print_json(found)
-    else:
-        print_job(found)
+    print_result(found, print_job, as_json=as_json)
 
 
-@app.command("cancel")
 def cancel(
     job_id: IdArgument,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when it has ended.")] = True,
@@ -83,10 +74,7 @@ def cancel(
                 raise InvariantError(f"job {job_id} was told to end and still is {found['state']} after {END_S:g} s")
             time.sleep(POLL_S)
             found = client.describe(job_id)
-    if as_json:
-        print_json(found)
-    else:
-        print_job(found)
+    print_result(found, print_job, as_json=as_json)
 
 
 @contextlib.contextmanager
@@ -121,8 +109,6 @@ def print_job(job: Mapping[str, Any]) -> None:
 
 def _name_way_on(command: str | None) -> str | None:
     """Return a command of the service's as a shell of this machine calls it."""
-    from batch.view import PROGRAM, name_program
-
     is_plain = command is not None and command.startswith(f"{PROGRAM} ")
     return f"{name_program()} {command.removeprefix(f'{PROGRAM} ')}" if command and is_plain else command
 

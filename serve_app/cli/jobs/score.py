@@ -30,8 +30,10 @@ from batch.options import (
     WorkersOption,
     read_asked,
 )
+from batch.transforms.deployed import explain_absence
 from batch.transforms.progress import Progress
 from batch.view import make_absolute, name_program, open_bar
+from serve_app.cli.jobs.score_checks import check_job
 from serve_app.cli.jobs.score_end import Followed, finish
 from serve_app.cluster.environment import cluster_environment
 from serve_app.cluster.running import list_apps, read_spec
@@ -69,8 +71,6 @@ def score(
     """Score a large table with the running service's deployments, as a job that can be resumed."""
     settings = load_settings()
     spec = read_spec(settings)
-    from serve_app.cli.jobs.score_checks import check_job
-
     asked = read_asked(input, model, mapping, keep, partition_by, explain)
     run = RunOptions(max_rejected, workers, patience_s, pool, pool_replicas)
     name, version = check_job(settings, asked, output, run, resume=resume)
@@ -115,8 +115,6 @@ def _await(client: Any, job: Followed, as_json: bool) -> None:
 
 def _check_deployed(spec: ClusterSpec, model: str, version: int) -> None:
     """Raise NotReadyError when the cluster says that the version's application is not there; the job asks again."""
-    from batch.transforms.deployed import explain_absence
-
     apps = list_apps(spec)
     if apps and (reason := explain_absence(model, version, apps)):
         raise NotReadyError(reason, 60.0)
@@ -124,7 +122,11 @@ def _check_deployed(spec: ClusterSpec, model: str, version: int) -> None:
 
 def _submit(spec: ClusterSpec, settings: Settings, arguments: list[str]) -> tuple[Any, str]:
     os.environ.update(cluster_environment(spec))  # before Ray is imported: it reads them at import
-    from serve_app.deployments.apps.job_runner import AGENT_S, open_submissions, submit_driver
+    from serve_app.deployments.apps.job_runner import (  # noqa: PLC0415 - imports Ray, which reads its environment then
+        AGENT_S,
+        open_submissions,
+        submit_driver,
+    )
 
     # A job's variables are shown to everyone who can list jobs: keys of object stores are not among them. The
     # job inherits those that `scorecat up` was started with.

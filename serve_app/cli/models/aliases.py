@@ -12,10 +12,7 @@ from serve_app.models.service.ports import Aliases
 from serve_app.terminal.console import JsonOption, out, print_json
 from serve_app.wiring import open_settings_registry
 
-app = typer.Typer()
 
-
-@app.command("alias")
 def alias(
     model: ModelArgument,
     name: Annotated[str, typer.Argument(metavar="ALIAS", help="Alias, for example champion.")],
@@ -49,7 +46,6 @@ def alias(
     out.print(f"{model_name}@{name} {now} ({was})", markup=False)
 
 
-@app.command("history")
 def history(
     name: Annotated[str, typer.Argument(help="Name of the model.")],
     as_json: JsonOption = False,
@@ -67,7 +63,6 @@ def history(
         out.print(f"{move.at}  {move.alias:12} {old:>5} -> {new:5}  {move.by}  {move.reason}".rstrip(), markup=False)
 
 
-@app.command("clean")
 def clean(
     name: Annotated[str, typer.Argument(help="Name of the model.")],
     older_than_h: Annotated[

@@ -1,4 +1,4 @@
-"""``scorecat models``: what is in the registry."""
+"""``scorecat models list``: what is in the registry."""
 
 from __future__ import annotations
 
@@ -10,21 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from serve_app.cli.models.models_table import describe_version, models_table
-from serve_app.errors import BadRequestError, InvariantError, NotFoundError
-from serve_app.features.core.encoding import FeatureEncoder
-from serve_app.models.adapters.package_dir import MODEL, load_manifest, load_package
-from serve_app.models.service.model_page import render_model_page
-from serve_app.models.service.packaging import prove_encoder, prove_model
+from serve_app.errors import BadRequestError, InvariantError
 from serve_app.models.service.ports import CHAMPION, Registry, UnfinishedUpload
-from serve_app.terminal.console import JsonOption, err, out, print_json, print_page
+from serve_app.terminal.console import JsonOption, err, out, print_json
 from serve_app.wiring import open_settings_registry
-
-app = typer.Typer(help="List, read, prove and name the models of the registry.", no_args_is_help=True)
 
 ModelArgument = Annotated[str, typer.Argument(help="name, name@version or name@alias; alone means name@champion.")]
 
 
-@app.command("list")
 def list_models(as_json: JsonOption = False) -> None:
     """List all models, versions and aliases, and uploads that did not come to their end."""
     registry = open_settings_registry()
@@ -43,63 +36,6 @@ def list_models(as_json: JsonOption = False) -> None:
                 version = f" v{one['version']}" if "version" in one else ""
                 err.print(f"error: {name}{version}: {one['error']}", style="red", markup=False)
     print_unfinished(unfinished)
-
-
-@app.command("show")
-def show(model: ModelArgument, as_json: JsonOption = False) -> None:
-    """Print a model's page: quality with intervals, bands, importance, features, lineage."""
-    from serve_app.models.catboost.importance import load_facts
-
-    directory, name, version = locate(model)
-    manifest = load_manifest(directory)
-    facts = load_facts(directory / MODEL, manifest.feature_names)
-    if as_json:
-        print_json(
-            {
-                "model": name,
-                "version": version,
-                "path": str(directory),
-                "manifest": manifest.to_json(),
-                **facts.to_json(),
-            }
-        )
-    else:
-        page = render_model_page(manifest, facts)
-        print_page(page)
-        out.print(f"{name} version {version} in {directory}", markup=False)
-
-
-@app.command("verify")
-def verify(
-    model: Annotated[str | None, typer.Argument(help="name, name@version or name@alias; or --all.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every version of every model.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Check every file's SHA-256 as it is stored now, and reproduce the golden rows."""
-    if every == (model is not None):
-        raise BadRequestError("name a model, or say --all: one of the two")
-    registry = open_settings_registry()
-    if model is not None:
-        name, version = resolve(registry, model)
-        n_rows = _prove(registry, name, version)
-        if as_json:
-            print_json({"model": name, "version": version, "verified": True, "golden_rows": n_rows})
-        else:
-            out.print(f"{name} v{version}: all files are whole, {n_rows} golden rows reproduced")
-        return
-    results = [_try_to_prove(registry, name, v) for name in registry.names() for v in registry.versions(name)]
-    unfinished = registry.unfinished()
-    n_bad = sum(not result["verified"] for result in results)
-    if as_json:
-        print_json({"registry": registry.where, "versions": results, "unfinished": to_json(unfinished)})
-    else:
-        for result in results:
-            text = f"whole, {result['golden_rows']} golden rows reproduced" if result["verified"] else result["error"]
-            out.print(f"{result['model']} v{result['version']}: {text}", markup=False)
-        print_unfinished(unfinished)
-        out.print(f"{len(results) - n_bad} of {len(results)} versions of {registry.where} are whole", markup=False)
-    if n_bad:
-        raise typer.Exit(1)
 
 
 def locate(model: str) -> tuple[Path, str, int]:
@@ -132,25 +68,6 @@ def print_unfinished(unfinished: Mapping[str, list[UnfinishedUpload]]) -> None:
 def to_json(unfinished: Mapping[str, list[UnfinishedUpload]]) -> dict[str, Any]:
     """Return unfinished uploads by model as JSON."""
     return {name: [dataclasses.asdict(upload) for upload in uploads] for name, uploads in unfinished.items()}
-
-
-def _try_to_prove(registry: Registry, name: str, version: int) -> dict[str, Any]:
-    result: dict[str, Any] = {"model": name, "version": version, "verified": False}
-    try:
-        return {**result, "verified": True, "golden_rows": _prove(registry, name, version)}
-    except (InvariantError, NotFoundError) as exc:  # of this version; a store that is gone ends the command
-        return {**result, "error": str(exc)}
-
-
-def _prove(registry: Registry, name: str, version: int) -> int:
-    """Prove a version and return its number of golden rows."""
-    from serve_app.models.catboost.scorer import CatBoostScorer
-
-    with registry.open_stored(name, version) as directory:
-        package = load_package(directory, CatBoostScorer.load)
-        prove_encoder(package, FeatureEncoder(package.manifest.features, package.vocabularies))
-        prove_model(package)
-    return int(package.golden.num_rows)
 
 
 def _describe(registry: Registry, name: str) -> dict[str, Any]:

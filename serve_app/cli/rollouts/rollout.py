@@ -9,29 +9,23 @@ from typing import Annotated, Any
 
 import typer
 
+from serve_app.cli.options import UrlOption
 from serve_app.cli.rollouts.rollout_view import is_over, print_brief, print_history, print_list, print_rollout, watch
-from serve_app.cli.rollouts.simulate import simulate
 from serve_app.client.rollouts import RolloutClient
 from serve_app.cluster.running import read_url
 from serve_app.errors import BadRequestError, NotFoundError
 from serve_app.models.adapters.registry_aliases import name_mover
+from serve_app.rollouts.adapters.plan_file import load_rollout
 from serve_app.rollouts.service.request import parse_start
 from serve_app.settings import load_settings
-from serve_app.terminal.console import JsonOption, err, out, print_json
+from serve_app.terminal.console import JsonOption, err, out, print_json, print_result
 
-app = typer.Typer(help="Ship a version step by step, and take it back.", no_args_is_help=True)
-app.command("simulate")(simulate)
-
-UrlOption = Annotated[
-    str | None, typer.Option("--url", help="Service; default the one that `scorecat up` started here.")
-]
 WhyOption = Annotated[str, typer.Option("--why", help="Why, for the history.")]
 IdArgument = Annotated[
     int | None, typer.Argument(metavar="[ID]", min=1, help="Number of the rollout; default the newest.")
 ]
 
 
-@app.command("start")
 def start(
     version: Annotated[
         str | None, typer.Argument(metavar="[VERSION]", help="Number or alias; may also be said by the plan file.")
@@ -53,8 +47,6 @@ def start(
 
     The version is deployed and proved first; nothing changes for anybody before that.
     """
-    from serve_app.rollouts.adapters.plan_file import load_rollout
-
     given: dict[str, Any] = {"version": version, "shares": _parse_shares(share_of or []), "allow": allow}
     given = {name: value for name, value in given.items() if value}
     if plan is None:
@@ -72,7 +64,6 @@ def start(
     err.print(f"see `scorecat rollout status {started['id']}`; `scorecat rollout abort {started['id']}` takes it back")
 
 
-@app.command("status")
 def status(
     rollout_id: IdArgument = None,
     follow: Annotated[
@@ -94,13 +85,9 @@ def status(
             finish(client, number, as_json)
             return
         found = client.describe(number)
-    if as_json:
-        print_json(found)
-    else:
-        print_rollout(found)
+    print_result(found, print_rollout, as_json=as_json)
 
 
-@app.command("pause")
 def pause(
     rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
 ) -> None:
@@ -108,7 +95,6 @@ def pause(
     _tell("pause", rollout_id, why, url, as_json)
 
 
-@app.command("resume")
 def resume(
     rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
 ) -> None:
@@ -116,7 +102,6 @@ def resume(
     _tell("resume", rollout_id, why, url, as_json)
 
 
-@app.command("promote")
 def promote(
     rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
 ) -> None:
@@ -124,7 +109,6 @@ def promote(
     _tell("promote", rollout_id, why, url, as_json)
 
 
-@app.command("abort")
 def abort(
     rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
 ) -> None:
@@ -132,7 +116,6 @@ def abort(
     _tell("abort", rollout_id, why, url, as_json)
 
 
-@app.command("history")
 def history(
     rollout_id: IdArgument = None,
     every: Annotated[bool, typer.Option("--all", help="List rollouts in place of the changes of one.")] = False,
@@ -176,10 +159,7 @@ def finish(client: RolloutClient, rollout_id: int, as_json: bool) -> None:
     except KeyboardInterrupt:
         err.print(f"the rollout goes on; `scorecat rollout status {rollout_id} --watch` shows it")
         raise
-    if as_json:
-        print_json(found)
-    else:
-        print_rollout(found)
+    print_result(found, print_rollout, as_json=as_json)
     if is_over(found) and found["phase"] != "succeeded":
         raise typer.Exit(1)
 
@@ -187,10 +167,7 @@ def finish(client: RolloutClient, rollout_id: int, as_json: bool) -> None:
 def _tell(command: str, rollout_id: int | None, why: str, url: str | None, as_json: bool) -> None:
     with connect(url) as client:
         found = client.command(_need_newest(client, rollout_id), command, name_caller(), why)
-    if as_json:
-        print_json(found)
-    else:
-        print_brief(found)
+    print_result(found, print_brief, as_json=as_json)
 
 
 def _need_newest(client: RolloutClient, rollout_id: int | None) -> int:

@@ -6,16 +6,14 @@ from typing import Annotated
 
 import typer
 
-from serve_app.cli.rollouts.rollout import UrlOption, WhyOption, connect, name_caller
+from serve_app.cli.options import UrlOption
+from serve_app.cli.rollouts.rollout import WhyOption, connect, name_caller
 from serve_app.cli.rollouts.rollout_view import print_brief
 from serve_app.errors import NotFoundError
 from serve_app.rollouts.service.request import parse_start
-from serve_app.terminal.console import JsonOption, err, print_json
-
-app = typer.Typer(help="Send copies of requests to a version that answers nobody.", no_args_is_help=True)
+from serve_app.terminal.console import JsonOption, err, print_json, print_result
 
 
-@app.command("start")
 def start(
     version: Annotated[str, typer.Argument(help="Number or alias.")],
     share: Annotated[float, typer.Option(help="Share of the requests that are copied, above 0 and up to 1.")] = 0.1,
@@ -35,7 +33,6 @@ def start(
     err.print("see `scorecat rollout status`; `scorecat shadow stop` ends it")
 
 
-@app.command("stop")
 def stop(why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False) -> None:
     """End the shadow that runs."""
     with connect(url) as client:
@@ -43,7 +40,4 @@ def stop(why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
         if not running:
             raise NotFoundError("no shadow runs; `scorecat rollout history --all` lists what there was")
         ended = client.command(running[0]["id"], "abort", name_caller(), why)
-    if as_json:
-        print_json(ended)
-    else:
-        print_brief(ended)
+    print_result(ended, print_brief, as_json=as_json)

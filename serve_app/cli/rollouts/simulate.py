@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from serve_app.rollouts.adapters.plan_file import load_plan
 from serve_app.rollouts.core.plan import DEFAULT_PLAN, Plan, dump_plan
+from serve_app.rollouts.service.simulate import Assumptions, Summary, simulate_plan, summarise_runs
 from serve_app.terminal.console import JsonOption, err, out, print_json
-
-if TYPE_CHECKING:
-    from serve_app.rollouts.service.simulate import Assumptions, Summary
 
 
 def simulate(
@@ -37,9 +36,6 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Run a plan many times against assumed rates, and count false rollbacks and detections."""
-    from serve_app.rollouts.adapters.plan_file import load_plan
-    from serve_app.rollouts.service.simulate import Assumptions, simulate_plan, summarise_runs
-
     plan = load_plan(plan_file) if plan_file else DEFAULT_PLAN
     assumed = Assumptions(stable_error, canary_error, rate, latency_ratio, score_shift, requests_per_user)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -5,40 +5,34 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
+from serve_app.cli.open_log import hash_lines, open_log
+from serve_app.cli.options import LogArgument, UrlOption
 from serve_app.cli.traffic.replay import check_present
 from serve_app.client.clients import Client
 from serve_app.client.events import STATUSES
 from serve_app.client.logs.event_load import EventLoad, EventLoadReport
+from serve_app.client.logs.log_events import split_log
 from serve_app.cluster.running import read_url
 from serve_app.errors import ScorecatError
+from serve_app.events.adapters.log_files import EventLog
 from serve_app.events.core.event_rows import drop_unsendable
 from serve_app.settings import load_settings
+from serve_app.storage.progress_file import ProgressFile
 from serve_app.terminal.console import JsonOption, Lines, err, out, print_json
-
-if TYPE_CHECKING:
-    from serve_app.events.adapters.log_files import EventLog
 
 TIMEOUT_S: Final = 60.0
 RETRIES: Final = 12
 """A lost replica takes up to 10 s to come back: events wait for it."""
 
-app = typer.Typer(help="Shop history: back-fill a log.", no_args_is_help=True)
 
-
-@app.callback()
-def events() -> None:
-    """Keep `load` a command of its own: typer would take the place of a group with one command."""
-
-
-@app.command("load")
 def load(
-    file: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet file of events, or a directory of them.")],
-    url: Annotated[str | None, typer.Option(help="Service; default the one that `scorecat up` started here.")] = None,
+    file: LogArgument,
+    url: UrlOption = None,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second, at most.")] = None,
     from_start: Annotated[
         bool, typer.Option("--from-start", help="Send what an earlier load sent, too; known events count once.")
@@ -50,8 +44,6 @@ def load(
     Exit code 1 when an event was refused (past retention, say) or contradicts one that is stored; lines that
     are no events (price 0, say) are counted apart.
     """
-    from serve_app.cli.open_log import open_log
-
     settings = load_settings()
     log = open_log(file)
     url = url or read_url(settings)
@@ -84,10 +76,6 @@ def _send(
     rate: float | None,
     from_start: bool,
 ) -> None:
-    from serve_app.cli.open_log import hash_lines
-    from serve_app.client.logs.log_events import split_log
-    from serve_app.storage.progress_file import ProgressFile
-
     with _open_progress() as progress:
         task = progress.add_task("", name="", total=None, speed="")
         lines = Lines()

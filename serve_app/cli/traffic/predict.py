@@ -13,6 +13,7 @@ import httpx
 import pyarrow as pa
 import typer
 
+from serve_app.cli.options import UrlOption
 from serve_app.client.clients import Client
 from serve_app.client.frames import MEDIA_TYPE
 from serve_app.client.problems import explain_failure, parse_problem
@@ -40,7 +41,7 @@ _EACH: Final = "probability_"
 def predict(
     row: Annotated[str, typer.Argument(help="The row as JSON, @FILE, or - for standard input.")],
     detail: Annotated[bool, typer.Option(help="Show every feature and where it came from.")] = False,
-    url: Annotated[str | None, typer.Option(help="Service; default the one that `scorecat up` started here.")] = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score one row, by the route of the model that is served."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -11,7 +10,10 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from serve_app.cli.open_log import open_log
+from serve_app.cli.options import LogArgument, UrlOption
 from serve_app.client.clients import AsyncClient
+from serve_app.client.logs.log_rows import encode_log
 from serve_app.client.logs.replay import SCORE_BINS, ReplayReport, read_ahead, replay
 from serve_app.client.logs.wire import DirectTransport
 from serve_app.cluster.running import read_url
@@ -29,22 +31,19 @@ BAR_COLUMNS = 40
 
 
 def replay_log(
-    events: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet file of events, or a directory of them.")],
+    events: LogArgument,
     rate: Annotated[
         float | None, typer.Option(min=0.001, help="Rows a second, however slow the service is; default: all it takes.")
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=4096, help="Rows under way at once, at most.")] = 32,
     limit: Annotated[int | None, typer.Option(min=1, help="Send only the first rows.")] = None,
-    url: Annotated[str | None, typer.Option(help="Service; default the one that `scorecat up` started here.")] = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send the view and cart rows of an event log, and print throughput, latency and scores.
 
     Exit code 1 when a row got no answer; rows that the service rejects (price 0) are counted apart.
     """
-    from serve_app.cli.open_log import open_log
-    from serve_app.client.logs.log_rows import encode_log
-
     log = open_log(events)
     url = url or read_url(load_settings())
     check_present(url)

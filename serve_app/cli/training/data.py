@@ -10,14 +10,16 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from serve_app.cli.open_log import open_log
+from serve_app.cli.options import LogArgument
 from serve_app.errors import BadRequestError, ConflictError
-from serve_app.events.service.describe import Description, Figure
+from serve_app.events.adapters.log_files import LogWriter
+from serve_app.events.adapters.spill import EventSpill
+from serve_app.events.service.describe import Description, Figure, describe_log
+from serve_app.events.service.synthetic import generate_events
 from serve_app.terminal.console import JsonOption, err, out, print_json
 
-app = typer.Typer(help="Generate an event log, or describe one.", no_args_is_help=True)
 
-
-@app.command("generate")
 def generate(
     output: Annotated[Path, typer.Argument(help="File to write: .parquet, .csv or .csv.gz.")],
     events: Annotated[int, typer.Option(min=1, help="Number of events.")] = 1_000_000,
@@ -26,9 +28,6 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Write an invented event log that looks like the published one, in its nine columns."""
-    from serve_app.events.adapters.log_files import LogWriter
-    from serve_app.events.service.synthetic import generate_events
-
     if output.exists() and not force:
         raise ConflictError(f"{output} exists: choose another name, or --force")
     start = time.perf_counter()
@@ -60,16 +59,11 @@ def generate(
     )
 
 
-@app.command("describe")
 def describe(
-    events: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet file of events, or a directory of them.")],
+    events: LogArgument,
     as_json: JsonOption = False,
 ) -> None:
     """Print the figures of an event log beside the published figures, with the difference."""
-    from serve_app.cli.open_log import open_log
-    from serve_app.events.adapters.spill import EventSpill
-    from serve_app.events.service.describe import describe_log
-
     log = open_log(events)
     with err.status("reading events"), EventSpill() as spill:
         description = describe_log(log, spill)

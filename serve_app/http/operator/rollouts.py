@@ -31,7 +31,7 @@ from serve_app.http.services import services_of
 from serve_app.http.tags import ROLLOUTS
 from serve_app.rollouts.service.ports import Command, Rollouts
 from serve_app.rollouts.service.request import MAX_NAME_CHARACTERS, parse_start
-from serve_app.runtime.shown_values import say_unknown
+from serve_app.runtime.near_names import say_unknown
 from serve_app.scoring.core.split import Arm, Split
 
 MAX_ID: Final = 2**63 - 1

@@ -22,11 +22,11 @@ import pyarrow as pa
 from serve_app.errors import FieldError, InvalidDataError, MalformedBodyError, point_at
 from serve_app.features.core.cells import convert_values
 from serve_app.features.core.column_types import can_hold
-from serve_app.features.core.near_names import find_similar
 from serve_app.features.core.specs import FeatureSpec, arrow_schema
 from serve_app.features.core.typed_columns import ParsedTable, check_shape, finish_table
 from serve_app.http.column_names import MAX_NAMED, check_columns
 from serve_app.runtime.json_bodies import load_json
+from serve_app.runtime.near_names import hint_similar
 
 NUMBERS: Final[dict[str, str]] = {
     "BOOL": "|b1",
@@ -155,8 +155,7 @@ def _refuse_unknown(given: list[Any], known: Collection[str]) -> None:
     absent = [name for name in known if name not in there]
     errors = []
     for at, name in unknown[:MAX_NAMED]:
-        meant = find_similar(str(name), absent)
-        hint = f" (did you mean {meant}?)" if meant else ""
+        hint = hint_similar(str(name), absent)
         errors.append(FieldError(point_at("inputs", at, "name"), f"there is no input {str(name)[:80]!r}{hint}"))
     raise InvalidDataError(f"{errors[0].detail}; the model's metadata lists them", tuple(errors))
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 from serve_app.errors import FieldError, InvalidDataError, point_at
 from serve_app.jobs.core.record import JobOrder
 from serve_app.jobs.service.ports import JobAsked
+from serve_app.runtime.near_names import say_unknown
 from serve_app.runtime.read_values import read_count, read_flag
-from serve_app.runtime.shown_values import say_unknown
 
 MAX_CHARACTERS: Final = 2_000
 MAX_COLUMNS: Final = 1_000

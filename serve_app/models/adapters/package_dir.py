@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,11 @@ VOCABULARIES: Final = "vocabularies.json"
 GOLDEN: Final = "golden.parquet"
 REFERENCE: Final = "reference.parquet"
 FILES: Final = (MODEL, VOCABULARIES, GOLDEN, REFERENCE)
+
+
+def find_libraries() -> dict[str, str]:
+    """Return the versions, for a manifest, of what packages are made with."""
+    return {name: version(name) for name in ("catboost", "numpy", "pyarrow", "scorecat")}
 
 
 def save_package(directory: Path, package: Package) -> Manifest:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from serve_app.errors import InvalidDataError
-from serve_app.features.core.near_names import LOOSE, find_similar
 from serve_app.models.core.model_facts import ModelFacts, check_size
 from serve_app.models.core.schema_file import Schema
 from serve_app.models.service.schema_example import write_example
+from serve_app.runtime.near_names import LOOSE, find_similar
 
 MAX_LISTED: Final = 30
 """Inputs that a message names."""

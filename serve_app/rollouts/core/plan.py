@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from serve_app.errors import BadRequestError, FieldError, point_at
 from serve_app.rollouts.core.plan_values import FULL, read_seconds, read_steps, read_webhook
+from serve_app.runtime.near_names import say_unknown
 from serve_app.runtime.read_values import Read, read_count, read_flag, read_number
-from serve_app.runtime.shown_values import say_unknown, show
+from serve_app.runtime.shown_values import show
 
 LIMIT_NAMES: Final[Mapping[str, str]] = {"errors": "max_added_share", "latency": "max_ratio", "score": "max_psi"}
 """The name of each metric's limit in a plan file."""

@@ -11,7 +11,8 @@ from serve_app.rollouts.core.plan import PLAN_MEMBERS, PLAN_NAMES, Plan, parse_p
 from serve_app.rollouts.core.plan_values import is_dealt
 from serve_app.rollouts.service.ports import StartRollout
 from serve_app.rollouts.service.start import MAX_ALLOWED
-from serve_app.runtime.shown_values import is_number, say_unknown, show
+from serve_app.runtime.near_names import say_unknown
+from serve_app.runtime.shown_values import is_number, show
 
 KINDS: Final = ("canary", "ab", "shadow")
 MAX_NAME_CHARACTERS: Final = 64

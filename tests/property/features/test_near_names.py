@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_app.features.core.near_names import MIN_EDITED, find_near, is_one_edit
+from serve_app.features.core.near_names import find_near
 from serve_app.features.core.specs import PURCHASE_NAMES
+from serve_app.runtime.near_names import MIN_EDITED, is_one_edit
 
 pytestmark = pytest.mark.property
 

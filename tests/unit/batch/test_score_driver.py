@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-from batch import score as driver
-from batch.jobs import run as job_run
+from batch import driver
 from batch.jobs.asked import Asked, RunOptions, read_run
 from batch.jobs.prepare import describe
 from batch.record import StoppedError
+from batch.score import run_job
 from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.core.record import resume_command
@@ -32,9 +32,9 @@ def run(tmp_path, monkeypatch, package_dir):
     registry.publish("purchase", package_dir)
     registry.move_alias("purchase", "champion", 1)
     write_rows(tmp_path / "my rows", 1, 20)
-    monkeypatch.setattr(driver, "connected", contextlib.nullcontext)
-    monkeypatch.setattr(job_run, "check_can_begin", lambda *_: None)
-    monkeypatch.setattr(driver, "_choose_app", lambda plan, record, options: ("app", None))
+    monkeypatch.setattr("batch.score.connected", contextlib.nullcontext)
+    monkeypatch.setattr(driver, "check_can_begin", lambda *_: None)
+    monkeypatch.setattr(driver, "choose_app", lambda *_: ("app", None))
     source, output = str(tmp_path / "my rows"), str(tmp_path / "out")
 
     def run(score: Callable[[], None], *, resume: bool = False, options: RunOptions | None = None, **said):
@@ -45,10 +45,10 @@ def run(tmp_path, monkeypatch, package_dir):
             finish = lambda: {**describe(plan, tally), "rows_this_run": 0}  # noqa: E731
             return SimpleNamespace(run=lambda: score() or finish(), stop=lambda: None, finish=finish)
 
-        monkeypatch.setattr(driver, "_build_job", build)
+        monkeypatch.setattr(driver, "build_job", build)
         asked, chosen, go_on = Asked(source, **said), options or RunOptions(), resume_command(source, output)
         with pytest.raises(typer.Exit) as caught:  # nothing of it is scored: it is never complete
-            driver.run_job(asked, output, chosen, go_on, resume=resume, as_json=False)
+            run_job(asked, output, chosen, go_on, resume=resume, as_json=False)
         return caught.value.exit_code, built
 
     return run

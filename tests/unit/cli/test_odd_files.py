@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from serve_app import cli
-from serve_app.cli import up
+from serve_app.cli import start
 from serve_app.cli.unforeseen import LOG, explain
 from serve_app.errors import InvariantError, ScorecatError
 from serve_app.events.adapters.log_files import LogWriter
@@ -49,7 +49,7 @@ PLACES = {"input", "output", "row"}
 def walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield every command with the words that call it."""
     if not hasattr(command, "commands"):
-        yield path, command
+        yield path, command.load()
         return
     for name, each in command.commands.items():
         yield from walk(each, (*path, name))
@@ -131,7 +131,7 @@ def place(tmp_path, monkeypatch, package_dir) -> Path:
     def refuse(*_):
         raise InvariantError("no cluster is started here")
 
-    monkeypatch.setattr(up, "_start_ray", refuse)
+    monkeypatch.setattr(start, "_start_ray", refuse)
     return tmp_path
 
 

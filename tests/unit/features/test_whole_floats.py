@@ -20,12 +20,12 @@ import pytest
 from catboost import CatBoostClassifier
 from sklearn.preprocessing import LabelEncoder
 
-from serve_app.cli.models.models_import import ImportOptions, import_and_publish
 from serve_app.features.core.encoding import FeatureEncoder
 from serve_app.features.core.sources import FROM_DEFAULT, FROM_REQUEST, UNSEEN
 from serve_app.features.core.specs import UNKNOWN_CLASS, FeatureSpec
 from serve_app.features.core.whole_numbers import read_whole
 from serve_app.http.app import create_app
+from serve_app.models.adapters.file_import import ImportOptions, import_and_publish
 from serve_app.models.adapters.package_dir import load_package
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from serve_app.models.catboost.scorer import CatBoostScorer

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from serve_app.cli import app
-from serve_app.cli.history.features import VerifyRun, open_run
+from serve_app.cli.history.features import open_run
 from serve_app.cli.history.state_from import check_state_from, load_state
 from serve_app.errors import BadRequestError, NotFoundError
 from serve_app.events.adapters.log_files import LogWriter
@@ -17,6 +17,7 @@ from serve_app.features.core.specs import HISTORY_NAMES
 from serve_app.history.adapters.open_store import open_live_history
 from serve_app.history.service.live_history import LiveEvent, ScoredRow
 from serve_app.settings import load_settings
+from serve_app.skew.verify_run import VerifyRun
 from serve_app.storage.progress_file import ProgressFile
 
 pytestmark = pytest.mark.unit

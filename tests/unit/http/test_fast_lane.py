@@ -13,11 +13,11 @@ import uvicorn
 from uvicorn.config import HTTP_PROTOCOLS
 
 from serve_app.errors import InvariantError, ReplicaLostError
+from serve_app.http import bulk
 from serve_app.http.app import create_app
 from serve_app.http.row.fast_protocol import FastProtocol, open_fast_lane
 from serve_app.http.row.predict import MAX_ROW_BYTES
 from serve_app.http.schemas import EXAMPLE_REQUEST
-from serve_app.http import bulk
 from serve_app.runtime.microbatch import BatchLimits
 from tests.testing_kit import MemoryAccessLog, MemoryMeter, make_scorer, make_traffic
 

@@ -21,8 +21,8 @@ import yaml
 from catboost import CatBoostClassifier
 from sklearn.preprocessing import LabelEncoder
 
-from serve_app.cli.models.models_import import ImportOptions, import_and_publish
 from serve_app.errors import InvalidDataError
+from serve_app.models.adapters.file_import import ImportOptions, import_and_publish
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from serve_app.models.catboost.facts import read_facts
 from serve_app.models.core.schema_file import parse_schema

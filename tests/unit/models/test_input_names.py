@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from catboost import CatBoostClassifier, CatBoostRegressor
 
-from serve_app.cli.models.models_import import ImportOptions, import_and_publish
 from serve_app.errors import InvalidDataError
 from serve_app.features.core.encoding import FeatureEncoder
 from serve_app.http.app import create_app
+from serve_app.models.adapters.file_import import ImportOptions, import_and_publish
 from serve_app.models.adapters.package_dir import load_package
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from serve_app.models.catboost.scorer import CatBoostScorer

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from catboost import CatBoost, CatBoostClassifier, Pool, sum_models
 
-from serve_app.cli.models.models_import import ImportOptions, import_and_publish
 from serve_app.errors import InvalidDataError
 from serve_app.features.core.specs import FeatureSpec
+from serve_app.models.adapters.file_import import ImportOptions, import_and_publish
 from serve_app.models.adapters.model_export import export_model
 from serve_app.models.adapters.package_dir import load_package
 from serve_app.models.adapters.registry_folder import DirectoryRegistry

@@ -290,8 +290,8 @@ def test_verify_finds_any_flipped_byte(home, run, report, tmp_path):
     report(dump(deployed.document, tmp_path / "deployed_model.pkl", "joblib"))
     folder = home / "registry" / "purchase" / "versions" / "1"
     registered = {name: (folder / name).read_bytes() for name in (*FILES, MANIFEST)}
-    from serve_app.cli.models.models_import import prove_package
     from serve_app.errors import PackageError
+    from serve_app.models.adapters.proof import prove_package
 
     n_flipped = 0
     for name, data in registered.items():

@@ -294,10 +294,10 @@ def test_an_interrupted_run_goes_on_with_the_users_that_are_not_done(tmp_path, s
     monkeypatch.setenv("SCORECAT_HOME", str(tmp_path / "home"))
     with LogWriter(tmp_path / "log.parquet") as writer:
         writer.write(make_log(N, seed=2))
-    monkeypatch.setattr(features, "PART_EVENTS", 50)  # in parts
+    monkeypatch.setattr("serve_app.skew.verify_run.PART_EVENTS", 50)  # in parts
     monkeypatch.setattr(features, "check_present", lambda url: None)
     monkeypatch.setattr(features, "_read_served", lambda url: ("purchase", 1))
-    monkeypatch.setattr(features, "_package_loader", lambda *_: lambda version: shop.package)
+    monkeypatch.setattr(features, "open_packages", lambda *_: lambda version: shop.package)
     parts = []
 
     async def send(verifier, url, concurrency, prefix, shift_s):

@@ -20,8 +20,8 @@ import pytest
 
 from serve_app import command
 from serve_app.cli import main
-from serve_app.cli.models import models_import
 from serve_app.errors import BadRequestError, FieldError, InvalidDataError
+from serve_app.models.adapters import file_import
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from serve_app.models.adapters.registry_open import open_registry
 from serve_app.models.catboost.scorer import train_classifier
@@ -97,14 +97,14 @@ def heard() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_stopped_import_leaves_nothing_behind(run, deployed, tmp_path, monkeypatch, heard, number):
-    build = models_import._build
+    build = file_import._build
 
     def stopped(*arguments):
         assert left_in(tmp_path)
         os.kill(os.getpid(), number)
         return build(*arguments)
 
-    monkeypatch.setattr(models_import, "_build", stopped)
+    monkeypatch.setattr(file_import, "_build", stopped)
     code, said = run("models", "import", deployed)
     assert code == 130
     assert "Traceback" not in said
@@ -148,7 +148,7 @@ def test_what_the_system_refuses_to_write_is_a_failure_in_a_line(run, deployed, 
     def refuse(*_):
         raise OSError(number, os.strerror(number), "/somewhere/file")
 
-    monkeypatch.setattr(models_import, "_build", refuse)
+    monkeypatch.setattr(file_import, "_build", refuse)
     code, said = run("models", "import", deployed)
     assert code == 1
     assert f"cannot write /somewhere/file: {os.strerror(number)}" in said.replace("\n", " ")
@@ -158,7 +158,7 @@ def test_a_mistake_of_ours_is_told_in_words_and_kept_whole_in_a_log(run, deploye
     def fail(*_):
         raise OSError(errno.EBADF, "Bad file descriptor")
 
-    monkeypatch.setattr(models_import, "_build", fail)
+    monkeypatch.setattr(file_import, "_build", fail)
     code, said = run("models", "import", deployed)
     assert code == 1
     assert "Traceback" not in said
@@ -182,7 +182,7 @@ def test_what_the_system_says_of_a_path_is_said_in_words_with_what_to_do(run, de
     def refuse(*_):
         raise OSError(number, os.strerror(number), "/somewhere/file")
 
-    monkeypatch.setattr(models_import, "_build", refuse)
+    monkeypatch.setattr(file_import, "_build", refuse)
     code, said = run("models", "import", deployed)
     assert code == 2
     assert "/somewhere/file" in said

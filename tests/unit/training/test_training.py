@@ -16,8 +16,8 @@ from serve_app.events.adapters.log_files import EventLog
 from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.service.synthetic import GeneratedLog
 from serve_app.features.core.specs import PURCHASE_NAMES, UNKNOWN_CLASS
+from serve_app.models.adapters.model_report import save_plot
 from serve_app.models.adapters.package_dir import load_package, save_package
-from serve_app.models.adapters.plots import save_plot
 from serve_app.models.catboost.scorer import CatBoostScorer, train_classifier
 from serve_app.models.core.manifest import parse_manifest
 from serve_app.models.service.model_page import render_model_page

@@ -1,4 +1,4 @@
-"""Matplotlib: the calibration and precision-recall plot of a model."""
+"""The page of a model as files, with Matplotlib's plot of its calibration and of precision and recall."""
 
 from __future__ import annotations
 
@@ -8,6 +8,24 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from serve_app.errors import BadRequestError
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.global_figures import GlobalFigures
+from serve_app.models.service.model_page import render_model_page
+
+
+def save_report(directory: Path, manifest: Manifest, facts: GlobalFigures) -> Path:
+    """Write the page with its plot, and the manifest; return the page. Raises BadRequestError where it cannot."""
+    page = directory / "model.md"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        save_plot(manifest.metrics, directory / "model.png")
+        page.write_text(render_model_page(manifest, facts, plot="model.png"), "utf-8")
+        (directory / "manifest.json").write_bytes(manifest.dump())
+    except OSError as exc:
+        raise BadRequestError(f"the model page cannot be written to {directory}: {exc.strerror or exc}") from exc
+    return page
 
 
 def save_plot(metrics: Mapping[str, Any], path: Path) -> None:

@@ -1,0 +1,59 @@
+"""``scorecat models verify``: are the versions of the registry whole."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from serve_app.cli.models.models import print_unfinished, resolve, to_json
+from serve_app.errors import BadRequestError, InvariantError, NotFoundError
+from serve_app.models.adapters.proof import prove_package
+from serve_app.models.service.ports import Registry
+from serve_app.terminal.console import JsonOption, out, print_json
+from serve_app.wiring import open_settings_registry
+
+
+def verify(
+    model: Annotated[str | None, typer.Argument(help="name, name@version or name@alias; or --all.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every version of every model.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every file's SHA-256 as it is stored now, and reproduce the golden rows."""
+    if every == (model is not None):
+        raise BadRequestError("name a model, or say --all: one of the two")
+    registry = open_settings_registry()
+    if model is not None:
+        name, version = resolve(registry, model)
+        n_rows = _prove(registry, name, version)
+        if as_json:
+            print_json({"model": name, "version": version, "verified": True, "golden_rows": n_rows})
+        else:
+            out.print(f"{name} v{version}: all files are whole, {n_rows} golden rows reproduced")
+        return
+    results = [_try_to_prove(registry, name, v) for name in registry.names() for v in registry.versions(name)]
+    unfinished = registry.unfinished()
+    n_bad = sum(not result["verified"] for result in results)
+    if as_json:
+        print_json({"registry": registry.where, "versions": results, "unfinished": to_json(unfinished)})
+    else:
+        for result in results:
+            text = f"whole, {result['golden_rows']} golden rows reproduced" if result["verified"] else result["error"]
+            out.print(f"{result['model']} v{result['version']}: {text}", markup=False)
+        print_unfinished(unfinished)
+        out.print(f"{len(results) - n_bad} of {len(results)} versions of {registry.where} are whole", markup=False)
+    if n_bad:
+        raise typer.Exit(1)
+
+
+def _try_to_prove(registry: Registry, name: str, version: int) -> dict[str, Any]:
+    result: dict[str, Any] = {"model": name, "version": version, "verified": False}
+    try:
+        return {**result, "verified": True, "golden_rows": _prove(registry, name, version)}
+    except (InvariantError, NotFoundError) as exc:  # of this version; a store that is gone ends the command
+        return {**result, "error": str(exc)}
+
+
+def _prove(registry: Registry, name: str, version: int) -> int:
+    with registry.open_stored(name, version) as directory:
+        return prove_package(directory)
