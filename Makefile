@@ -64,7 +64,7 @@ else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
 
-test-fast: $(STAMP) ## unit, property and contract tests (under a minute)
+test-fast: $(STAMP) ## unit, property and contract tests
 	@$(BIN)/python -m pytest $(FAST) -n logical $(ARGS)
 
 test-property: $(STAMP) ## the random tests alone, with ten times the examples and other seeds each time

@@ -27,7 +27,7 @@ def kill_under_load(service: ServiceProcess, deployment: str, seconds_after: flo
     time.sleep(2)
     kill_one(service, deployment)
     time.sleep(seconds_after)
-    wait_for(service.is_answering, 30, "the service to answer again")
+    wait_for(service.is_answering, 90, "the service to answer again")
     load.stop()
     return load
 
@@ -84,7 +84,7 @@ def test_a_full_log_disk_never_costs_an_answer(production):
     finally:
         log_dir.unlink()
         aside.rename(log_dir)
-    assert httpx.get(f"{production.url}/readyz").status_code == 200
+    assert httpx.get(f"{production.url}/readyz", timeout=60).status_code == 200
     assert production.is_answering()
 
 
@@ -96,5 +96,5 @@ def test_scores_do_not_need_the_controller(laptop):
     wait_for(lambda: laptop.deployments()["control"]["ControlApp"] not in ([], [pid]), 60, "another controller")
     load.stop()
     assert set(load.statuses) == {200}, load.statuses
-    wait_for(lambda: httpx.get(f"{laptop.url}/v1/rollouts").status_code == 200, 30, "the routes of rollouts")
+    wait_for(lambda: httpx.get(f"{laptop.url}/v1/rollouts", timeout=60).status_code == 200, 90, "the routes of rollouts")
     assert laptop.is_answering()

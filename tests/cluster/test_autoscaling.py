@@ -14,7 +14,7 @@ from serve_app.storage.sql_engine import build_engine
 from tests.testing_kit.client.load import Load
 from tests.testing_kit.cluster.service_process import wait_for
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 SCRIPT = Path(__file__).with_name("slow_version.py")
 
 
@@ -28,7 +28,7 @@ def give_everything(service, version: int) -> None:
     arms = only_arm(1) if version == 1 else canary_arms(1, version, 1.0)  # version 1 stays where it is
     store.write_split(dump_split(dataclasses.replace(before, arms=arms, revision=before.revision + 1)))
     store.close()
-    wait_for(lambda: service.predict().headers["x-model-version"] == str(version), 15, f"version {version} to answer")
+    wait_for(lambda: service.predict().headers["x-model-version"] == str(version), 60, f"version {version} to answer")
 
 
 @pytest.mark.parametrize(("slow", "grows", "stays"), CASES)
@@ -45,11 +45,11 @@ def test_the_slow_deployment_grows_and_shrinks_and_the_other_stays(service, pack
     heavy, light = Load(service.url, n_clients=32), Load(service.url, n_clients=1)
     try:
         heavy.start()
-        wait_for(lambda: len(service.deployments()[app][grows]) >= 2, 120, f"{grows} to grow")
+        wait_for(lambda: len(service.deployments()[app][grows]) >= 2, 300, f"{grows} to grow")
         assert len(service.deployments()[app][stays]) == 1
         light.start()
         heavy.stop()
-        wait_for(lambda: len(service.deployments()[app][grows]) == 1, 120, f"{grows} to shrink again")
+        wait_for(lambda: len(service.deployments()[app][grows]) == 1, 300, f"{grows} to shrink again")
         light.stop()
     finally:
         heavy.stop()

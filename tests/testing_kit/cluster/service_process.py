@@ -91,7 +91,7 @@ class ServiceProcess:
 
     def deployments(self) -> dict[str, dict[str, list[int]]]:
         """Pids of the living replicas by application and deployment; Ray lists a killed one for a while."""
-        details = httpx.get(f"{self.facts['job_address']}/api/serve/applications/", timeout=10).json()
+        details = httpx.get(f"{self.facts['job_address']}/api/serve/applications/", timeout=60).json()
         return {
             app_name: {
                 name: [r["pid"] for r in deployment["replicas"] if r["state"] == "RUNNING" and _is_alive(r["pid"])]
