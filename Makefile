@@ -58,8 +58,8 @@ FAST := tests/unit tests/property tests/contract
 test: $(STAMP) ## the whole test suite; ARGS goes to pytest in its place
 ifeq ($(strip $(ARGS)),)
 	@$(BIN)/python -m pytest $(FAST) -n logical
-	@$(BIN)/python -m pytest tests/cluster tests/e2e -n 2
-	@$(BIN)/python -m pytest tests/chaos
+	@$(BIN)/python -m pytest tests/cluster
+	@$(BIN)/python -m pytest tests/e2e tests/chaos
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import pytest
 from hypothesis import settings
@@ -13,13 +12,6 @@ from serve_app.models.catboost.scorer import CatBoostScorer
 from serve_app.models.service.ports import Package
 from tests.testing_kit import make_package
 
-TESTS: Final = Path(__file__).parent
-GROUPS: Final = {"cluster": "one cluster", "e2e": "own services", "chaos": "own services"}
-"""Folders whose tests one process runs; of the others every file is one group, which shares what is made once.
-
-Tests that share a cluster and those of the commands run side by side: they wait more than they compute. What is killed
-under load runs alone: how soon things recover is what those tests are about.
-"""
 collect_ignore = ["clients"]  # have an environment of their own, see tests.real_clients
 settings.register_profile("any machine", settings.default, deadline=None)  # a busy one is slow, which is no fault
 settings.load_profile("any machine")
@@ -32,12 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say which tests stay together when several processes share them out, see `GROUPS`."""
     if (times := config.getoption("--times-examples")) > 1:
         _multiply_examples(items, times)
-    for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        item.add_marker(pytest.mark.xdist_group(GROUPS.get(folder, item.path.stem)))
 
 
 @pytest.fixture(scope="session")

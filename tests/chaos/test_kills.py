@@ -96,5 +96,7 @@ def test_scores_do_not_need_the_controller(laptop):
     wait_for(lambda: laptop.deployments()["control"]["ControlApp"] not in ([], [pid]), 60, "another controller")
     load.stop()
     assert set(load.statuses) == {200}, load.statuses
-    wait_for(lambda: httpx.get(f"{laptop.url}/v1/rollouts", timeout=60).status_code == 200, 90, "the routes of rollouts")
+    wait_for(
+        lambda: httpx.get(f"{laptop.url}/v1/rollouts", timeout=60).status_code == 200, 90, "the routes of rollouts"
+    )
     assert laptop.is_answering()
