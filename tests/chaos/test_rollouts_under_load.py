@@ -149,7 +149,7 @@ def test_after_an_abort_no_canary_answers_within_a_second_and_nobody_is_refused(
     wait_for(lambda: load.versions(time.time() - 2)[str(canary)] > 20, 60, "the canary to answer")
     harm_split_file(service)
     asked_at = time.time()
-    httpx.post(f"{service.url}/v1/rollouts/{number}/abort", json={"why": "a test"}, timeout=10).raise_for_status()
+    httpx.post(f"{service.url}/v1/rollouts/{number}/abort", json={"why": "a test"}, timeout=60).raise_for_status()
     load.await_all_users(since=asked_at + 1.0)
     load.stop()
     assert str(canary) not in load.versions(since=asked_at + 1.0)
