@@ -5,6 +5,7 @@ A new method is written in the service and in its protocol, and nowhere else.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -19,6 +20,7 @@ Tenant = Literal["rollouts", "jobs"]
 PROTOCOLS: Final[Mapping[Tenant, Any]] = {"rollouts": Rollouts, "jobs": Jobs}
 
 
+@functools.cache  # asked at every call, by every Gateway once a second
 def list_methods(tenant: Tenant) -> frozenset[str]:
     """Return what can be called of a tenant: the public methods of its protocol."""
     found = inspect.getmembers_static(PROTOCOLS.get(tenant), inspect.isfunction)
