@@ -88,7 +88,7 @@ def create_app(
         Records shop events; without it nothing is recorded.
     """
     meter = meter or Meter()
-    services = Services(traffic, Bulk(traffic, timeout_s, meter), meter, events, rollouts, jobs)
+    services = Services(Bulk(traffic, timeout_s, meter), events, rollouts, jobs)
     predict = PredictPurchase(traffic, access_log, timeout_s, meter, events)
     return Front(services, predict, FastLane(traffic, access_log, timeout_s, meter))
 
@@ -209,14 +209,14 @@ def _add_probes(api: FastAPI) -> None:
     )
     async def readyz(request: Request) -> Readiness:
         """Answer 200 when a model version has answered and has not just been lost."""
-        traffic = services_of(request).traffic
+        traffic = services_of(request).bulk.traffic
         await traffic.check_ready()
         return Readiness(status="ok", model=traffic.model_name, version=traffic.live.version)
 
 
 def _add_errors(api: FastAPI) -> None:
     def respond(error: ScorecatError, request: Request) -> Response:
-        services_of(request).meter.count_problem(find_route(request.scope), error.code)
+        services_of(request).bulk.meter.count_problem(find_route(request.scope), error.code)
         return _problem_response(error, request)
 
     async def on_known(request: Request, exc: Exception) -> Response:
@@ -232,7 +232,7 @@ def _add_errors(api: FastAPI) -> None:
             405: f"{request.state.method} is not allowed on {request.url.path}; /docs lists what is",
         }.get(status, str(getattr(exc, "detail", "")))
         code = {404: "not-found", 405: "method-not-allowed"}.get(status, "bad-request")
-        services_of(request).meter.count_problem(find_route(request.scope), code)
+        services_of(request).bulk.meter.count_problem(find_route(request.scope), code)
         members = problem_members(status, code, detail, request.state.request_id)
         headers = dict(getattr(exc, "headers", None) or {})
         if "GET" in headers.get("Allow", ""):

@@ -8,11 +8,9 @@ from typing import Final, cast
 from starlette.requests import Request
 
 from serve_app.history.service.intake import EventSink
-from serve_app.http.asgi import Meter
 from serve_app.http.bulk import Bulk
 from serve_app.jobs.service.ports import Jobs
 from serve_app.rollouts.service.ports import Rollouts
-from serve_app.scoring.service.traffic import Traffic
 
 STATE_KEY: Final = "services"
 
@@ -23,18 +21,15 @@ class Services:
 
     Attributes
     ----------
-    traffic : Traffic
     bulk : Bulk
-    meter : Meter
+        With the traffic and the meter.
     events : EventSink or None
     rollouts : Rollouts or None
     jobs : Jobs or None
         Routes of what is None answer 503.
     """
 
-    traffic: Traffic
     bulk: Bulk
-    meter: Meter
     events: EventSink | None
     rollouts: Rollouts | None
     jobs: Jobs | None

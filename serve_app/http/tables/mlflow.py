@@ -124,7 +124,7 @@ async def invocations(request: Request, output: Asked = "prediction") -> Respons
 
 async def health(request: Request) -> Health:
     """Answer 200 when a model version answers."""
-    await services_of(request).traffic.check_ready()
+    await services_of(request).bulk.traffic.check_ready()
     return Health(status="ok")
 
 

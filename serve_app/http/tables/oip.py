@@ -71,13 +71,13 @@ async def live() -> Live:
 )
 async def ready(request: Request) -> Ready:
     """Answer 200 when a model version answers."""
-    await services_of(request).traffic.check_ready()
+    await services_of(request).bulk.traffic.check_ready()
     return Ready(ready=True)
 
 
 async def metadata(request: Request, model: str, version: str | None = None) -> ModelMetadata:
     """Answer inputs and outputs; a table has one input a column."""
-    traffic = services_of(request).traffic
+    traffic = services_of(request).bulk.traffic
     scorer = traffic.find(model[:80], _parse_version(model, version))
     inputs = [
         TensorMetadata(name=s.name, datatype="BYTES" if s.kind == "categorical" else "FP64", shape=[-1])
@@ -93,7 +93,7 @@ async def metadata(request: Request, model: str, version: str | None = None) -> 
 
 async def model_ready(request: Request, model: str, version: str | None = None) -> Ready:
     """Answer 200 when the model, and the version if named, answers."""
-    services_of(request).traffic.find(model[:80], _parse_version(model, version)).check_answering()
+    services_of(request).bulk.traffic.find(model[:80], _parse_version(model, version)).check_answering()
     return Ready(ready=True)
 
 
