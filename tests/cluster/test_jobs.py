@@ -153,9 +153,9 @@ def test_a_version_that_goes_ends_its_job_early_and_nothing_is_lost(service, tmp
             timeout=60,
         )  # as the control app does, 70 s after nothing wants the version any more
     _, said = driver.communicate(timeout=60)
-    assert driver.returncode == 1
-    assert "scorecat score" in said.partition("go on with: ")[2]
-    assert "--resume --pool dedicated" in said
+    assert driver.returncode == 1, said
+    assert "scorecat score" in said.partition("go on with: ")[2], said
+    assert "--resume --pool dedicated" in said, said
     service.run("score", str(tmp_path / "in"), str(tmp_path / "out"), "--resume", "--pool", "dedicated")
     check_complete(tmp_path / "out", table, expected)
     assert set(read_output(tmp_path / "out").column("version").to_pylist()) == {version}

@@ -21,10 +21,11 @@ pytestmark = pytest.mark.cluster
 
 
 def make_rows(n: int) -> list[dict]:
+    """Rows of shoppers that no other test of this service has sent an event of."""
     rng = np.random.default_rng(7)
     rows = []
     for i in range(n):
-        row = {**ROW, "user_id": i, "price": round(float(rng.lognormal(5, 1)), 2), "hour": int(rng.integers(24))}
+        row = {**ROW, "user_id": f"scores-{i}", "price": round(float(rng.lognormal(5, 1)), 2), "hour": int(rng.integers(24))}
         if i % 2:
             row |= {"total_events_x": float(rng.integers(1, 30)), "conversion_rate": float(rng.random())}
         row["brand"] = [None, "samsung", "never-seen"][i % 3]
