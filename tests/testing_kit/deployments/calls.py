@@ -28,19 +28,19 @@ class AppCalls:
         traffic = self._runner.run(make_traffic(scorer))
         self.app = create_app(traffic, self.log, timeout_s=20.0, meter=self.meter, **options)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        self._client = httpx.AsyncClient(transport=transport, base_url="http://shop")
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://shop")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *args: object) -> None:
-        self._runner.run(self._client.aclose())
+        self._runner.run(self.client.aclose())
         self._runner.close()
 
     def request(self, method: str, path: str, content: bytes = b"", **headers: str) -> httpx.Response:
         """Send a request; ``content_type`` and other headers by their names with underscores, JSON by default."""
         named = {"content-type": "application/json"} | {n.replace("_", "-"): v for n, v in headers.items()}
-        return self.run(self._client.request(method, path, content=content, headers=named))
+        return self.run(self.client.request(method, path, content=content, headers=named))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the application's event loop."""
