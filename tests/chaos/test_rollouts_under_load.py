@@ -15,7 +15,6 @@ import pytest
 
 from serve_app.features.core.specs import PURCHASE_FEATURES
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from tests.chaos.conftest import start
 from tests.testing_kit import make_package
 from tests.testing_kit.client.user_load import UserLoad
 from tests.testing_kit.cluster.service_process import ServiceProcess, wait_for
@@ -35,25 +34,24 @@ metrics:
 SLOW_PLAN = PLAN.replace("interval_s: 3", "interval_s: 600", 1)
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory, package_dir) -> Iterator[ServiceProcess]:
+@pytest.fixture
+def service(production, package_dir) -> ServiceProcess:
     """Versions 1, 2 and 3 are equal; version 4 refuses every hour after noon."""
-    process = start(tmp_path_factory.mktemp("rollouts"), package_dir, "production")
-    registry = DirectoryRegistry(process.home / "registry")
-    for _ in range(2):
-        registry.publish("purchase", package_dir)
-    strict = [dataclasses.replace(f, maximum=11) if f.name == "hour" else f for f in PURCHASE_FEATURES]
-    make_package(process.home / "strict", features=strict)
-    registry.publish("purchase", process.home / "strict")
-    yield process
-    process.down()
+    registry = DirectoryRegistry(production.home / "registry")
+    if registry.versions("purchase") == [1]:
+        for _ in range(2):
+            registry.publish("purchase", package_dir)
+        strict = [dataclasses.replace(f, maximum=11) if f.name == "hour" else f for f in PURCHASE_FEATURES]
+        make_package(production.home / "strict", features=strict)
+        registry.publish("purchase", production.home / "strict")
+    return production
 
 
 @pytest.fixture
 def load(service) -> Iterator[UserLoad]:
     load = UserLoad(service.url)
     load.start()
-    time.sleep(2)
+    load.await_all_users(since=time.time())
     yield load
     load.stop()
 
@@ -87,7 +85,6 @@ def test_a_good_canary_takes_over_by_itself_whatever_dies_and_nobody_notices(ser
     number = begin(service, 2, PLAN.replace("[20, 50, 100]", "[20, 40, 60, 100]"), tmp_path)
     await_phase(service, number, "progressing")
     kill(service, "control", "ControlApp")
-    time.sleep(3)
     kill(service, "purchase-v2", "CatBoostModel")
     await_phase(service, number, "succeeded", timeout_s=240)
     wait_for(lambda: champion(service) == 2, 60, "the alias to move")
@@ -106,20 +103,20 @@ def test_pausing_resuming_promoting_and_removing_an_old_version_bother_nobody(se
     number = begin(service, 3, SLOW_PLAN, tmp_path)
     await_phase(service, number, "progressing")
     for command, expected in (("pause", "paused"), ("resume", "progressing"), ("promote", "promoting")):
-        time.sleep(2)
+        load.await_all_users(since=time.time())
         assert rollout(service, command, str(number), "--why", "a test")["phase"] == expected
     await_phase(service, number, "succeeded")
     wait_for(lambda: champion(service) == 3, 60, "the alias to move")
     load.await_all_users(since=time.time())
     if before == 2:  # which took over from version 1 in the test before; its requests have 70 s to end
         wait_for(lambda: "purchase-v1" not in service.deployments(), 120, "the version before to be removed")
-        time.sleep(2)
+        load.await_all_users(since=time.time())
     load.stop()
     assert set(load.statuses) == {200}, load.problems
     assert set(load.paths()) <= {f"{before}>3", "3"}, load.paths()
 
 
-def harm_split_file(service: ServiceProcess) -> None:
+def harm_split_file(service: ServiceProcess, load: UserLoad) -> None:
     """Remove the split file while a Gateway dies, then put one there that claims to be newer; it has to be mended."""
     path = service.home / "state" / "split.json"
     written = path.read_text()
@@ -133,12 +130,12 @@ def harm_split_file(service: ServiceProcess) -> None:
         return victim not in pids and len(pids) == 2
 
     wait_for(is_replaced, 60, "another Gateway")
-    time.sleep(2)
+    load.await_all_users(since=time.time())
     foreign = path.with_name("foreign.json")
     foreign.write_text(json.dumps(json.loads(written) | {"revision": 1_000_000, "effective_at_s": 0.0}))
     foreign.replace(path)
     wait_for(lambda: path.read_text() == written, 20, "the split file to be mended")
-    time.sleep(1)
+    load.await_all_users(since=time.time())
 
 
 def test_after_an_abort_no_canary_answers_within_a_second_and_nobody_is_refused(service, load, tmp_path):
@@ -147,7 +144,7 @@ def test_after_an_abort_no_canary_answers_within_a_second_and_nobody_is_refused(
     number = begin(service, canary, SLOW_PLAN, tmp_path)
     await_phase(service, number, "progressing")
     wait_for(lambda: load.versions(time.time() - 2)[str(canary)] > 20, 60, "the canary to answer")
-    harm_split_file(service)
+    harm_split_file(service, load)
     asked_at = time.time()
     httpx.post(f"{service.url}/v1/rollouts/{number}/abort", json={"why": "a test"}, timeout=60).raise_for_status()
     load.await_all_users(since=asked_at + 1.0)
@@ -164,7 +161,7 @@ def test_a_canary_that_errs_is_rolled_back_by_itself_with_its_evidence(service, 
     number = begin(service, 4, PLAN.replace("latency: {max_ratio: 20, interval_s: 1, dry_run: true}", ""), tmp_path)
     await_phase(service, number, "rolled_back")
     rolled_back_at = time.time()
-    time.sleep(3)
+    load.await_all_users(since=rolled_back_at + 1.0)
     load.stop()
     found = rollout(service, "status", str(number))
     assert "errors" in found["why"]

@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from tests.testing_kit.client.load import Load
 from tests.testing_kit.cluster.service_process import ROW, ServiceProcess, wait_for
 from tests.testing_kit.history.redis_server import RedisServer, running_redis
@@ -25,15 +24,13 @@ def redis_server(tmp_path_factory) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory, package_dir, redis_server) -> Iterator[ServiceProcess]:
-    process = ServiceProcess(tmp_path_factory.mktemp("outage"))
-    process.environment["SCORECAT_STATE"] = redis_server.url
-    registry = DirectoryRegistry(process.home / "registry")
-    registry.move_alias("purchase", "champion", registry.publish("purchase", package_dir))
-    process.up()
-    yield process
-    process.down()
+@pytest.fixture
+def service(services, serve_champion, redis_server) -> ServiceProcess:
+    def prepare(process: ServiceProcess) -> None:
+        process.environment["SCORECAT_STATE"] = redis_server.url
+        serve_champion(process)
+
+    return services.ask("service", prepare)
 
 
 class Sender(threading.Thread):
@@ -83,7 +80,8 @@ def test_redis_killed_under_load_and_back(service, redis_server):
     load.start()
     sender.start()
     try:
-        time.sleep(2)
+        load.await_answers()
+        wait_for(lambda: sender.n_confirmed > 0, 20, "a confirmed event")
         before_s = time_answers(service)
         redis_server.stop(kill=True)
         wait_for(lambda: look_up(service, user)["history"]["status"] == "unavailable", 10, "defaults")

@@ -81,19 +81,18 @@ def users_of(service: ServiceProcess) -> Iterator[Users]:
         users.stop()
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory) -> Iterator[ServiceProcess]:
+@pytest.fixture
+def shop(services, tmp_path_factory) -> ServiceProcess:
     """A service of version 1 whose registry has four more."""
-    process = ServiceProcess(tmp_path_factory.mktemp("rollouts"))
-    registry = registry_of(process)
-    for seed in range(N_VERSIONS):
-        folder = tmp_path_factory.mktemp("packages") / "purchase"
-        make_package(folder, seed=seed)
-        registry.publish("purchase", folder)
-    registry.move_alias("purchase", CHAMPION, 1)
-    process.up()
-    yield process
-    process.down()
+
+    def prepare(process: ServiceProcess) -> None:
+        for seed in range(N_VERSIONS):
+            folder = tmp_path_factory.mktemp("packages") / "purchase"
+            make_package(folder, seed=seed)
+            registry_of(process).publish("purchase", folder)
+        registry_of(process).move_alias("purchase", CHAMPION, 1)
+
+    return services.ask("shop", prepare)
 
 
 def registry_of(service: ServiceProcess) -> DirectoryRegistry:

@@ -6,7 +6,6 @@ import json
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 from serve_app.cluster.processes import find_processes
 from serve_app.cluster.spec import load_spec, shared_arrays_dir
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from tests.testing_kit.cluster.service_process import ROW, SCORECAT, ServiceProcess
+from tests.testing_kit.cluster.service_process import ROW, SCORECAT, ServiceProcess, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -77,10 +76,15 @@ def test_every_view_and_cart_row_of_the_real_log_is_answered_but_those_with_pric
     assert sum(part["rows"] for part in found["scores"]) == 17201
 
 
+def count_answers(service: ServiceProcess) -> int:
+    return sum(len(path.read_bytes().splitlines()) for path in (service.home / "logs").glob("access-*.jsonl"))
+
+
 def test_an_interrupted_replay_prints_what_it_knows(fresh, tmp_path):
     log = tmp_path / "events.csv"
     fresh.run("data", "generate", str(log), "--events", "2000")
     command = [str(SCORECAT), "replay", str(log), "--rate", "5", "--json"]
+    before = count_answers(fresh)
     with subprocess.Popen(
         command,
         env=fresh.environment,
@@ -90,7 +94,7 @@ def test_an_interrupted_replay_prints_what_it_knows(fresh, tmp_path):
         # A shell's background job ignores SIGINT, and so would its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
-        time.sleep(20)
+        wait_for(lambda: count_answers(fresh) > before, 60, "answers to the replay")
         process.send_signal(signal.SIGINT)
         printed, complaints = process.communicate(timeout=60)
     assert process.returncode == 130, complaints

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from tests.testing_kit.cluster.service_process import ROW
+from tests.testing_kit.cluster.service_process import ROW, wait_for
 
 
 class Load(threading.Thread):
@@ -47,6 +47,11 @@ class Load(threading.Thread):
             if answer.status_code == 503:
                 self.refusals_without_retry_after += "retry-after" not in answer.headers
                 await asyncio.sleep(0.05)
+
+    def await_answers(self, n: int = 100) -> None:
+        """Return when so many more rows have been scored."""
+        before = self.statuses[200]
+        wait_for(lambda: self.statuses[200] >= before + n, 60, f"{n} answers")
 
     def stop(self) -> None:
         self._stopping.set()

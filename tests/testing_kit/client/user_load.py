@@ -75,8 +75,12 @@ class UserLoad(threading.Thread):
     def await_all_users(self, since: float, timeout_s: float = 60) -> None:
         """Return when every user has had an answer to a request made after `since` (seconds since the epoch)."""
 
+        n_users = self._n_clients * self._users_per_client
+
         def are_back() -> bool:
-            return all(answers[-1].asked_at > since for answers in list(self.seen.values()))
+            return len(self.seen) == n_users and all(
+                answers[-1].asked_at > since for answers in list(self.seen.values())
+            )
 
         wait_for(are_back, timeout_s, "all users to be back")
 
