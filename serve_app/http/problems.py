@@ -25,7 +25,7 @@ from serve_app.errors import (
     UnsupportedEncodingError,
     UnsupportedMediaError,
 )
-from serve_app.http.compression import ACCEPTED
+from serve_app.http.bodies import ACCEPTED
 from serve_app.http.parameters import ENCODING_HEADER, RETRY_HEADER
 
 STATUS: Final[dict[type[ScorecatError], int]] = {

@@ -9,12 +9,10 @@ from typing import Any, Final
 import orjson
 from fastapi import Request, Response
 
-from serve_app.errors import DeadlineExceededError, MalformedBodyError
-from serve_app.http.asgi import check_json, read_body
+from serve_app.errors import MalformedBodyError
 from serve_app.http.problems import document_problems
+from serve_app.http.services import exchange_of
 
-MAX_BODY_BYTES: Final = 1024 * 1024
-"""A thousand named users with ids of 512 characters are half of it."""
 BODY_TIMEOUT_S: Final = 10.0
 
 
@@ -25,14 +23,11 @@ async def read_record(request: Request) -> dict[str, Any]:
     ------
     MalformedBodyError, UnsupportedMediaError, PayloadTooLargeError, DeadlineExceededError
     """
-    headers = dict(request.scope["headers"])
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await read_body(request.receive, headers, MAX_BODY_BYTES)
-    except TimeoutError as exc:
-        raise DeadlineExceededError(f"the body did not arrive within {BODY_TIMEOUT_S:g} s", 1.0) from exc
+    exchange = exchange_of(request)
+    due_at = asyncio.get_running_loop().time() + BODY_TIMEOUT_S
+    body = await exchange.read_body(request.receive, due_at, f"within {BODY_TIMEOUT_S:g} s")
     if body:
-        check_json(headers)
+        exchange.check_json()
     try:
         record = orjson.loads(body) if body else {}
     except orjson.JSONDecodeError as exc:

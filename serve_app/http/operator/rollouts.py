@@ -61,7 +61,7 @@ _COMMANDS: Final[Mapping[Command, tuple[str, str]]] = {
 )
 async def list_models(request: Request) -> Response:
     """List the served model's versions with their shares, as this Gateway follows them."""
-    return answer_json({"models": [describe_split(services_of(request).bulk.traffic.split)]})
+    return answer_json({"models": [describe_split(services_of(request).traffic.split)]})
 
 
 @ROUTER.get(

@@ -13,14 +13,12 @@ from fastapi import APIRouter, Request, Response
 from serve_app import __version__
 from serve_app.errors import FieldError, NotFoundError, point_at
 from serve_app.features.core.row_errors import RowError
-from serve_app.http.asgi import read_routing
-from serve_app.http.bulk import parse_content_length
 from serve_app.http.parameters import MANY_ROWS, ROUTING_HEADERS, describe_header
 from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.query import parse_query, read_defaults
 from serve_app.http.schemas import InferResponse, Live, ModelMetadata, Ready, ServerMetadata, TensorMetadata
-from serve_app.http.services import services_of
+from serve_app.http.services import exchange_of, services_of
 from serve_app.http.tables.mlflow import refuse_if_all_rejected
 from serve_app.http.tables.tensors import InferRequest, dump_tensor, parse_infer
 from serve_app.http.tags import INFERENCE
@@ -30,6 +28,7 @@ from serve_app.scoring.service.route import Route
 from serve_app.scoring.service.table_scoring import TableScores
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+_MAX_LENGTH_DIGITS: Final = 12
 ERROR_OUTPUT: Final = "error"
 """Output with a message a rejected row; it comes unasked as soon as a row was rejected."""
 BIAS: Final = "bias"
@@ -71,13 +70,13 @@ async def live() -> Live:
 )
 async def ready(request: Request) -> Ready:
     """Answer 200 when a model version answers."""
-    await services_of(request).bulk.traffic.check_ready()
+    await services_of(request).traffic.check_ready()
     return Ready(ready=True)
 
 
 async def metadata(request: Request, model: str, version: str | None = None) -> ModelMetadata:
     """Answer inputs and outputs; a table has one input a column."""
-    traffic = services_of(request).bulk.traffic
+    traffic = services_of(request).traffic
     scorer = traffic.find(model[:80], _parse_version(model, version))
     inputs = [
         TensorMetadata(name=s.name, datatype="BYTES" if s.kind == "categorical" else "FP64", shape=[-1])
@@ -93,7 +92,7 @@ async def metadata(request: Request, model: str, version: str | None = None) -> 
 
 async def model_ready(request: Request, model: str, version: str | None = None) -> Ready:
     """Answer 200 when the model, and the version if named, answers."""
-    services_of(request).bulk.traffic.find(model[:80], _parse_version(model, version)).check_answering()
+    services_of(request).traffic.find(model[:80], _parse_version(model, version)).check_answering()
     return Ready(ready=True)
 
 
@@ -106,23 +105,22 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
     its values are of. A feature without a tensor refuses the request unless its default was
     declared or `defaults` names it.
     """
-    bulk = services_of(request).bulk
+    services, exchange = services_of(request), exchange_of(request)
     given = parse_query(request.scope["query_string"], "defaults")
-    deadline_at = bulk.deadline_at(request)
-    length = parse_content_length(request.headers.get(HEADER_LENGTH))
-    routing = read_routing(dict(request.scope["headers"]))
-    route = bulk.traffic.route(model[:80], _parse_version(model, version), *routing)
+    deadline_at = exchange.find_deadline()
+    length = exchange.read_number(HEADER_LENGTH, "a whole number", _MAX_LENGTH_DIGITS)
+    route = services.traffic.route(model[:80], _parse_version(model, version), *exchange.read_routing())
     manifest = route.scorer.manifest
-    body = await bulk.read(request, deadline_at)
+    body = await exchange.read_body(request.receive, deadline_at)
     is_large_json = (len(body) if length is None else length) > MIN_BYTES
     defaults = read_defaults(given, [spec.name for spec in manifest.inputs])
     parse = partial(parse_infer, body, length, manifest.inputs, defaults)
-    asked = await bulk.run(parse, len(body), deadline_at, apart=is_large_json)
+    asked = await services.run(parse, len(body), deadline_at, apart=is_large_json)
     wanted = _choose_outputs(asked, manifest)
     extras = [extra for extra in EXTRAS if extra in dict(wanted)]
-    scores = await bulk.score(route, asked.table, deadline_at, extras)
+    scores = await route.score_table(services.tables, asked.table.batch, deadline_at, extras)
     refuse_if_all_rejected(scores, partial(_point_into, asked.places))
-    return await bulk.run(lambda: _answer(model, asked, wanted, scores, route), 24 * scores.n_rows, deadline_at)
+    return await services.run(lambda: _answer(model, asked, wanted, scores, route), 24 * scores.n_rows, deadline_at)
 
 
 def _add_model_routes(path: str, what: str) -> None:
