@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 from fastapi import Request, Response
 
-from serve_app.errors import MalformedBodyError
+from serve_app.errors import FieldError, InvalidDataError, MalformedBodyError
 from serve_app.http.problems import document_problems
 from serve_app.http.services import exchange_of
+from serve_app.runtime.read_values import Member, read_members, text_of
 
 BODY_TIMEOUT_S: Final = 10.0
 
@@ -49,7 +51,59 @@ def describe_answers(
     return {status: {"model": model, "headers": dict(headers or {})}, **document_problems(*problems)}
 
 
-def document_body(model: Any, *, is_required: bool) -> dict[str, Any]:
-    """Return the OpenAPI description of a JSON body that the route reads itself."""
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": is_required, "content": {"application/json": {"schema": schema}}}}
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A JSON object that a route reads itself: its members say how, and what is documented.
+
+    It is named `name` in the document, and titled so without a `title`; `examples` are those of members.
+    """
+
+    name: str
+    description: str
+    members: Mapping[str, Member]
+    example: Mapping[str, Any]
+    title: str = ""
+    required: tuple[str, ...] = ()
+    examples: Mapping[str, Any] = field(default_factory=dict)
+
+    def document(self, *, is_required: bool) -> dict[str, Any]:
+        """Return the OpenAPI description of a request with such a body."""
+        schema = {"$ref": f"#/components/schemas/{self.name}"}
+        return {"requestBody": {"required": is_required, "content": {"application/json": {"schema": schema}}}}
+
+    def to_schema(self) -> dict[str, Any]:
+        """Return the JSON schema."""
+        properties = {name: member.to_schema(name) for name, member in self.members.items()}
+        for name, example in self.examples.items():
+            properties[name]["examples"] = [example]
+        schema = {
+            "additionalProperties": False,
+            "description": self.description,
+            "examples": [self.example],
+            "properties": {name: _sort(schema) for name, schema in properties.items()},
+            "required": list(self.required),
+            "title": self.title or self.name,
+            "type": "object",
+        }
+        return {name: value for name, value in schema.items() if value != []}
+
+
+def _sort(schema: Mapping[str, Any]) -> Any:
+    """Return a schema with its keys in order, as pydantic writes those of all other bodies."""
+    return orjson.loads(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS))
+
+
+REASON: Final[Mapping[str, Member]] = {
+    "who": Member(text_of(200), "For the history. Default `http`.", may_be_null=False),
+    "why": Member(text_of(2_000), "For the history.", may_be_null=False),
+}
+"""What a command may say of itself."""
+
+
+def read_reason(record: Mapping[str, Any], body: Body) -> tuple[str, str]:
+    """Return who tells something and why; raises InvalidDataError when the body says anything else."""
+    errors: list[FieldError] = []
+    found = read_members(record, body.members, errors)
+    if errors:
+        raise InvalidDataError(f"the body of a command says {' and '.join(body.members)}", tuple(errors))
+    return found.get("who") or "http", found.get("why", "")
