@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from serve_app.http.operator.job_schemas import CANCEL, JOB
 from serve_app.http.operator.rollout_schemas import COMMAND, START
@@ -41,6 +42,12 @@ def complete_document(api: FastAPI) -> None:
         return document
 
     api.openapi = openapi  # type: ignore[method-assign]
+
+
+def name_operation(route: APIRoute) -> str:
+    """Return what generators call a route's function: its name, as ``getJob`` for ``get_job``."""
+    first, *others = route.name.split("_")
+    return first + "".join(map(str.capitalize, others))
 
 
 def _free_optional(schema: dict[str, Any]) -> None:

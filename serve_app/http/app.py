@@ -15,7 +15,7 @@ from serve_app import __version__
 from serve_app.errors import FieldError, InvalidRowError, InvariantError, ScorecatError, point_at
 from serve_app.history.service.intake import EventSink
 from serve_app.http.admission import HOT_PATH, AccessLog, Admission, Answer, Exchange, Meter
-from serve_app.http.api_document import complete_document
+from serve_app.http.api_document import complete_document, name_operation
 from serve_app.http.events import events as event_routes
 from serve_app.http.operator import jobs as job_routes
 from serve_app.http.operator import rollouts as rollout_routes
@@ -93,7 +93,12 @@ def build_api() -> FastAPI:
     """Return the routes and their document, once for a process: what they work with comes beside each request."""
     # its documentation page loads nothing from elsewhere
     api = FastAPIOffline(
-        title="scorecat", version=__version__, description=_DESCRIPTION, redirect_slashes=False, openapi_tags=TAGS
+        title="scorecat",
+        version=__version__,
+        description=_DESCRIPTION,
+        redirect_slashes=False,
+        openapi_tags=TAGS,
+        generate_unique_id_function=name_operation,
     )
     _document_predict(api)
     complete_document(api)
@@ -170,7 +175,6 @@ async def _send(answer: Answer, send: Send) -> None:
 def _document_predict(api: FastAPI) -> None:
     @api.post(
         HOT_PATH,
-        operation_id="predictPurchase",
         tags=[PREDICTIONS],
         response_model=PurchaseResponse | DetailedResponse,
         responses={
@@ -202,19 +206,13 @@ def _document_predict(api: FastAPI) -> None:
 
 
 def _add_probes(api: FastAPI) -> None:
-    @api.get("/livez", operation_id="checkLiveness", tags=[HEALTH], summary="Is the process alive?")
-    async def livez() -> Health:
+    @api.get("/livez", tags=[HEALTH], summary="Is the process alive?")
+    async def check_liveness() -> Health:
         """Answer as long as the process can answer anything."""
         return Health(status="ok")
 
-    @api.get(
-        "/readyz",
-        operation_id="checkReadiness",
-        tags=[HEALTH],
-        responses=document_problems(503),
-        summary="Can it score?",
-    )
-    async def readyz(request: Request) -> Readiness:
+    @api.get("/readyz", tags=[HEALTH], responses=document_problems(503), summary="Can it score?")
+    async def check_readiness(request: Request) -> Readiness:
         """Answer 200 when a model version has answered and has not just been lost."""
         traffic = services_of(request).traffic
         await traffic.check_ready()

@@ -34,7 +34,6 @@ ROUTER: Final = APIRouter(tags=[EVENTS])
 
 @ROUTER.post(
     ROUTE,
-    operation_id="recordEvents",
     status_code=202,
     summary="Record shop events",
     response_model=EventsAnswer,
@@ -42,7 +41,7 @@ ROUTER: Final = APIRouter(tags=[EVENTS])
     responses=document_problems(400, 413, 415, 422, 500, 503, 504),
     openapi_extra={"requestBody": _BODY, "parameters": [TIMEOUT, REQUEST_ID]},
 )
-async def events(request: Request) -> Any:
+async def record_events(request: Request) -> Any:
     """Record views, carts and purchases, in order and in one commit; what is answered with 202 is on disk.
 
     An event with an `event_id` counts once however often it is sent. An event that breaks a rule is

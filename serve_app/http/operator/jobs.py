@@ -30,28 +30,25 @@ _BINARY: Any = {
 ROUTER: Final = APIRouter(prefix="/v1/jobs", tags=[JOBS])
 
 
-@ROUTER.get("", operation_id="listJobs", summary="List batch jobs", responses=describe_answers(JobList, 422, 503))
+@ROUTER.get("", summary="List batch jobs", responses=describe_answers(JobList, 422, 503))
 async def list_jobs(request: Request, limit: Annotated[int, Query(ge=1, le=1_000)] = 20) -> Response:
     """List jobs, newest first, whoever started them."""
     return answer_json({"jobs": await _need_jobs(request).recent(limit)})
 
 
-@ROUTER.get(
-    "/{job_id}", operation_id="getJob", summary="A batch job", responses=describe_answers(JobView, 404, 422, 503)
-)
-async def show_job(request: Request, job_id: JobId) -> Response:
+@ROUTER.get("/{job_id}", summary="A batch job", responses=describe_answers(JobView, 404, 422, 503))
+async def get_job(request: Request, job_id: JobId) -> Response:
     """Show state and progress of a job, how it ended, and links to its results."""
     return answer_json(await _need_jobs(request).describe(job_id))
 
 
 @ROUTER.get(
     "/{job_id}/results/{name:path}",
-    operation_id="downloadJobResult",
     summary="A file of a job's results",
     response_class=FileResponse,
     responses={**_BINARY, **document_problems(404, 422, 503)},
 )
-async def download_result(request: Request, job_id: JobId, name: str) -> Response:
+async def download_job_result(request: Request, job_id: JobId, name: str) -> Response:
     """Download a file of a job that named no output; the job's page links to each. `Range` is understood."""
     path = await _need_jobs(request).find_result(job_id, name)
     return FileResponse(path, media_type="application/octet-stream", filename=name.rpartition("/")[2])
@@ -59,7 +56,6 @@ async def download_result(request: Request, job_id: JobId, name: str) -> Respons
 
 @ROUTER.post(
     "",
-    operation_id="startJob",
     status_code=202,
     summary="Score a table in the background",
     responses=describe_answers(
@@ -78,7 +74,6 @@ async def start_job(request: Request) -> Response:
 
 @ROUTER.post(
     "/{job_id}/cancel",
-    operation_id="cancelJob",
     status_code=202,
     summary="End a job",
     responses=describe_answers(JobView, 400, 404, 409, 413, 415, 422, 503, 504, status=202),

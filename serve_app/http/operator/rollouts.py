@@ -43,23 +43,13 @@ _COMMANDS: Final[Mapping[Command, tuple[str, str]]] = {
 }
 
 
-@ROUTER.get(
-    "/models",
-    operation_id="listModels",
-    summary="Which versions answer whom",
-    responses=describe_answers(ServedModels, 503),
-)
+@ROUTER.get("/models", summary="Which versions answer whom", responses=describe_answers(ServedModels, 503))
 async def list_models(request: Request) -> Response:
     """List the served model's versions with their shares, as this Gateway follows them."""
     return answer_json({"models": [describe_split(services_of(request).traffic.split)]})
 
 
-@ROUTER.get(
-    "/rollouts",
-    operation_id="listRollouts",
-    summary="List rollouts",
-    responses=describe_answers(RolloutList, 422, 503),
-)
+@ROUTER.get("/rollouts", summary="List rollouts", responses=describe_answers(RolloutList, 422, 503))
 async def list_rollouts(
     request: Request,
     model: Annotated[str, Query(max_length=MAX_NAME_CHARACTERS, description="Default the served one.")] = "",
@@ -69,31 +59,24 @@ async def list_rollouts(
     return answer_json({"rollouts": await _need_rollouts(request).recent(model, limit)})
 
 
-@ROUTER.get(
-    "/rollouts/{rollout_id}",
-    operation_id="getRollout",
-    summary="A rollout",
-    responses=describe_answers(RolloutView, 404, 422, 503),
-)
-async def show_rollout(request: Request, rollout_id: RolloutId) -> Response:
+@ROUTER.get("/rollouts/{rollout_id}", summary="A rollout", responses=describe_answers(RolloutView, 404, 422, 503))
+async def get_rollout(request: Request, rollout_id: RolloutId) -> Response:
     """Show a rollout's plan, shares, verdicts and figures."""
     return answer_json(await _need_rollouts(request).describe(rollout_id))
 
 
 @ROUTER.get(
     "/rollouts/{rollout_id}/history",
-    operation_id="getRolloutHistory",
     summary="What happened to a rollout",
     responses=describe_answers(RolloutHistory, 404, 422, 503),
 )
-async def show_history(request: Request, rollout_id: RolloutId) -> Response:
+async def get_rollout_history(request: Request, rollout_id: RolloutId) -> Response:
     """List the changes of a rollout, oldest first: when, who, why, and on what evidence."""
     return answer_json({"changes": await _need_rollouts(request).history(rollout_id)})
 
 
 @ROUTER.post(
     "/rollouts",
-    operation_id="startRollout",
     status_code=201,
     summary="Start a rollout",
     responses=describe_answers(

@@ -78,7 +78,6 @@ ROUTER: Final = APIRouter(tags=[TABLES])
 
 @ROUTER.post(
     "/invocations",
-    operation_id="invocations",
     summary="Score many rows",
     response_model=Predictions,
     responses={
@@ -132,13 +131,8 @@ for _path in ("/ping", "/health"):
     )
 
 
-@ROUTER.get(
-    "/version",
-    operation_id="getVersion",
-    summary="Version of scorecat (MLflow)",
-    response_class=PlainTextResponse,
-)
-async def version() -> Response:
+@ROUTER.get("/version", summary="Version of scorecat (MLflow)", response_class=PlainTextResponse)
+async def get_version() -> Response:
     """Answer the version as plain text."""
     return PlainTextResponse(__version__)
 

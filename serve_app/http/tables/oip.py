@@ -50,25 +50,20 @@ _LENGTH: Final = describe_header(
 ROUTER: Final = APIRouter(prefix="/v2", tags=[INFERENCE])
 
 
-@ROUTER.get("", operation_id="getServerMetadata", summary="Server metadata")
-async def server() -> ServerMetadata:
+@ROUTER.get("", summary="Server metadata")
+async def get_server_metadata() -> ServerMetadata:
     """Answer name, version and extensions."""
     return ServerMetadata(name="scorecat", version=__version__, extensions=["binary_tensor_data"])
 
 
-@ROUTER.get("/health/live", operation_id="isServerLive", summary="Is the server alive?")
-async def live() -> Live:
+@ROUTER.get("/health/live", summary="Is the server alive?")
+async def is_server_live() -> Live:
     """Answer as long as the process can."""
     return Live(live=True)
 
 
-@ROUTER.get(
-    "/health/ready",
-    operation_id="isServerReady",
-    summary="Can the server score?",
-    responses=document_problems(503),
-)
-async def ready(request: Request) -> Ready:
+@ROUTER.get("/health/ready", summary="Can the server score?", responses=document_problems(503))
+async def is_server_ready(request: Request) -> Ready:
     """Answer 200 when a model version answers."""
     await services_of(request).traffic.check_ready()
     return Ready(ready=True)
