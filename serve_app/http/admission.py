@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import orjson
 from starlette.types import Receive
 
 from serve_app.errors import (
@@ -26,15 +27,15 @@ from serve_app.errors import (
     ScorecatError,
     UnsupportedMediaError,
 )
-from serve_app.http.bodies import check_announced, read_body
-from serve_app.http.problems import CONTENT_TYPE, describe_problem, dump_problem
+from serve_app.http.bodies import JSON, check_announced, read_body, read_media
+from serve_app.http.problems import CONTENT_TYPE, describe_problem
 
 Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, bytes, Headers]
 """Status, body, and all headers but the length."""
 
 HOT_PATH: Final = "/predict_purchase"
-JSON: Final = b"application/json"
+JSON_TYPE: Final = JSON.encode()
 MAX_ROW_BYTES: Final = 256 * 1024
 """Far above any row (the widest has 25 members and three ids of 512 characters)."""
 MAX_BULK_BYTES: Final = 32 * 1024 * 1024
@@ -192,15 +193,12 @@ class Exchange:
 
     def check_json(self) -> None:
         """Raise UnsupportedMediaError unless the body is JSON in UTF-8; one without a type is taken for it."""
-        given = self.headers.get(b"content-type", JSON)
-        if given == JSON:
+        given = self.headers.get(b"content-type", JSON_TYPE)
+        if given == JSON_TYPE:
             return
-        media, _, parameters = given.lower().partition(b";")
-        media = media.strip()
-        if not (media == JSON or media.endswith(b"+json")):
-            raise UnsupportedMediaError(f"send application/json, not {media.decode('latin-1') or 'nothing'}")
-        if b"charset" in parameters and b"utf-8" not in parameters and b"utf8" not in parameters:
-            raise UnsupportedMediaError("send JSON as UTF-8")
+        media = read_media(given.decode("latin-1"))
+        if media != JSON and not media.endswith("+json"):
+            raise UnsupportedMediaError(f"send {JSON}, not {media or 'nothing'}")
 
     async def read_body(
         self, receive: Receive, deadline_at: float, late: str = "before the request's deadline"
@@ -231,7 +229,7 @@ class Exchange:
         if self.path.startswith("/v2"):  # the Open Inference Protocol has a member of its own for all of it
             rules = "".join(f"; {e['pointer']}: {e['detail']}" for e in members.get("errors", []))
             members["error"] = f"{members['detail']}{rules}"
-        return status, dump_problem(members), [(b"content-type", CONTENT_TYPE), *extra]
+        return status, orjson.dumps(members), [(b"content-type", CONTENT_TYPE), *extra]
 
     def log(self, status: int) -> None:
         """Write the line of this exchange to the access log, and count it."""

@@ -21,10 +21,13 @@ from serve_app.http.operator import jobs as job_routes
 from serve_app.http.operator import rollouts as rollout_routes
 from serve_app.http.parameters import (
     DEFAULTS,
+    HEALTH,
     IGNORED_HEADER,
     PIN,
+    PREDICTIONS,
     REQUEST_ID,
     ROUTING_HEADERS,
+    TAGS,
     TIMEOUT,
     describe_header,
     describe_parameter,
@@ -35,7 +38,6 @@ from serve_app.http.row.predict import PredictPurchase
 from serve_app.http.schemas import DetailedResponse, Health, PurchaseResponse, Readiness
 from serve_app.http.services import Services, exchange_of, services_of
 from serve_app.http.tables import mlflow, oip
-from serve_app.http.tags import HEALTH, PREDICTIONS, TAGS
 from serve_app.jobs.service.ports import Jobs
 from serve_app.rollouts.service.ports import Rollouts
 from serve_app.scoring.service.traffic import Traffic
@@ -216,7 +218,7 @@ def _add_probes(api: FastAPI) -> None:
         """Answer 200 when a model version has answered and has not just been lost."""
         traffic = services_of(request).traffic
         await traffic.check_ready()
-        return Readiness(status="ok", model=traffic.model_name, version=traffic.live.version)
+        return Readiness(status="ok", model=traffic.split.model, version=traffic.live.version)
 
 
 def _add_errors(api: FastAPI) -> None:

@@ -9,8 +9,13 @@ from typing import Final
 
 from starlette.types import Receive
 
-from serve_app.errors import MalformedBodyError, PayloadTooLargeError, UnsupportedEncodingError
+from serve_app.errors import MalformedBodyError, PayloadTooLargeError, UnsupportedEncodingError, UnsupportedMediaError
 
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+CSV: Final = "text/csv"
+ARROW: Final = "application/vnd.apache.arrow.stream"
+PARQUET: Final = "application/vnd.apache.parquet"
 ACCEPTED: Final = "gzip, deflate"
 """Content encodings that are read, as ``Accept-Encoding`` of a refusal says them."""
 PLAIN: Final = frozenset({b"", b"identity"})
@@ -24,6 +29,16 @@ INLINE_BYTES: Final = 4 * 1024
 """Bodies up to here unpack to at most 4 MB, in some milliseconds; larger ones are unpacked in a thread."""
 
 
+def read_media(content_type: str) -> str:
+    """Return what a Content-Type header says, without parameters; raises UnsupportedMediaError for another charset."""
+    media, _, parameters = content_type.lower().partition(";")
+    for part in parameters.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == "charset" and value.strip("\"' ") not in {"utf-8", "utf8", "us-ascii"}:
+            raise UnsupportedMediaError(f"send text as utf-8, not {value[:40]}")
+    return media.strip()
+
+
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit_bytes: int) -> bytes:
     """Read the body, and unpack it when it comes compressed.
 
@@ -31,7 +46,7 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit_byte
     ------
     PayloadTooLargeError
         It has more than `limit_bytes`, as it came or unpacked; no more than those were kept.
-    UnsupportedEncodingError
+    UnsupportedEncodingError, UnsupportedMediaError
         It is compressed in a way that is not read here.
     MalformedBodyError
         The connection was closed first, or it is not what Content-Encoding says.

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request
 
 from serve_app.errors import FieldError, InvalidRowError, NotReadyError, point_at
 from serve_app.history.service.intake import Intake
-from serve_app.http.events.event_bodies import ARROW, JSON, NDJSON, choose_event_media
-from serve_app.http.parameters import REQUEST_ID, TIMEOUT
+from serve_app.http.bodies import ARROW, JSON, NDJSON
+from serve_app.http.events.event_bodies import choose_event_media
+from serve_app.http.parameters import EVENTS, REQUEST_ID, TIMEOUT
 from serve_app.http.problems import document_problems
 from serve_app.http.schemas import EventsAnswer
 from serve_app.http.services import exchange_of, services_of
-from serve_app.http.tags import EVENTS
 
 ROUTE: Final = "/v1/events"
 STATE_OFF: Final = "this service keeps no history: it was started with SCORECAT_STATE=off"

@@ -9,11 +9,10 @@ from fastapi.responses import FileResponse
 
 from serve_app.errors import NotReadyError
 from serve_app.http.operator.job_schemas import CANCEL, JOB, JobList, JobView
-from serve_app.http.parameters import LOCATION_HEADER
+from serve_app.http.parameters import JOBS, LOCATION_HEADER
 from serve_app.http.problems import document_problems
 from serve_app.http.records import answer_json, describe_answers, read_reason, read_record
 from serve_app.http.services import services_of
-from serve_app.http.tags import JOBS
 from serve_app.jobs.core.record import JOB_ID
 from serve_app.jobs.service.ports import Jobs
 from serve_app.jobs.service.request import parse_job

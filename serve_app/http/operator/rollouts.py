@@ -16,10 +16,9 @@ from serve_app.http.operator.rollout_schemas import (
     RolloutView,
     ServedModels,
 )
-from serve_app.http.parameters import LOCATION_HEADER
+from serve_app.http.parameters import LOCATION_HEADER, ROLLOUTS
 from serve_app.http.records import REASON, answer_json, describe_answers, read_reason, read_record
 from serve_app.http.services import services_of
-from serve_app.http.tags import ROLLOUTS
 from serve_app.rollouts.service.ports import Command, Rollouts
 from serve_app.rollouts.service.request import MAX_NAME_CHARACTERS, parse_start
 from serve_app.scoring.core.split import Arm, Split

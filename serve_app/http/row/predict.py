@@ -15,7 +15,7 @@ from serve_app.features.core.sources import FROM_DEFAULT, FROM_STATE, SOURCE_NAM
 from serve_app.features.core.specs import PURCHASE_NAMES
 from serve_app.history.service.intake import EventSink
 from serve_app.history.service.observing import Observer
-from serve_app.http.admission import HOT_PATH, JSON, Answer, Exchange, Headers, Meter
+from serve_app.http.admission import HOT_PATH, JSON_TYPE, Answer, Exchange, Headers, Meter
 from serve_app.http.bodies import read_body
 from serve_app.http.column_names import ignored_header
 from serve_app.http.query import parse_query, read_defaults, read_flag
@@ -99,7 +99,7 @@ def describe_answer(row: dict[str, Any], route: Route, score: Score) -> tuple[di
         "recommendation": score.recommendation,
     }
     headers: Headers = [
-        (b"content-type", JSON),
+        (b"content-type", JSON_TYPE),
         (b"x-prediction-id", route.prediction_id.encode()),
         (b"x-model-version", b"%d" % score.version),
         (b"x-route-reason", route.reason.encode()),

@@ -14,8 +14,9 @@ from serve_app.errors import FieldError, InvalidRowError, NotAcceptableError, po
 from serve_app.features.core.row_errors import RowError
 from serve_app.features.core.specs import PURCHASE_FEATURES
 from serve_app.features.core.typed_columns import ParsedTable
+from serve_app.http.bodies import ARROW, CSV, JSON, PARQUET
 from serve_app.http.column_names import describe_ignored, parse_named
-from serve_app.http.parameters import IGNORED_COLUMNS, IGNORED_HEADER, MANY_ROWS, ROUTING_HEADERS
+from serve_app.http.parameters import IGNORED_COLUMNS, IGNORED_HEADER, MANY_ROWS, ROUTING_HEADERS, TABLES
 from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.query import parse_query, read_defaults
@@ -24,18 +25,13 @@ from serve_app.http.services import Services, exchange_of, services_of
 from serve_app.http.tables import json_records
 from serve_app.http.tables.json_forms import JSON_KEYS
 from serve_app.http.tables.table_formats import (
-    ARROW,
-    CSV,
     DUMPERS,
-    JSON,
-    PARQUET,
     Features,
     Parser,
     choose_parser,
     parse_arrow,
     parse_json,
 )
-from serve_app.http.tags import TABLES
 from serve_app.scoring.service.table_scoring import TableScores
 
 Asked = Literal["prediction", "label", "raw"]

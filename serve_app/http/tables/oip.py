@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from serve_app import __version__
 from serve_app.errors import FieldError, NotFoundError, point_at
 from serve_app.features.core.row_errors import RowError
-from serve_app.http.parameters import MANY_ROWS, ROUTING_HEADERS, describe_header
+from serve_app.http.parameters import INFERENCE, MANY_ROWS, ROUTING_HEADERS, describe_header
 from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.query import parse_query, read_defaults
@@ -21,7 +21,6 @@ from serve_app.http.schemas import InferResponse, Live, ModelMetadata, Ready, Se
 from serve_app.http.services import exchange_of, services_of
 from serve_app.http.tables.mlflow import refuse_if_all_rejected
 from serve_app.http.tables.tensors import InferRequest, dump_tensor, parse_infer
-from serve_app.http.tags import INFERENCE
 from serve_app.models.core.manifest import Manifest
 from serve_app.models.core.outputs import EXTRAS, list_outputs, name_prediction
 from serve_app.scoring.service.route import Route
@@ -81,7 +80,7 @@ async def metadata(request: Request, model: str, version: str | None = None) -> 
         TensorMetadata(name=name, datatype=output.datatype, shape=[-1, *output.shape])
         for name, output in list_outputs(scorer.manifest).items()
     ]
-    versions = [str(v) for v in traffic.versions]
+    versions = [str(v) for v in traffic.split.versions]
     return ModelMetadata(name=model, versions=versions, platform="catboost", inputs=inputs, outputs=outputs)
 
 
@@ -183,7 +182,7 @@ def _answer(
         "label": lambda: list(scores.labels),
         **{extra: partial(scores.values.__getitem__, extra) for extra in EXTRAS},
         "version": lambda: np.full(scores.n_rows, scores.version, dtype=np.int64),
-        ERROR_OUTPUT: lambda: _messages(scores),
+        ERROR_OUTPUT: lambda: scores.list_messages(""),
     }
     if scores.errors and ERROR_OUTPUT not in dict(wanted):
         wanted = [*wanted, (ERROR_OUTPUT, asked.binary_default)]
@@ -202,10 +201,3 @@ def _answer(
         return Response(head, 200, headers, media_type="application/json")
     body = head + b"".join(data for _, data in tensors)
     return Response(body, 200, {**headers, HEADER_LENGTH: str(len(head))}, media_type="application/octet-stream")
-
-
-def _messages(scores: TableScores) -> list[str]:
-    messages = [""] * scores.n_rows
-    for error in scores.errors:
-        messages[error.row] = f"{error.feature} {error.detail}"
-    return messages

@@ -197,16 +197,6 @@ class Traffic:
         """The stable version."""
         return self._scorers[self.split.model, self.split.stable]
 
-    @property
-    def model_name(self) -> str:
-        """Name of the served model."""
-        return self.split.model
-
-    @property
-    def versions(self) -> list[int]:
-        """Versions that can be asked, ascending."""
-        return self.split.versions
-
     async def check_ready(self) -> None:
         """Raise NotReadyError when nothing can be scored right now."""
         self.live.check_answering()

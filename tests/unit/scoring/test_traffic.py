@@ -133,7 +133,7 @@ def test_the_last_known_split_stays_in_force(package, trouble):
             with pytest.raises((InvariantError, ReplicaLostError)):
                 await traffic.refresh()
         assert (await traffic.choose(None).score(values_of(1)[0], now() + 5)).version == 1
-        assert traffic.model_name == "purchase"
+        assert traffic.split.model == "purchase"
 
     run_virtual(main())
 
