@@ -13,7 +13,8 @@ from serve_app.events.service.synthetic import GeneratedLog
 from serve_app.features.core.event_times import parse_time
 from serve_app.features.core.specs import HISTORY_NAMES
 from serve_app.history.service.live_history import LiveHistory, ScoredRow
-from serve_app.http.events.event_bodies import NDJSON, parse_events
+from serve_app.http.bodies import NDJSON
+from serve_app.http.events.event_bodies import parse_events
 from serve_app.privacy.pseudonyms import Pseudonyms
 from tests.testing_kit.history.memory_states import MemoryStateStore
 

@@ -18,8 +18,7 @@ from serve_app.deployments.meters import HttpMeter
 from serve_app.deployments.reporting import report_counts
 from serve_app.history.service.config import StateConfig
 from serve_app.history.service.writer import EventWriter
-from serve_app.http.app import create_app
-from serve_app.http.asgi import ASGIApp
+from serve_app.http.app import Front, create_app
 from serve_app.http.row.fast_protocol import open_fast_lane
 from serve_app.models.adapters.package_dir import load_parts
 from serve_app.models.adapters.registry_open import open_registry
@@ -88,7 +87,7 @@ class Gateway:
             works.append(self._events.keep())
         self._tasks = [asyncio.create_task(work) for work in works]
 
-    def __serve_build_asgi_app__(self) -> ASGIApp:
+    def __serve_build_asgi_app__(self) -> Front:
         """Return the ASGI application; Ray calls this after the constructor."""
         app = create_app(
             self._traffic,

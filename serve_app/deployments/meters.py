@@ -20,7 +20,7 @@ from serve_app.features.core.encoding import EncodedBatch
 from serve_app.features.core.input_counts import count_inputs
 from serve_app.history.core.lookup_status import HISTORY_STATUSES
 from serve_app.history.service.reader import RowHistories
-from serve_app.http.asgi import Meter
+from serve_app.http.admission import Meter
 from serve_app.jobs.service.ports import JobMeter
 
 METRICS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fastapi import FastAPI
-from pydantic import BaseModel
+from fastapi.routing import APIRoute
 
-from serve_app.http.operator.job_schemas import CancelBody, JobBody
-from serve_app.http.operator.rollout_schemas import CommandBody, StartBody
+from serve_app.http.operator.job_schemas import CANCEL, JOB
+from serve_app.http.operator.rollout_schemas import COMMAND, START
 from serve_app.http.parameters import REQUEST_ID_HEADER
+from serve_app.http.records import Body
 from serve_app.http.schemas import InferBody, Problem, PurchaseRequest, ShopEvent
 
-_READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
-    PurchaseRequest, InferBody, Problem, StartBody, CommandBody, JobBody, CancelBody, ShopEvent,
-)  # fmt: skip
+_READ_BY_HAND: Final = (PurchaseRequest, InferBody, Problem, START, COMMAND, JOB, CANCEL, ShopEvent)
 """Bodies that the routes read themselves, so that FastAPI does not know of them."""
 _NEVER_SENT: Final = ("HTTPValidationError", "ValidationError")
 
@@ -27,6 +26,9 @@ def complete_document(api: FastAPI) -> None:
         document = original()
         schemas = document["components"]["schemas"]
         for model in _READ_BY_HAND:
+            if isinstance(model, Body):
+                schemas[model.name] = model.to_schema()
+                continue
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema
@@ -40,6 +42,12 @@ def complete_document(api: FastAPI) -> None:
         return document
 
     api.openapi = openapi  # type: ignore[method-assign]
+
+
+def name_operation(route: APIRoute) -> str:
+    """Return what generators call a route's function: its name, as ``getJob`` for ``get_job``."""
+    first, *others = route.name.split("_")
+    return first + "".join(map(str.capitalize, others))
 
 
 def _free_optional(schema: dict[str, Any]) -> None:

@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import functools
-import logging
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from serve_app import __version__
 from serve_app.errors import FieldError, InvalidRowError, InvariantError, ScorecatError, point_at
 from serve_app.history.service.intake import EventSink
-from serve_app.http.api_document import complete_document
-from serve_app.http.asgi import AccessLog, Exchange, Meter, Receive, Scope, Send
-from serve_app.http.bulk import Bulk
+from serve_app.http.admission import HOT_PATH, AccessLog, Admission, Answer, Exchange, Meter
+from serve_app.http.api_document import complete_document, name_operation
 from serve_app.http.events import events as event_routes
 from serve_app.http.operator import jobs as job_routes
 from serve_app.http.operator import rollouts as rollout_routes
 from serve_app.http.parameters import (
     DEFAULTS,
+    HEALTH,
     IGNORED_HEADER,
     PIN,
+    PREDICTIONS,
     REQUEST_ID,
     ROUTING_HEADERS,
+    TAGS,
     TIMEOUT,
     describe_header,
     describe_parameter,
 )
-from serve_app.http.problems import CONTENT_TYPE, describe_problem, document_problems, dump_problem, problem_members
+from serve_app.http.problems import document_problems, problem_members
 from serve_app.http.row.fast_lane import FastLane
-from serve_app.http.row.predict import HOT_PATH, PredictPurchase
+from serve_app.http.row.predict import PredictPurchase
 from serve_app.http.schemas import DetailedResponse, Health, PurchaseResponse, Readiness
-from serve_app.http.services import STATE_KEY, Services, services_of
+from serve_app.http.services import Services, exchange_of, services_of
 from serve_app.http.tables import mlflow, oip
-from serve_app.http.tags import HEALTH, PREDICTIONS, TAGS
 from serve_app.jobs.service.ports import Jobs
 from serve_app.rollouts.service.ports import Rollouts
 from serve_app.scoring.service.traffic import Traffic
-
-logger = logging.getLogger("scorecat.http")
 
 _DESCRIPTION: Final = """Will this shopper buy this product?
 
@@ -88,9 +87,7 @@ def create_app(
         Records shop events; without it nothing is recorded.
     """
     meter = meter or Meter()
-    services = Services(Bulk(traffic, timeout_s, meter), events, rollouts, jobs)
-    predict = PredictPurchase(traffic, access_log, timeout_s, meter, events)
-    return Front(services, predict, FastLane(traffic, access_log, timeout_s, meter))
+    return Front(Services(traffic, meter, events, rollouts, jobs), Admission(access_log, meter, timeout_s))
 
 
 @functools.cache
@@ -98,7 +95,12 @@ def build_api() -> FastAPI:
     """Return the routes and their document, once for a process: what they work with comes beside each request."""
     # its documentation page loads nothing from elsewhere
     api = FastAPIOffline(
-        title="scorecat", version=__version__, description=_DESCRIPTION, redirect_slashes=False, openapi_tags=TAGS
+        title="scorecat",
+        version=__version__,
+        description=_DESCRIPTION,
+        redirect_slashes=False,
+        openapi_tags=TAGS,
+        generate_unique_id_function=name_operation,
     )
     _document_predict(api)
     complete_document(api)
@@ -119,31 +121,35 @@ class Front:
         Answers plain requests to the hot route for a server that knows of it, see `serve_app.http.row.fast_protocol`.
     """
 
-    def __init__(self, services: Services, predict: PredictPurchase, lane: FastLane) -> None:
+    def __init__(self, services: Services, admission: Admission) -> None:
         self.api = build_api()
-        self.lane = lane
+        self.lane = FastLane(services.traffic, admission)
         self._services = services
-        self._predict = predict
+        self._admission = admission
+        self._predict = PredictPurchase(services.traffic, services.meter, services.events)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI request."""
         if scope["type"] != "http":
             await self.api(scope, receive, send)
-        elif scope["path"] == HOT_PATH and scope["method"] == "POST":
-            await self._predict(scope, receive, send)
+            return
+        exchange = self._admission.open(scope["method"], scope["path"], dict(scope["headers"]))
+        is_hot = exchange.path == HOT_PATH and exchange.method == "POST"
+        try:
+            self._admission.admit(exchange)
+            answer = await self._predict.answer(exchange, scope["query_string"], receive) if is_hot else None
+        except Exception as exc:  # noqa: BLE001 - every outcome is an answer
+            answer = exchange.refuse(exc)
+        if answer is None:
+            await self._call_api(exchange, scope, receive, send)
         else:
-            await self._call_api(scope, receive, send)
+            await _send(answer, send)
+            exchange.log(answer[0])
 
-    async def _call_api(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange.open(scope, receive, send, self.lane.access_log, self.lane.meter)
-        is_head = scope["method"] == "HEAD"
-        state = {
-            **scope.get("state", {}),
-            STATE_KEY: self._services,
-            "request_id": exchange.request_id,
-            "method": scope["method"],
-        }
-        scope = {**scope, "state": state, "method": "GET" if is_head else scope["method"]}
+    async def _call_api(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        is_head = exchange.method == "HEAD"
+        state = {**scope.get("state", {}), "services": self._services, "exchange": exchange}
+        scope = {**scope, "state": state, "method": "GET" if is_head else exchange.method}
         status = 500
 
         async def note_status(message: Any) -> None:
@@ -157,13 +163,20 @@ class Front:
         try:
             await self.api(scope, receive, note_status)
         finally:
-            exchange.log(status, find_route(scope))
+            exchange.route = find_route(scope)
+            exchange.log(status)
+
+
+async def _send(answer: Answer, send: Send) -> None:
+    status, body, headers = answer
+    headers = [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _document_predict(api: FastAPI) -> None:
     @api.post(
         HOT_PATH,
-        operation_id="predictPurchase",
         tags=[PREDICTIONS],
         response_model=PurchaseResponse | DetailedResponse,
         responses={
@@ -195,76 +208,61 @@ def _document_predict(api: FastAPI) -> None:
 
 
 def _add_probes(api: FastAPI) -> None:
-    @api.get("/livez", operation_id="checkLiveness", tags=[HEALTH], summary="Is the process alive?")
-    async def livez() -> Health:
+    @api.get("/livez", tags=[HEALTH], summary="Is the process alive?")
+    async def check_liveness() -> Health:
         """Answer as long as the process can answer anything."""
         return Health(status="ok")
 
-    @api.get(
-        "/readyz",
-        operation_id="checkReadiness",
-        tags=[HEALTH],
-        responses=document_problems(503),
-        summary="Can it score?",
-    )
-    async def readyz(request: Request) -> Readiness:
+    @api.get("/readyz", tags=[HEALTH], responses=document_problems(503), summary="Can it score?")
+    async def check_readiness(request: Request) -> Readiness:
         """Answer 200 when a model version has answered and has not just been lost."""
-        traffic = services_of(request).bulk.traffic
+        traffic = services_of(request).traffic
         await traffic.check_ready()
-        return Readiness(status="ok", model=traffic.model_name, version=traffic.live.version)
+        return Readiness(status="ok", model=traffic.split.model, version=traffic.live.version)
 
 
 def _add_errors(api: FastAPI) -> None:
-    def respond(error: ScorecatError, request: Request) -> Response:
-        services_of(request).bulk.meter.count_problem(find_route(request.scope), error.code)
-        return _problem_response(error, request)
-
-    async def on_known(request: Request, exc: Exception) -> Response:
-        error = exc if isinstance(exc, ScorecatError) else InvariantError("unexpected")
-        if isinstance(error, InvariantError):
-            logger.error("request %s failed", request.state.request_id, exc_info=exc)
-        return respond(error, request)
+    async def on_error(request: Request, exc: Exception) -> Response:
+        return _respond(_find_exchange(request).refuse(exc))
 
     async def on_http(request: Request, exc: Exception) -> Response:
+        exchange = _find_exchange(request)
         status = exc.status_code if isinstance(exc, HTTPException) else 500
         detail = {
-            404: f"there is no route {request.url.path}; /docs lists them",
-            405: f"{request.state.method} is not allowed on {request.url.path}; /docs lists what is",
+            404: f"there is no route {exchange.path}; /docs lists them",
+            405: f"{exchange.method} is not allowed on {exchange.path}; /docs lists what is",
         }.get(status, str(getattr(exc, "detail", "")))
         code = {404: "not-found", 405: "method-not-allowed"}.get(status, "bad-request")
-        services_of(request).bulk.meter.count_problem(find_route(request.scope), code)
-        members = problem_members(status, code, detail, request.state.request_id)
         headers = dict(getattr(exc, "headers", None) or {})
         if "GET" in headers.get("Allow", ""):
             headers["Allow"] += ", HEAD"
-        _add_protocol_error(members, request)
-        return Response(dump_problem(members), status, headers, media_type=CONTENT_TYPE.decode())
+        members = problem_members(status, code, detail, exchange.request_id)
+        extra = [(name.encode(), value.encode()) for name, value in headers.items()]
+        return _respond(exchange.answer_problem(status, code, members, extra))
 
     async def on_invalid(request: Request, exc: Exception) -> Response:
         errors = exc.errors() if isinstance(exc, RequestValidationError) else []
         fields = tuple(FieldError(point_at(*e["loc"]), e["msg"]) for e in errors)
-        return respond(InvalidRowError("the request is not as documented", fields), request)
+        return await on_error(request, InvalidRowError("the request is not as documented", fields))
 
-    api.add_exception_handler(ScorecatError, on_known)
+    api.add_exception_handler(ScorecatError, on_error)
     api.add_exception_handler(HTTPException, on_http)
     api.add_exception_handler(RequestValidationError, on_invalid)
-    api.add_exception_handler(Exception, on_known)
+    api.add_exception_handler(Exception, on_error)
 
 
-def _problem_response(error: ScorecatError, request: Request) -> Response:
-    status, members, extra = describe_problem(error, request.state.request_id)
-    _add_protocol_error(members, request)
-    headers = {name.decode(): value.decode() for name, value in extra}
-    return Response(dump_problem(members), status, headers, media_type=CONTENT_TYPE.decode())
+def _find_exchange(request: Request) -> Exchange:
+    """Return the exchange of a request that FastAPI has found the route of, when there is one."""
+    exchange = exchange_of(request)
+    exchange.route = find_route(request.scope)
+    return exchange
+
+
+def _respond(answer: Answer) -> Response:
+    status, body, headers = answer
+    return Response(body, status, {name.decode(): value.decode() for name, value in headers})
 
 
 def find_route(scope: Scope) -> str:
     """Return the route as it is documented, which has few values, unlike a request's path."""
     return str(getattr(scope.get("route"), "path_format", "other"))
-
-
-def _add_protocol_error(members: dict[str, Any], request: Request) -> None:
-    """Add the Open Inference Protocol's own member ``error`` to problems of its routes."""
-    if request.url.path.startswith("/v2"):
-        rules = "".join(f"; {e['pointer']}: {e['detail']}" for e in members.get("errors", []))
-        members["error"] = f"{members['detail']}{rules}"

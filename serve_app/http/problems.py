@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-import orjson
-
 from serve_app.errors import (
     BadRequestError,
     ConflictError,
@@ -25,7 +23,7 @@ from serve_app.errors import (
     UnsupportedEncodingError,
     UnsupportedMediaError,
 )
-from serve_app.http.compression import ACCEPTED
+from serve_app.http.bodies import ACCEPTED
 from serve_app.http.parameters import ENCODING_HEADER, RETRY_HEADER
 
 STATUS: Final[dict[type[ScorecatError], int]] = {
@@ -105,11 +103,6 @@ def problem_members(status: int, code: str, detail: str, request_id: str) -> dic
         "detail": detail,
         "request_id": request_id,
     }
-
-
-def dump_problem(members: dict[str, Any]) -> bytes:
-    """Return problem members as JSON bytes."""
-    return orjson.dumps(members)
 
 
 def document_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 from fastapi import Request, Response
 
-from serve_app.errors import DeadlineExceededError, MalformedBodyError
-from serve_app.http.asgi import check_json, read_body
+from serve_app.errors import FieldError, InvalidDataError, MalformedBodyError
 from serve_app.http.problems import document_problems
+from serve_app.http.services import exchange_of
+from serve_app.runtime.read_values import Member, read_members, text_of
 
-MAX_BODY_BYTES: Final = 1024 * 1024
-"""A thousand named users with ids of 512 characters are half of it."""
 BODY_TIMEOUT_S: Final = 10.0
 
 
@@ -25,14 +25,11 @@ async def read_record(request: Request) -> dict[str, Any]:
     ------
     MalformedBodyError, UnsupportedMediaError, PayloadTooLargeError, DeadlineExceededError
     """
-    headers = dict(request.scope["headers"])
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await read_body(request.receive, headers, MAX_BODY_BYTES)
-    except TimeoutError as exc:
-        raise DeadlineExceededError(f"the body did not arrive within {BODY_TIMEOUT_S:g} s", 1.0) from exc
+    exchange = exchange_of(request)
+    due_at = asyncio.get_running_loop().time() + BODY_TIMEOUT_S
+    body = await exchange.read_body(request.receive, due_at, f"within {BODY_TIMEOUT_S:g} s")
     if body:
-        check_json(headers)
+        exchange.check_json()
     try:
         record = orjson.loads(body) if body else {}
     except orjson.JSONDecodeError as exc:
@@ -54,7 +51,59 @@ def describe_answers(
     return {status: {"model": model, "headers": dict(headers or {})}, **document_problems(*problems)}
 
 
-def document_body(model: Any, *, is_required: bool) -> dict[str, Any]:
-    """Return the OpenAPI description of a JSON body that the route reads itself."""
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": is_required, "content": {"application/json": {"schema": schema}}}}
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A JSON object that a route reads itself: its members say how, and what is documented.
+
+    It is named `name` in the document, and titled so without a `title`; `examples` are those of members.
+    """
+
+    name: str
+    description: str
+    members: Mapping[str, Member]
+    example: Mapping[str, Any]
+    title: str = ""
+    required: tuple[str, ...] = ()
+    examples: Mapping[str, Any] = field(default_factory=dict)
+
+    def document(self, *, is_required: bool) -> dict[str, Any]:
+        """Return the OpenAPI description of a request with such a body."""
+        schema = {"$ref": f"#/components/schemas/{self.name}"}
+        return {"requestBody": {"required": is_required, "content": {"application/json": {"schema": schema}}}}
+
+    def to_schema(self) -> dict[str, Any]:
+        """Return the JSON schema."""
+        properties = {name: member.to_schema(name) for name, member in self.members.items()}
+        for name, example in self.examples.items():
+            properties[name]["examples"] = [example]
+        schema = {
+            "additionalProperties": False,
+            "description": self.description,
+            "examples": [self.example],
+            "properties": {name: _sort(schema) for name, schema in properties.items()},
+            "required": list(self.required),
+            "title": self.title or self.name,
+            "type": "object",
+        }
+        return {name: value for name, value in schema.items() if value != []}
+
+
+def _sort(schema: Mapping[str, Any]) -> Any:
+    """Return a schema with its keys in order, as pydantic writes those of all other bodies."""
+    return orjson.loads(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS))
+
+
+REASON: Final[Mapping[str, Member]] = {
+    "who": Member(text_of(200), "For the history. Default `http`.", may_be_null=False),
+    "why": Member(text_of(2_000), "For the history.", may_be_null=False),
+}
+"""What a command may say of itself."""
+
+
+def read_reason(record: Mapping[str, Any], body: Body) -> tuple[str, str]:
+    """Return who tells something and why; raises InvalidDataError when the body says anything else."""
+    errors: list[FieldError] = []
+    found = read_members(record, body.members, errors)
+    if errors:
+        raise InvalidDataError(f"the body of a command says {' and '.join(body.members)}", tuple(errors))
+    return found.get("who") or "http", found.get("why", "")

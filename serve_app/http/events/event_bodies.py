@@ -28,12 +28,10 @@ from serve_app.features.core.row_keys import MAX_ID_LENGTH
 from serve_app.features.core.whole_numbers import whole_text
 from serve_app.history.service.intake import MAX_EVENTS, ParsedEvents
 from serve_app.history.service.live_history import LiveEvent
+from serve_app.http.bodies import ARROW, JSON, NDJSON, read_media
 from serve_app.http.schemas import ID_LIMIT, ID_NUMBER_RULE
-from serve_app.http.tables.ipc_limits import check_stream
+from serve_app.http.tables.ipc_limits import read_stream
 
-JSON: Final = "application/json"
-NDJSON: Final = "application/x-ndjson"
-ARROW: Final = "application/vnd.apache.arrow.stream"
 _NAMES: Final = (*ID_COLUMNS, "event_type", "price", "event_time")
 """Members that are read; the other published columns are not part of history."""
 _BOM: Final = b"\xef\xbb\xbf"
@@ -45,17 +43,10 @@ _CHARACTER_BYTES: Final = 4
 
 def choose_event_media(content_type: str) -> str:
     """Return the form of a body for a Content-Type header; raises UnsupportedMediaError."""
-    media, _, parameters = content_type.lower().partition(";")
-    media = media.strip()
-    if "charset" in parameters and "utf-8" not in parameters and "utf8" not in parameters:
-        raise UnsupportedMediaError("send text as utf-8")
-    if media in {"", JSON}:
-        return JSON
-    if media in {NDJSON, "application/ndjson", "application/jsonl", "application/jsonlines"}:
-        return NDJSON
-    if media == ARROW:
-        return ARROW
-    raise UnsupportedMediaError(f"send {JSON}, {NDJSON} or {ARROW}, not {media[:80]}")
+    media = read_media(content_type) or JSON
+    if media not in PARSERS:
+        raise UnsupportedMediaError(f"send {JSON}, {NDJSON} or {ARROW}, not {media[:80]}")
+    return media
 
 
 def parse_events(media: str, body: bytes) -> ParsedEvents:
@@ -100,13 +91,7 @@ def _loads(line: bytes) -> Any:
 
 
 def _parse_arrow(body: bytes) -> ParsedEvents:
-    try:
-        check_stream(body, MAX_EVENTS)
-        with pa.ipc.open_stream(body) as reader:
-            table = reader.read_all()
-        table.validate(full=True)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, pa.ArrowNotImplementedError, UnicodeDecodeError) as exc:
-        raise MalformedBodyError(f"the body is not a whole Arrow IPC stream: {exc}") from exc
+    table = read_stream(body, MAX_EVENTS, lambda table: table.validate(full=True))
     _check_number(table.num_rows)
     twice = [name for name in _NAMES if table.column_names.count(name) > 1]
     if twice:
@@ -243,7 +228,7 @@ def _read_time(value: Any) -> int:
 
 PARSERS: Final[dict[str, Callable[[bytes], ParsedEvents]]] = {
     JSON: _parse_json,
-    NDJSON: _parse_ndjson,
+    **dict.fromkeys((NDJSON, "application/ndjson", "application/jsonl", "application/jsonlines"), _parse_ndjson),
     ARROW: _parse_arrow,
 }
 """Parser by form."""

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request
 
 from serve_app.errors import FieldError, InvalidRowError, NotReadyError, point_at
 from serve_app.history.service.intake import Intake
-from serve_app.http.events.event_bodies import ARROW, JSON, NDJSON, choose_event_media
-from serve_app.http.parameters import REQUEST_ID, TIMEOUT
+from serve_app.http.bodies import ARROW, JSON, NDJSON
+from serve_app.http.events.event_bodies import choose_event_media
+from serve_app.http.parameters import EVENTS, REQUEST_ID, TIMEOUT
 from serve_app.http.problems import document_problems
 from serve_app.http.schemas import EventsAnswer
-from serve_app.http.services import services_of
-from serve_app.http.tags import EVENTS
+from serve_app.http.services import exchange_of, services_of
 
 ROUTE: Final = "/v1/events"
 STATE_OFF: Final = "this service keeps no history: it was started with SCORECAT_STATE=off"
@@ -34,7 +34,6 @@ ROUTER: Final = APIRouter(tags=[EVENTS])
 
 @ROUTER.post(
     ROUTE,
-    operation_id="recordEvents",
     status_code=202,
     summary="Record shop events",
     response_model=EventsAnswer,
@@ -42,26 +41,25 @@ ROUTER: Final = APIRouter(tags=[EVENTS])
     responses=document_problems(400, 413, 415, 422, 500, 503, 504),
     openapi_extra={"requestBody": _BODY, "parameters": [TIMEOUT, REQUEST_ID]},
 )
-async def events(request: Request) -> Any:
+async def record_events(request: Request) -> Any:
     """Record views, carts and purchases, in order and in one commit; what is answered with 202 is on disk.
 
     An event with an `event_id` counts once however often it is sent. An event that breaks a rule is
     named in `errors`; the others are recorded.
     """
-    services = services_of(request)
-    bulk, sink = services.bulk, services.events
-    deadline_at = bulk.deadline_at(request)
+    services, exchange = services_of(request), exchange_of(request)
+    deadline_at = exchange.find_deadline()
     media = choose_event_media(request.headers.get("content-type", ""))
-    if sink is None:
+    if services.events is None:
         raise NotReadyError(STATE_OFF, 60.0)
-    body = await bulk.read(request, deadline_at)
-    intake = await sink.record(media, body, deadline_at)
+    body = await exchange.read_body(request.receive, deadline_at)
+    intake = await services.events.record(media, body, deadline_at)
     _refuse_if_all_rejected(intake, is_one=media == JSON and body.lstrip()[:1] == b"{")
     for kind, n in intake.counts.items():
         if n:
-            bulk.meter.count_events(ROUTE, kind, n)
+            services.meter.count_events(ROUTE, kind, n)
     if intake.newest_s is not None:
-        bulk.meter.note_delay(ROUTE, max(0.0, time.time() - intake.newest_s))
+        services.meter.note_delay(ROUTE, max(0.0, time.time() - intake.newest_s))
     return intake.to_json()
 
 

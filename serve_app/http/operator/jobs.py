@@ -7,14 +7,12 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
-from serve_app.errors import FieldError, InvalidDataError, NotReadyError, point_at
-from serve_app.http.operator.job_schemas import CancelBody, JobBody, JobList, JobView
-from serve_app.http.operator.rollout_schemas import MAX_WHO_CHARACTERS
-from serve_app.http.parameters import LOCATION_HEADER
+from serve_app.errors import NotReadyError
+from serve_app.http.operator.job_schemas import CANCEL, JOB, JobList, JobView
+from serve_app.http.parameters import JOBS, LOCATION_HEADER
 from serve_app.http.problems import document_problems
-from serve_app.http.records import answer_json, describe_answers, document_body, read_record
+from serve_app.http.records import answer_json, describe_answers, read_reason, read_record
 from serve_app.http.services import services_of
-from serve_app.http.tags import JOBS
 from serve_app.jobs.core.record import JOB_ID
 from serve_app.jobs.service.ports import Jobs
 from serve_app.jobs.service.request import parse_job
@@ -31,28 +29,25 @@ _BINARY: Any = {
 ROUTER: Final = APIRouter(prefix="/v1/jobs", tags=[JOBS])
 
 
-@ROUTER.get("", operation_id="listJobs", summary="List batch jobs", responses=describe_answers(JobList, 422, 503))
+@ROUTER.get("", summary="List batch jobs", responses=describe_answers(JobList, 422, 503))
 async def list_jobs(request: Request, limit: Annotated[int, Query(ge=1, le=1_000)] = 20) -> Response:
     """List jobs, newest first, whoever started them."""
     return answer_json({"jobs": await _need_jobs(request).recent(limit)})
 
 
-@ROUTER.get(
-    "/{job_id}", operation_id="getJob", summary="A batch job", responses=describe_answers(JobView, 404, 422, 503)
-)
-async def show_job(request: Request, job_id: JobId) -> Response:
+@ROUTER.get("/{job_id}", summary="A batch job", responses=describe_answers(JobView, 404, 422, 503))
+async def get_job(request: Request, job_id: JobId) -> Response:
     """Show state and progress of a job, how it ended, and links to its results."""
     return answer_json(await _need_jobs(request).describe(job_id))
 
 
 @ROUTER.get(
     "/{job_id}/results/{name:path}",
-    operation_id="downloadJobResult",
     summary="A file of a job's results",
     response_class=FileResponse,
     responses={**_BINARY, **document_problems(404, 422, 503)},
 )
-async def download_result(request: Request, job_id: JobId, name: str) -> Response:
+async def download_job_result(request: Request, job_id: JobId, name: str) -> Response:
     """Download a file of a job that named no output; the job's page links to each. `Range` is understood."""
     path = await _need_jobs(request).find_result(job_id, name)
     return FileResponse(path, media_type="application/octet-stream", filename=name.rpartition("/")[2])
@@ -60,13 +55,12 @@ async def download_result(request: Request, job_id: JobId, name: str) -> Respons
 
 @ROUTER.post(
     "",
-    operation_id="startJob",
     status_code=202,
     summary="Score a table in the background",
     responses=describe_answers(
         JobView, 400, 404, 409, 413, 415, 422, 429, 503, 504, status=202, headers=LOCATION_HEADER
     ),
-    openapi_extra=document_body(JobBody, is_required=True),
+    openapi_extra=JOB.document(is_required=True),
 )
 async def start_job(request: Request) -> Response:
     """Queue a job. The header `Location` names it: ask there until its `state` says that it has ended.
@@ -79,19 +73,14 @@ async def start_job(request: Request) -> Response:
 
 @ROUTER.post(
     "/{job_id}/cancel",
-    operation_id="cancelJob",
     status_code=202,
     summary="End a job",
     responses=describe_answers(JobView, 400, 404, 409, 413, 415, 422, 503, 504, status=202),
-    openapi_extra=document_body(CancelBody, is_required=False),
+    openapi_extra=CANCEL.document(is_required=False),
 )
 async def cancel_job(request: Request, job_id: JobId) -> Response:
     """Tell a job to end; what is scored stays. 409 when it has ended. The body may say `who`."""
-    record = await read_record(request)
-    who = record.pop("who", None) or "http"
-    if record or not isinstance(who, str) or len(who) > MAX_WHO_CHARACTERS:
-        error = FieldError(point_at(next(iter(record), "who")), f"only `who`, up to {MAX_WHO_CHARACTERS} characters")
-        raise InvalidDataError("the body of this command says who", (error,))
+    who, _ = read_reason(await read_record(request), CANCEL)
     return answer_json(await _need_jobs(request).cancel(job_id, who), 202)
 
 

@@ -1,4 +1,4 @@
-"""Bodies of the rollout routes, for the OpenAPI document; `serve_app.rollouts.service.request` reads them."""
+"""Bodies of the rollout routes, of requests and of answers."""
 
 from __future__ import annotations
 
@@ -6,62 +6,29 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve_app.http.records import REASON, Body
 from serve_app.rollouts.core.plan import DEFAULT_PLAN, dump_plan
-from serve_app.rollouts.service.request import MAX_NAME_CHARACTERS, MAX_USER_CHARACTERS
-from serve_app.rollouts.service.start import MAX_ALLOWED
-
-MAX_WHO_CHARACTERS: Final = 200
-MAX_WHY_CHARACTERS: Final = 2_000
+from serve_app.rollouts.service.request import MEMBERS
 
 Kind = Literal["canary", "ab", "shadow"]
 
 
-class CommandBody(BaseModel):
-    """Who says so, and why; may be left out."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"who": "anna", "why": "looks good"}]})
-
-    who: str = Field("http", max_length=MAX_WHO_CHARACTERS, description="For the history.")
-    why: str = Field("", max_length=MAX_WHY_CHARACTERS, description="For the history.")
-
-
-_EXAMPLE: Final[dict[str, Any]] = {
-    "version": "challenger",
-    "plan": {"steps": [5, 25, 100], "interval": "10m"},
-    "who": "anna",
-    "why": "retrained on November",
-}
-
-
-class StartBody(CommandBody):
-    """A rollout to start: a canary, an A/B test, or a shadow."""
-
-    model_config = ConfigDict(title="StartRollout", extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
-
-    version: int | str | None = Field(
-        None,
-        description=f"Number or alias (at most {MAX_NAME_CHARACTERS} characters); required but for kind `ab`.",
-    )
-    model: str | None = Field(
-        None, max_length=MAX_NAME_CHARACTERS, description="Default, and the only one possible: the served model."
-    )
-    kind: Kind | None = Field(None, description="Default `ab` when there are shares, else `canary`.")
-    plan: dict[str, Any] | None = Field(
-        None,
-        description="Canaries: the members of a plan file; what is left out is as in the default plan.",
-        json_schema_extra={"examples": [dump_plan(DEFAULT_PLAN)]},
-    )
-    shares: dict[str, float] | None = Field(
-        None, description="A/B test: per cent of the users by version, together 100, the served version among them."
-    )
-    share: float | None = Field(
-        None, gt=0, le=1, description="Shadow: share of the requests that are copied; default 0.1."
-    )
-    allow: list[str | int] | None = Field(
-        None,
-        max_length=MAX_ALLOWED,
-        description=f"Users (at most {MAX_USER_CHARACTERS} characters) who get the version whatever their bucket.",
-    )
+COMMAND: Final = Body(
+    "CommandBody", "Who says so, and why; may be left out.", REASON, {"who": "anna", "why": "looks good"}
+)
+START: Final = Body(
+    "StartBody",
+    "A rollout to start: a canary, an A/B test, or a shadow.",
+    {**REASON, **MEMBERS},
+    {
+        "plan": {"interval": "10m", "steps": [5, 25, 100]},
+        "version": "challenger",
+        "who": "anna",
+        "why": "retrained on November",
+    },
+    title="StartRollout",
+    examples={"plan": dump_plan(DEFAULT_PLAN)},
+)
 
 
 class RolloutBrief(BaseModel):

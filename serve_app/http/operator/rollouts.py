@@ -7,31 +7,20 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from serve_app.errors import (
-    BadRequestError,
-    FieldError,
-    InvalidDataError,
-    NotReadyError,
-    PackageError,
-    point_at,
-)
+from serve_app.errors import BadRequestError, NotReadyError, PackageError
 from serve_app.http.operator.rollout_schemas import (
-    MAX_WHO_CHARACTERS,
-    MAX_WHY_CHARACTERS,
-    CommandBody,
+    COMMAND,
+    START,
     RolloutHistory,
     RolloutList,
     RolloutView,
     ServedModels,
-    StartBody,
 )
-from serve_app.http.parameters import LOCATION_HEADER
-from serve_app.http.records import answer_json, describe_answers, document_body, read_record
+from serve_app.http.parameters import LOCATION_HEADER, ROLLOUTS
+from serve_app.http.records import REASON, answer_json, describe_answers, read_reason, read_record
 from serve_app.http.services import services_of
-from serve_app.http.tags import ROLLOUTS
 from serve_app.rollouts.service.ports import Command, Rollouts
 from serve_app.rollouts.service.request import MAX_NAME_CHARACTERS, parse_start
-from serve_app.runtime.near_names import say_unknown
 from serve_app.scoring.core.split import Arm, Split
 
 MAX_ID: Final = 2**63 - 1
@@ -53,23 +42,13 @@ _COMMANDS: Final[Mapping[Command, tuple[str, str]]] = {
 }
 
 
-@ROUTER.get(
-    "/models",
-    operation_id="listModels",
-    summary="Which versions answer whom",
-    responses=describe_answers(ServedModels, 503),
-)
+@ROUTER.get("/models", summary="Which versions answer whom", responses=describe_answers(ServedModels, 503))
 async def list_models(request: Request) -> Response:
     """List the served model's versions with their shares, as this Gateway follows them."""
-    return answer_json({"models": [describe_split(services_of(request).bulk.traffic.split)]})
+    return answer_json({"models": [describe_split(services_of(request).traffic.split)]})
 
 
-@ROUTER.get(
-    "/rollouts",
-    operation_id="listRollouts",
-    summary="List rollouts",
-    responses=describe_answers(RolloutList, 422, 503),
-)
+@ROUTER.get("/rollouts", summary="List rollouts", responses=describe_answers(RolloutList, 422, 503))
 async def list_rollouts(
     request: Request,
     model: Annotated[str, Query(max_length=MAX_NAME_CHARACTERS, description="Default the served one.")] = "",
@@ -79,37 +58,30 @@ async def list_rollouts(
     return answer_json({"rollouts": await _need_rollouts(request).recent(model, limit)})
 
 
-@ROUTER.get(
-    "/rollouts/{rollout_id}",
-    operation_id="getRollout",
-    summary="A rollout",
-    responses=describe_answers(RolloutView, 404, 422, 503),
-)
-async def show_rollout(request: Request, rollout_id: RolloutId) -> Response:
+@ROUTER.get("/rollouts/{rollout_id}", summary="A rollout", responses=describe_answers(RolloutView, 404, 422, 503))
+async def get_rollout(request: Request, rollout_id: RolloutId) -> Response:
     """Show a rollout's plan, shares, verdicts and figures."""
     return answer_json(await _need_rollouts(request).describe(rollout_id))
 
 
 @ROUTER.get(
     "/rollouts/{rollout_id}/history",
-    operation_id="getRolloutHistory",
     summary="What happened to a rollout",
     responses=describe_answers(RolloutHistory, 404, 422, 503),
 )
-async def show_history(request: Request, rollout_id: RolloutId) -> Response:
+async def get_rollout_history(request: Request, rollout_id: RolloutId) -> Response:
     """List the changes of a rollout, oldest first: when, who, why, and on what evidence."""
     return answer_json({"changes": await _need_rollouts(request).history(rollout_id)})
 
 
 @ROUTER.post(
     "/rollouts",
-    operation_id="startRollout",
     status_code=201,
     summary="Start a rollout",
     responses=describe_answers(
         RolloutView, 400, 404, 409, 413, 415, 422, 500, 503, 504, status=201, headers=LOCATION_HEADER
     ),
-    openapi_extra=document_body(StartBody, is_required=True),
+    openapi_extra=START.document(is_required=True),
 )
 async def start_rollout(request: Request) -> Response:
     """Start a canary, an A/B test or a shadow; its version is deployed and proved before it gets any traffic.
@@ -117,7 +89,7 @@ async def start_rollout(request: Request) -> Response:
     409 while another rollout of the model is active. The header `Location` names the rollout.
     """
     record = await read_record(request)
-    who, why = _take_reason(record)
+    who, why = read_reason({name: record.pop(name) for name in REASON if name in record}, COMMAND)
     try:
         found = await _need_rollouts(request).start(parse_start(record), who, why)
     except PackageError as exc:  # of the version that was asked for; what is served is whole
@@ -132,14 +104,10 @@ def _add_command(command: Command, summary: str, description: str) -> None:
         description=description,
         operation_id=f"{command}Rollout",
         responses=describe_answers(RolloutView, 400, 404, 409, 413, 415, 422, 503, 504),
-        openapi_extra=document_body(CommandBody, is_required=False),
+        openapi_extra=COMMAND.document(is_required=False),
     )
     async def tell_rollout(request: Request, rollout_id: RolloutId) -> Response:
-        record = await read_record(request)
-        who, why = _take_reason(record)
-        if record:
-            errors = tuple(FieldError(point_at(name), say_unknown(name, ("who", "why"))) for name in record)
-            raise InvalidDataError("the body of a command says who and why", errors)
+        who, why = read_reason(await read_record(request), COMMAND)
         return answer_json(await _need_rollouts(request).command(rollout_id, command, who, why))
 
 
@@ -179,17 +147,3 @@ def _need_rollouts(request: Request) -> Rollouts:
     if rollouts is None:
         raise NotReadyError("this service runs without a control app, which rollouts need")
     return rollouts
-
-
-def _take_reason(record: dict[str, Any]) -> tuple[str, str]:
-    """Take who and why out of a body."""
-    errors, found = [], []
-    for name, longest, default in (("who", MAX_WHO_CHARACTERS, "http"), ("why", MAX_WHY_CHARACTERS, "")):
-        value = record.pop(name, None)
-        value = default if value is None else value
-        if not isinstance(value, str) or len(value) > longest:
-            errors.append(FieldError(f"/{name}", f"must be a text of at most {longest:,} characters"))
-        found.append(value)
-    if errors:
-        raise InvalidDataError("who and why are for the history", tuple(errors))
-    return found[0] or "http", found[1]

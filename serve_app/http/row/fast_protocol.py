@@ -10,10 +10,8 @@ from typing import Any, ClassVar, Final
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from serve_app.http.asgi import Headers
-from serve_app.http.bulk import MAX_BODY_BYTES
+from serve_app.http.admission import HOT_PATH, MAX_BULK_BYTES, MAX_ROW_BYTES, Headers
 from serve_app.http.row.fast_lane import FastLane
-from serve_app.http.row.predict import HOT_PATH, MAX_ROW_BYTES
 
 _HOT_URL: Final = HOT_PATH.encode()
 
@@ -67,7 +65,7 @@ class FastProtocol(HttpToolsProtocol):
             self._hot_body = b""
         else:
             # in one piece: the application gathers it anyway, and would be woken for every piece
-            self._parts = [] if 0 < self._declared_bytes() <= MAX_BODY_BYTES else None
+            self._parts = [] if 0 < self._declared_bytes() <= MAX_BULK_BYTES else None
             super().on_headers_complete()
 
     def _declared_bytes(self) -> int:

@@ -4,39 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import os
 from operator import itemgetter
 from typing import Any, Final
 
 import orjson
+from starlette.types import Receive
 
-from serve_app.errors import (
-    BadRequestError,
-    DeadlineExceededError,
-    InvariantError,
-    NotFoundError,
-    NotReadyError,
-    ScorecatError,
-)
+from serve_app.errors import BadRequestError, DeadlineExceededError, NotFoundError, NotReadyError
 from serve_app.features.core.sources import FROM_DEFAULT, FROM_STATE, SOURCE_NAMES, UNSEEN
 from serve_app.features.core.specs import PURCHASE_NAMES
 from serve_app.history.service.intake import EventSink
 from serve_app.history.service.observing import Observer
-from serve_app.http.asgi import (
-    LONGEST_TIMEOUT_S,
-    AccessLog,
-    Exchange,
-    Headers,
-    Meter,
-    Receive,
-    Scope,
-    Send,
-    check_json,
-    read_body,
-    read_pin,
-    read_timeout_s,
-)
+from serve_app.http.admission import HOT_PATH, JSON_TYPE, Answer, Exchange, Headers, Meter
+from serve_app.http.bodies import read_body
 from serve_app.http.column_names import ignored_header
 from serve_app.http.query import parse_query, read_defaults, read_flag
 from serve_app.http.row.row_body import EVENT_ID, IGNORED, INPUTS, parse_row, read_keys
@@ -45,59 +25,34 @@ from serve_app.scoring.service.route import Route
 from serve_app.scoring.service.traffic import Traffic
 from serve_app.scoring.service.version_scorer import Score, Values, VersionScorer
 
-HOT_PATH: Final = "/predict_purchase"
-MAX_ROW_BYTES: Final = 256 * 1024
-"""Far above any row (the widest has 25 members and three ids of 512 characters)."""
-
-logger = logging.getLogger("scorecat.http")
 _get_features: Final = itemgetter(*PURCHASE_NAMES)
 
 
 class PredictPurchase:
-    """The route as an ASGI application.
+    """The handler of the route.
 
     Parameters
     ----------
     traffic : Traffic
-    access_log : AccessLog
-    timeout_s : float
-        Deadline of requests that name none, seconds.
     meter : Meter
     events : EventSink, optional
         Records rows that are to be observed.
     """
 
-    def __init__(
-        self, traffic: Traffic, access_log: AccessLog, timeout_s: float, meter: Meter, events: EventSink | None = None
-    ) -> None:
+    def __init__(self, traffic: Traffic, meter: Meter, events: EventSink | None = None) -> None:
         self._traffic = traffic
-        self._access_log = access_log
-        self._timeout_s = timeout_s
         self._meter = meter
         self._observer = Observer(events)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; every outcome is an answer."""
-        exchange = Exchange.open(scope, receive, send, self._access_log, self._meter)
-        try:
-            await self._answer(exchange)
-        except ScorecatError as error:
-            if not isinstance(error, (BadRequestError, NotReadyError)):
-                logger.exception("request %s failed", exchange.request_id)
-            await exchange.answer_error(error)
-        except Exception:
-            logger.exception("request %s failed", exchange.request_id)
-            await exchange.answer_error(InvariantError("unexpected"))
-
-    async def _answer(self, exchange: Exchange) -> None:
-        timeout_s = read_timeout_s(exchange.headers, self._timeout_s, LONGEST_TIMEOUT_S)
-        deadline_at = asyncio.get_running_loop().time() + timeout_s
-        query = parse_query(exchange.scope["query_string"], "explain", "detail", "defaults")
+    async def answer(self, exchange: Exchange, query_string: bytes, receive: Receive) -> Answer:
+        """Return the answer; raises ScorecatError."""
+        deadline_at = exchange.find_deadline()
+        query = parse_query(query_string, "explain", "detail", "defaults")
         explain = read_flag(query, "explain")
         detail = explain or read_flag(query, "detail")
         defaults = read_defaults(query, INPUTS)
-        check_json(exchange.headers)
-        body = await read_body(exchange.receive, exchange.headers, MAX_ROW_BYTES)
+        exchange.check_json()
+        body = await read_body(receive, exchange.headers, exchange.max_body_bytes)
         try:
             row = parse_row(body, defaults)
         except BadRequestError:
@@ -106,32 +61,24 @@ class PredictPurchase:
             raise
         user = row["user_id"]
         # a whole number stands for its text, so that 7 and "7" are one user
-        route = self._traffic.choose(None if user is None else str(user), read_pin(exchange.headers))
+        route = self._traffic.choose(None if user is None else str(user), exchange.read_pin())
         _check_inputs(route.scorer)
         exchange.version = route.scorer.version
         keys = read_keys(row)
         values = list_values(row, keys)
         score = await route.score(values, deadline_at)
         observed = await self._observe(row, keys, deadline_at) if row["observe"] else None
-        prediction_id = os.urandom(16).hex()
-        answer = describe_score(user, score)
+        members, headers = describe_answer(row, route, score)
         if detail:
-            answer |= _describe(route, score, row) | {"prediction_id": prediction_id}
+            members |= _describe(route, score, row)
             if observed:
-                answer["observed"] = observed
+                members["observed"] = observed
         if explain:
             complete = _fill_from_state(values, score)
-            answer["explanation"] = await _explain(route.scorer, complete, answer["features"], deadline_at)
-        headers: Headers = [
-            (b"x-prediction-id", prediction_id.encode()),
-            (b"x-model-version", str(score.version).encode()),
-            (b"x-route-reason", route.reason.encode()),
-        ]
-        if IGNORED in row:
-            headers.append(ignored_header(row[IGNORED]))
+            members["explanation"] = await _explain(route.scorer, complete, members["features"], deadline_at)
         if observed:
             headers.append((b"x-observed", observed["status"].encode()))
-        await exchange.answer(200, orjson.dumps(answer), headers)
+        return 200, orjson.dumps(members), headers
 
     async def _observe(self, row: dict[str, Any], keys: list[Any], deadline_at: float) -> dict[str, str]:
         status, detail = await self._observer.observe(keys, row["price"], deadline_at)
@@ -144,13 +91,22 @@ def list_values(row: dict[str, Any], keys: list[Any]) -> list[Any]:
     return [*_get_features(row), *keys]
 
 
-def describe_score(user_id: str | int | None, score: Score) -> dict[str, Any]:
-    """Return the members that every answer has."""
-    return {
-        "user_id": user_id,
+def describe_answer(row: dict[str, Any], route: Route, score: Score) -> tuple[dict[str, Any], Headers]:
+    """Return the members and the headers that every answer for a row has."""
+    members = {
+        "user_id": row["user_id"],
         "purchase_probability": score.probability,
         "recommendation": score.recommendation,
     }
+    headers: Headers = [
+        (b"content-type", JSON_TYPE),
+        (b"x-prediction-id", route.prediction_id.encode()),
+        (b"x-model-version", b"%d" % score.version),
+        (b"x-route-reason", route.reason.encode()),
+    ]
+    if IGNORED in row:
+        headers.append(ignored_header(row[IGNORED]))
+    return members, headers
 
 
 def _describe(route: Route, score: Score, row: dict[str, Any]) -> dict[str, Any]:
@@ -171,6 +127,7 @@ def _describe(route: Route, score: Score, row: dict[str, Any]) -> dict[str, Any]
         "history": {"status": score.history or "off"},
         "features": features,
         "ignored": row.get(IGNORED, []),
+        "prediction_id": route.prediction_id,
     }
 
 

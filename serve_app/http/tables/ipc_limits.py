@@ -11,6 +11,7 @@ Arrow columnar format, "IPC Streaming Format" and ``format/Message.fbs``.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Final
 
 import pyarrow as pa
@@ -22,6 +23,24 @@ _RECORD_BATCH: Final = 3
 _DICTIONARY_DATA: Final = 1
 _HEADER_TYPE, _HEADER = 1, 2
 _LENGTH, _COMPRESSION = 0, 3
+
+
+def read_stream(body: bytes, max_rows: int, check: Callable[[pa.Table], None]) -> pa.Table:
+    """Return the table of a stream that `check_stream` lets pass, and `check`, which may raise what Arrow raises.
+
+    Raises
+    ------
+    MalformedBodyError
+        Not an Arrow IPC stream, cut short, or damaged.
+    """
+    try:
+        check_stream(body, max_rows)
+        with pa.ipc.open_stream(body) as reader:
+            table = reader.read_all()
+        check(table)
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, pa.ArrowNotImplementedError, UnicodeDecodeError) as exc:
+        raise MalformedBodyError(f"the body is not a whole Arrow IPC stream: {exc}") from exc
+    return table
 
 
 def check_stream(body: bytes, max_rows: int) -> None:

@@ -14,29 +14,24 @@ from serve_app.errors import FieldError, InvalidRowError, NotAcceptableError, po
 from serve_app.features.core.row_errors import RowError
 from serve_app.features.core.specs import PURCHASE_FEATURES
 from serve_app.features.core.typed_columns import ParsedTable
-from serve_app.http.bulk import Bulk, inline_bytes
+from serve_app.http.bodies import ARROW, CSV, JSON, PARQUET
 from serve_app.http.column_names import describe_ignored, parse_named
-from serve_app.http.parameters import IGNORED_COLUMNS, IGNORED_HEADER, MANY_ROWS, ROUTING_HEADERS
+from serve_app.http.parameters import IGNORED_COLUMNS, IGNORED_HEADER, MANY_ROWS, ROUTING_HEADERS, TABLES
 from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.query import parse_query, read_defaults
 from serve_app.http.schemas import EXAMPLE_REQUEST, Health, Predictions
-from serve_app.http.services import services_of
+from serve_app.http.services import Services, exchange_of, services_of
 from serve_app.http.tables import json_records
 from serve_app.http.tables.json_forms import JSON_KEYS
 from serve_app.http.tables.table_formats import (
-    ARROW,
-    CSV,
     DUMPERS,
-    JSON,
-    PARQUET,
     Features,
     Parser,
     choose_parser,
     parse_arrow,
     parse_json,
 )
-from serve_app.http.tags import TABLES
 from serve_app.scoring.service.table_scoring import TableScores
 
 Asked = Literal["prediction", "label", "raw"]
@@ -79,7 +74,6 @@ ROUTER: Final = APIRouter(tags=[TABLES])
 
 @ROUTER.post(
     "/invocations",
-    operation_id="invocations",
     summary="Score many rows",
     response_model=Predictions,
     responses={
@@ -99,23 +93,22 @@ async def invocations(request: Request, output: Asked = "prediction") -> Respons
     a column refuses the table unless its default was declared or `defaults` names it. `output`
     chooses probabilities (values of a regression), the most probable class, or raw scores.
     """
-    bulk = services_of(request).bulk
+    services, exchange = services_of(request), exchange_of(request)
     given = parse_query(request.scope["query_string"], "output", "defaults")
-    deadline_at = bulk.deadline_at(request)
+    deadline_at = exchange.find_deadline()
     media = choose_answer(request.headers.get("accept", "*/*"))
     parser = choose_parser(request.headers.get("content-type", ""))
-    route = bulk.choose(request)
-    body = await bulk.read(request, deadline_at)
+    route = services.traffic.choose(*exchange.read_routing())
+    body = await exchange.read_body(request.receive, deadline_at)
     inputs = route.scorer.manifest.inputs
     defaults = read_defaults(given, [spec.name for spec in inputs])
-    parsed = await _parse(bulk, parser, body, inputs, defaults, deadline_at)
+    parsed = await _parse(services, parser, body, inputs, defaults, deadline_at)
     if parsed.ignored:
-        bulk.meter.count_ignored_columns("/invocations", len(parsed.ignored))
-    scores = await bulk.score(route, parsed, deadline_at, ("raw",) if output == "raw" else ())
+        services.meter.count_ignored_columns("/invocations", len(parsed.ignored))
+    scores = await route.score_table(services.tables, parsed.batch, deadline_at, ("raw",) if output == "raw" else ())
     refuse_if_all_rejected(scores)
-    n_bytes = scores.predictions.nbytes
     dump = partial(DUMPERS[media], scores, output)
-    answer = await bulk.run(dump, n_bytes, deadline_at, inline_bytes=inline_bytes(media == ARROW))
+    answer = await services.run(dump, scores.predictions.nbytes, deadline_at, is_arrow=media == ARROW)
     headers = {"X-Model-Version": str(scores.version), "X-Route-Reason": route.reason}
     if parsed.ignored:
         headers[IGNORED_COLUMNS] = describe_ignored(parsed.ignored)
@@ -124,7 +117,7 @@ async def invocations(request: Request, output: Asked = "prediction") -> Respons
 
 async def health(request: Request) -> Health:
     """Answer 200 when a model version answers."""
-    await services_of(request).bulk.traffic.check_ready()
+    await services_of(request).traffic.check_ready()
     return Health(status="ok")
 
 
@@ -134,30 +127,25 @@ for _path in ("/ping", "/health"):
     )
 
 
-@ROUTER.get(
-    "/version",
-    operation_id="getVersion",
-    summary="Version of scorecat (MLflow)",
-    response_class=PlainTextResponse,
-)
-async def version() -> Response:
+@ROUTER.get("/version", summary="Version of scorecat (MLflow)", response_class=PlainTextResponse)
+async def get_version() -> Response:
     """Answer the version as plain text."""
     return PlainTextResponse(__version__)
 
 
 async def _parse(
-    bulk: Bulk, parser: Parser, body: bytes, features: Features, defaults: Collection[str], deadline_at: float
+    services: Services, parser: Parser, body: bytes, features: Features, defaults: Collection[str], deadline_at: float
 ) -> ParsedTable:
     if parser is parse_json and len(body) > json_records.MIN_BYTES:
         parse = partial(parse_named, json_records.parse_records, body, features, defaults)
-        plain = await bulk.run(parse, len(body), deadline_at)
+        plain = await services.run(parse, len(body), deadline_at)
         if plain is not None:
             return plain
-    return await bulk.run(
+    return await services.run(
         partial(parse_named, parser, body, features, defaults),
         len(body),
         deadline_at,
-        inline_bytes=inline_bytes(parser is parse_arrow),
+        is_arrow=parser is parse_arrow,
         apart=parser is parse_json and len(body) > MIN_BYTES,
     )
 

@@ -13,23 +13,21 @@ from fastapi import APIRouter, Request, Response
 from serve_app import __version__
 from serve_app.errors import FieldError, NotFoundError, point_at
 from serve_app.features.core.row_errors import RowError
-from serve_app.http.asgi import read_routing
-from serve_app.http.bulk import parse_content_length
-from serve_app.http.parameters import MANY_ROWS, ROUTING_HEADERS, describe_header
+from serve_app.http.parameters import INFERENCE, MANY_ROWS, ROUTING_HEADERS, describe_header
 from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.query import parse_query, read_defaults
 from serve_app.http.schemas import InferResponse, Live, ModelMetadata, Ready, ServerMetadata, TensorMetadata
-from serve_app.http.services import services_of
+from serve_app.http.services import exchange_of, services_of
 from serve_app.http.tables.mlflow import refuse_if_all_rejected
 from serve_app.http.tables.tensors import InferRequest, dump_tensor, parse_infer
-from serve_app.http.tags import INFERENCE
 from serve_app.models.core.manifest import Manifest
 from serve_app.models.core.outputs import EXTRAS, list_outputs, name_prediction
 from serve_app.scoring.service.route import Route
 from serve_app.scoring.service.table_scoring import TableScores
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+_MAX_LENGTH_DIGITS: Final = 12
 ERROR_OUTPUT: Final = "error"
 """Output with a message a rejected row; it comes unasked as soon as a row was rejected."""
 BIAS: Final = "bias"
@@ -51,33 +49,28 @@ _LENGTH: Final = describe_header(
 ROUTER: Final = APIRouter(prefix="/v2", tags=[INFERENCE])
 
 
-@ROUTER.get("", operation_id="getServerMetadata", summary="Server metadata")
-async def server() -> ServerMetadata:
+@ROUTER.get("", summary="Server metadata")
+async def get_server_metadata() -> ServerMetadata:
     """Answer name, version and extensions."""
     return ServerMetadata(name="scorecat", version=__version__, extensions=["binary_tensor_data"])
 
 
-@ROUTER.get("/health/live", operation_id="isServerLive", summary="Is the server alive?")
-async def live() -> Live:
+@ROUTER.get("/health/live", summary="Is the server alive?")
+async def is_server_live() -> Live:
     """Answer as long as the process can."""
     return Live(live=True)
 
 
-@ROUTER.get(
-    "/health/ready",
-    operation_id="isServerReady",
-    summary="Can the server score?",
-    responses=document_problems(503),
-)
-async def ready(request: Request) -> Ready:
+@ROUTER.get("/health/ready", summary="Can the server score?", responses=document_problems(503))
+async def is_server_ready(request: Request) -> Ready:
     """Answer 200 when a model version answers."""
-    await services_of(request).bulk.traffic.check_ready()
+    await services_of(request).traffic.check_ready()
     return Ready(ready=True)
 
 
 async def metadata(request: Request, model: str, version: str | None = None) -> ModelMetadata:
     """Answer inputs and outputs; a table has one input a column."""
-    traffic = services_of(request).bulk.traffic
+    traffic = services_of(request).traffic
     scorer = traffic.find(model[:80], _parse_version(model, version))
     inputs = [
         TensorMetadata(name=s.name, datatype="BYTES" if s.kind == "categorical" else "FP64", shape=[-1])
@@ -87,13 +80,13 @@ async def metadata(request: Request, model: str, version: str | None = None) -> 
         TensorMetadata(name=name, datatype=output.datatype, shape=[-1, *output.shape])
         for name, output in list_outputs(scorer.manifest).items()
     ]
-    versions = [str(v) for v in traffic.versions]
+    versions = [str(v) for v in traffic.split.versions]
     return ModelMetadata(name=model, versions=versions, platform="catboost", inputs=inputs, outputs=outputs)
 
 
 async def model_ready(request: Request, model: str, version: str | None = None) -> Ready:
     """Answer 200 when the model, and the version if named, answers."""
-    services_of(request).bulk.traffic.find(model[:80], _parse_version(model, version)).check_answering()
+    services_of(request).traffic.find(model[:80], _parse_version(model, version)).check_answering()
     return Ready(ready=True)
 
 
@@ -106,23 +99,22 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
     its values are of. A feature without a tensor refuses the request unless its default was
     declared or `defaults` names it.
     """
-    bulk = services_of(request).bulk
+    services, exchange = services_of(request), exchange_of(request)
     given = parse_query(request.scope["query_string"], "defaults")
-    deadline_at = bulk.deadline_at(request)
-    length = parse_content_length(request.headers.get(HEADER_LENGTH))
-    routing = read_routing(dict(request.scope["headers"]))
-    route = bulk.traffic.route(model[:80], _parse_version(model, version), *routing)
+    deadline_at = exchange.find_deadline()
+    length = exchange.read_number(HEADER_LENGTH, "a whole number", _MAX_LENGTH_DIGITS)
+    route = services.traffic.route(model[:80], _parse_version(model, version), *exchange.read_routing())
     manifest = route.scorer.manifest
-    body = await bulk.read(request, deadline_at)
+    body = await exchange.read_body(request.receive, deadline_at)
     is_large_json = (len(body) if length is None else length) > MIN_BYTES
     defaults = read_defaults(given, [spec.name for spec in manifest.inputs])
     parse = partial(parse_infer, body, length, manifest.inputs, defaults)
-    asked = await bulk.run(parse, len(body), deadline_at, apart=is_large_json)
+    asked = await services.run(parse, len(body), deadline_at, apart=is_large_json)
     wanted = _choose_outputs(asked, manifest)
     extras = [extra for extra in EXTRAS if extra in dict(wanted)]
-    scores = await bulk.score(route, asked.table, deadline_at, extras)
+    scores = await route.score_table(services.tables, asked.table.batch, deadline_at, extras)
     refuse_if_all_rejected(scores, partial(_point_into, asked.places))
-    return await bulk.run(lambda: _answer(model, asked, wanted, scores, route), 24 * scores.n_rows, deadline_at)
+    return await services.run(lambda: _answer(model, asked, wanted, scores, route), 24 * scores.n_rows, deadline_at)
 
 
 def _add_model_routes(path: str, what: str) -> None:
@@ -190,7 +182,7 @@ def _answer(
         "label": lambda: list(scores.labels),
         **{extra: partial(scores.values.__getitem__, extra) for extra in EXTRAS},
         "version": lambda: np.full(scores.n_rows, scores.version, dtype=np.int64),
-        ERROR_OUTPUT: lambda: _messages(scores),
+        ERROR_OUTPUT: lambda: scores.list_messages(""),
     }
     if scores.errors and ERROR_OUTPUT not in dict(wanted):
         wanted = [*wanted, (ERROR_OUTPUT, asked.binary_default)]
@@ -209,10 +201,3 @@ def _answer(
         return Response(head, 200, headers, media_type="application/json")
     body = head + b"".join(data for _, data in tensors)
     return Response(body, 200, {**headers, HEADER_LENGTH: str(len(head))}, media_type="application/octet-stream")
-
-
-def _messages(scores: TableScores) -> list[str]:
-    messages = [""] * scores.n_rows
-    for error in scores.errors:
-        messages[error.row] = f"{error.feature} {error.detail}"
-    return messages

@@ -11,6 +11,7 @@ import dataclasses
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any, Final
 
@@ -29,7 +30,6 @@ from serve_app.errors import (
     point_at,
 )
 from serve_app.features.core.cells import read_cell
-from serve_app.features.core.row_errors import RowError
 from serve_app.features.core.specs import FeatureSpec, arrow_schema
 from serve_app.features.core.typed_columns import (
     MAX_ROWS,
@@ -42,8 +42,9 @@ from serve_app.features.core.typed_columns import (
     table_from_arrow,
     table_from_lists,
 )
+from serve_app.http.bodies import ARROW, CSV, JSON, PARQUET, read_media
 from serve_app.http.tables.body_contents import check_content, check_text
-from serve_app.http.tables.ipc_limits import check_stream
+from serve_app.http.tables.ipc_limits import read_stream
 from serve_app.http.tables.json_forms import (
     TENSOR_KEYS,
     choose_form,
@@ -64,10 +65,6 @@ from serve_app.scoring.service.table_scoring import TableScores
 
 Features = Sequence[FeatureSpec]
 Parser = Callable[[bytes, Features], ParsedTable]
-CSV: Final = "text/csv"
-ARROW: Final = "application/vnd.apache.arrow.stream"
-JSON: Final = "application/json"
-PARQUET: Final = "application/vnd.apache.parquet"
 
 
 def parse_json(body: bytes, features: Features) -> ParsedTable:
@@ -172,13 +169,7 @@ def _read_csv(body: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
 def parse_arrow(body: bytes, features: Features) -> ParsedTable:
     """Parse an Arrow IPC stream with uncompressed buffers."""
     check_content(body, b"\xff\xff\xff\xff", "an Arrow IPC stream")
-    try:
-        check_stream(body, MAX_ROWS)
-        with pa.ipc.open_stream(body) as reader:
-            table = reader.read_all()
-        check_arrow(table, features)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, pa.ArrowNotImplementedError, UnicodeDecodeError) as exc:
-        raise MalformedBodyError(f"the body is not a whole Arrow IPC stream: {exc}") from exc
+    table = read_stream(body, MAX_ROWS, partial(check_arrow, features=features))
     return table_from_arrow(table, features)
 
 
@@ -235,15 +226,11 @@ PARSERS: Final[dict[str, Parser]] = {
 
 def choose_parser(content_type: str) -> Parser:
     """Return the parser for a Content-Type header; raises UnsupportedMediaError."""
-    media, _, parameters = content_type.lower().partition(";")
-    for part in parameters.split(";"):
-        name, _, value = part.strip().partition("=")
-        if name == "charset" and value.strip("\"' ") not in {"utf-8", "utf8", "us-ascii"}:
-            raise UnsupportedMediaError(f"send text as utf-8, not {value[:40]}")
-    parser = PARSERS.get(media.strip())
+    media = read_media(content_type)
+    parser = PARSERS.get(media)
     if parser is None:
         known = f"{JSON}, {CSV}, {ARROW}, {PARQUET}"
-        raise UnsupportedMediaError(f"send {known}, not {media.strip()[:80] or 'a body without Content-Type'}")
+        raise UnsupportedMediaError(f"send {known}, not {media[:80] or 'a body without Content-Type'}")
     return parser
 
 
@@ -261,7 +248,9 @@ def dump_json(scores: TableScores, asked: str) -> bytes:
         predictions = predictions.tolist()
     value: dict[str, Any] = {"predictions": predictions}
     if scores.errors:
-        value["errors"] = [describe_row_error(e) for e in scores.errors]
+        value["errors"] = [
+            {"index": e.row, "pointer": point_at(e.row, e.feature), "detail": e.detail} for e in scores.errors
+        ]
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
@@ -278,11 +267,6 @@ def pick_values(scores: TableScores, asked: str) -> Any:
     if scores.manifest.task == "regression":
         raise BadRequestError("the served model is a regression: it has no labels, only prediction and raw")
     return scores.labels
-
-
-def describe_row_error(error: RowError) -> dict[str, Any]:
-    """Return a row error as JSON: index, pointer, detail."""
-    return {"index": error.row, "pointer": point_at(error.row, error.feature), "detail": error.detail}
 
 
 def answer_table(scores: TableScores, asked: str) -> pa.Table:
@@ -304,7 +288,7 @@ def answer_table(scores: TableScores, asked: str) -> pa.Table:
     if asked == "raw":
         columns |= _number_columns(scores, "raw", scores.values["raw"], bad)
     columns["version"] = pa.array(np.full(scores.n_rows, scores.version, dtype=np.int64))
-    columns["error"] = _messages(scores)
+    columns["error"] = pa.array(scores.list_messages(None), pa.string())
     return pa.table(columns)
 
 
@@ -315,15 +299,6 @@ def _number_columns(
         return {name: pa.array(values, mask=bad)}
     labels = scores.manifest.class_labels
     return {f"{name}_{label}": pa.array(values[:, k], mask=bad) for k, label in enumerate(labels)}
-
-
-def _messages(scores: TableScores) -> pa.Array:
-    if not scores.errors:
-        return pa.nulls(scores.n_rows, pa.string())
-    messages: list[str | None] = [None] * scores.n_rows
-    for error in scores.errors:
-        messages[error.row] = f"{error.feature} {error.detail}"
-    return pa.array(messages, pa.string())
 
 
 def dump_arrow(scores: TableScores, asked: str) -> bytes:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from serve_app.errors import FieldError, InvalidDataError, point_at
+from serve_app.errors import FieldError, InvalidDataError
 from serve_app.jobs.core.record import JobOrder
 from serve_app.jobs.service.ports import JobAsked
-from serve_app.runtime.near_names import say_unknown
-from serve_app.runtime.read_values import read_count, read_flag
+from serve_app.runtime.read_values import Kind, Member, count_of, read_flag, read_members
 
 MAX_CHARACTERS: Final = 2_000
 MAX_COLUMNS: Final = 1_000
@@ -28,18 +27,10 @@ def parse_job(record: Any) -> JobAsked:
     """
     if not isinstance(record, Mapping):
         raise InvalidDataError("a job is asked for by an object with at least the member `input`")
-    errors = [FieldError(point_at(str(name)), say_unknown(name, FIELDS)) for name in record if name not in FIELDS]
-    found: dict[str, Any] = {}
-    for name, read in FIELDS.items():
-        value = record.get(name)
-        if value is None:
-            if name == "input":
-                errors.append(FieldError("/input", "is needed: what is to be scored"))
-            continue
-        try:
-            found[name] = read(value)
-        except ValueError as exc:
-            errors.append(FieldError(f"/{name}", str(exc)))
+    errors: list[FieldError] = []
+    found = read_members(record, FIELDS, errors)
+    if record.get("input") is None:
+        errors.append(FieldError("/input", "is needed: what is to be scored"))
     if errors:
         raise InvalidDataError("the job cannot be understood", tuple(errors))
     places = {name: found.pop(name, "") for name in ("input", "output", "model")}
@@ -120,19 +111,31 @@ def _read_mapping(value: Any) -> dict[str, Any]:
     return {name: each for name, each in value.items() if each}
 
 
-FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "input": _read_text,
-    "output": _read_text,
-    "model": _read_text,
-    "mapping": _read_mapping,
-    "keep": _read_columns,
-    "partition_by": _read_columns,
-    "explain": read_count(0, MAX_EXPLAIN),
-    "max_rejected": _read_limit,
-    "workers": read_count(1, MAX_WORKERS),
-    "pool": _read_pool,
-    "pool_replicas": read_count(1, MAX_WORKERS),
-    "resume": read_flag,
-    "who": _read_text,
+_STRING: Final = {"type": "string"}
+_TEXT: Final = Kind(_read_text, ({"maxLength": MAX_CHARACTERS, "minLength": 1, "type": "string"},))
+_NAMES: Final = {"anyOf": [{"items": _STRING, "type": "array"}, _STRING], "maxLength": MAX_COLUMNS}
+_COLUMNS: Final = Kind(_read_columns, (_NAMES,))
+_LIMIT: Final = Kind(_read_limit, ({"type": "integer"}, _STRING))
+_MAPPING: Final = Kind(_read_mapping, ({"additionalProperties": True, "type": "object"},))
+_POOL: Final = Kind(_read_pool, ({"enum": list(POOLS), "type": "string"},))
+_FLAG: Final = Kind(read_flag, ({"type": "boolean"},))
+_INPUT: Final = "File or folder below a place that the setting `SCORECAT_JOB_ROOTS` allows, or a URL there."
+_MODEL: Final = "name, name@version or name@alias; default the champion of the served model, fixed now."
+_OWN_POOL: Final = "Default `shared`; `dedicated`: a copy of the version's app for this job alone."
+
+FIELDS: Final[Mapping[str, Member]] = {
+    "input": Member(_TEXT, _INPUT, may_be_null=False),
+    "output": Member(_TEXT, "New folder, below such a place; left out, the results are downloaded and expire."),
+    "model": Member(_TEXT, _MODEL),
+    "mapping": Member(_MAPPING, "As a mapping file: `columns`, `defaults`, `history`."),
+    "keep": Member(_COLUMNS, "Input columns to carry along; default all that are no feature."),
+    "partition_by": Member(_COLUMNS, "Columns of the output whose values become folders."),
+    "explain": Member(count_of(0, MAX_EXPLAIN), "Features that moved each score most."),
+    "max_rejected": Member(_LIMIT, "Rejected rows (1000) or share (`2%`) beyond which the job stops; default 10%."),
+    "workers": Member(count_of(1, MAX_WORKERS), "Processes that read and write."),
+    "pool": Member(_POOL, _OWN_POOL),
+    "pool_replicas": Member(count_of(1, MAX_WORKERS), "Most replicas of a dedicated pool."),
+    "resume": Member(_FLAG, "Go on with the job begun in `output`, as it was begun."),
+    "who": Member(_TEXT, "For the list of jobs."),
 }
-"""Members of the body, and what reads each."""
+"""Members of the body."""

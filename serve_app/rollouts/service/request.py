@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from serve_app.errors import BadRequestError, FieldError, InvalidDataError, point_at
+from serve_app.errors import BadRequestError, FieldError, InvalidDataError
 from serve_app.rollouts.core.plan import PLAN_MEMBERS, PLAN_NAMES, Plan, parse_plan
 from serve_app.rollouts.core.plan_values import is_dealt
 from serve_app.rollouts.service.ports import StartRollout
 from serve_app.rollouts.service.start import MAX_ALLOWED
-from serve_app.runtime.near_names import say_unknown
+from serve_app.runtime.read_values import Kind, Member, read_members, text_of
 from serve_app.runtime.shown_values import is_number, show
 
 KINDS: Final = ("canary", "ab", "shadow")
@@ -29,10 +29,11 @@ def parse_start(record: Any) -> StartRollout:
     """
     if not isinstance(record, Mapping):
         raise InvalidDataError("a rollout is asked for by an object with members such as `version` and `plan`")
-    errors = _find_unknown(record, (*FIELDS, "plan"))
-    given = {name: value for name, value in record.items() if name in FIELDS}
+    errors: list[FieldError] = []
+    given = {name: value for name, value in record.items() if name != "plan"}
+    fields = read_members(given, FIELDS, errors, MEMBERS)
     plan = _read_plan(record["plan"], "/plan", errors) if record.get("plan") is not None else None
-    return _build(given, plan, errors, "/plan")
+    return _build(given, fields, plan, errors, "/plan")
 
 
 def parse_rollout_file(record: Mapping[Any, Any]) -> StartRollout:
@@ -43,13 +44,12 @@ def parse_rollout_file(record: Mapping[Any, Any]) -> StartRollout:
     InvalidDataError
         `errors` names every member that cannot be used.
     """
-    given = {name: value for name, value in record.items() if name in FIELDS}
-    others = {name: value for name, value in record.items() if name not in FIELDS}
-    strange = {name: value for name, value in others.items() if name not in PLAN_NAMES}
-    errors = _find_unknown(strange, (*FIELDS, *PLAN_MEMBERS))
-    others = {name: value for name, value in others.items() if name not in strange}
+    errors: list[FieldError] = []
+    others = {name: value for name, value in record.items() if name in PLAN_NAMES}
+    given = {name: value for name, value in record.items() if name not in others}
+    fields = read_members(given, FIELDS, errors, (*FIELDS, *PLAN_MEMBERS))
     plan = _read_plan(others, "", errors) if others else None
-    return _build(given, plan, errors, "")
+    return _build(given, fields, plan, errors, "")
 
 
 def _read_plan(record: Any, pointer: str, errors: list[FieldError]) -> Plan | None:
@@ -61,15 +61,9 @@ def _read_plan(record: Any, pointer: str, errors: list[FieldError]) -> Plan | No
         return None
 
 
-def _build(given: Mapping[str, Any], plan: Plan | None, errors: list[FieldError], pointer: str) -> StartRollout:
-    fields: dict[str, Any] = {}
-    for name, value in given.items():
-        if value is None:
-            continue
-        try:
-            fields[name] = FIELDS[name](value)
-        except ValueError as exc:
-            errors.append(FieldError(f"/{name}", str(exc)))
+def _build(
+    given: Mapping[str, Any], fields: dict[str, Any], plan: Plan | None, errors: list[FieldError], pointer: str
+) -> StartRollout:
     if given.get("kind") is None:
         fields["kind"] = "ab" if given.get("shares") is not None else "canary"
     if "kind" in fields:
@@ -93,26 +87,12 @@ def _find_misplaced(kind: str, given: Mapping[str, Any], plan: Plan | None, poin
     return errors if needed in there else [*errors, FieldError(f"/{needed}", _NEEDED[needed])]
 
 
-def _find_unknown(record: Mapping[Any, Any], known: tuple[str, ...]) -> list[FieldError]:
-    return [FieldError(point_at(_name(name)), say_unknown(name, known)) for name in record if name not in known]
-
-
-def _name(given: Any) -> str:
-    return given if isinstance(given, str) else show(given)  # which YAML can name a member with
-
-
 def _read_version(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**9:
         return str(value)
     if isinstance(value, str) and 0 < len(value.strip()) <= MAX_NAME_CHARACTERS and value.strip().isprintable():
         return value.strip()
     raise ValueError(f"must be a version's number or an alias such as challenger, got {show(value)}")
-
-
-def _read_model(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > MAX_NAME_CHARACTERS:
-        raise ValueError(f"must be a model's name, got {show(value)}")
-    return value
 
 
 def _read_kind(value: Any) -> str:
@@ -156,14 +136,33 @@ def _read_users(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(users))
 
 
-FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "version": _read_version,
-    "model": _read_model,
-    "kind": _read_kind,
-    "shares": _read_shares,
-    "share": _read_share,
-    "allow": _read_users,
+_STRING: Final = {"type": "string"}
+_INTEGER: Final = {"type": "integer"}
+_VERSION: Final = Kind(_read_version, (_INTEGER, _STRING))
+_KIND: Final = Kind(_read_kind, ({"enum": list(KINDS), "type": "string"},))
+_PLAN: Final = Kind(parse_plan, ({"additionalProperties": True, "type": "object"},))
+_SHARES: Final = Kind(_read_shares, ({"additionalProperties": {"type": "number"}, "type": "object"},))
+_SHARE: Final = Kind(_read_share, ({"exclusiveMinimum": 0, "maximum": 1, "type": "number"},))
+_USERS: Final = Kind(
+    _read_users, ({"items": {"anyOf": [_STRING, _INTEGER]}, "maxItems": MAX_ALLOWED, "type": "array"},)
+)
+MEMBERS: Final[Mapping[str, Member]] = {
+    "version": Member(
+        _VERSION, f"Number or alias (at most {MAX_NAME_CHARACTERS} characters); required but for kind `ab`."
+    ),
+    "model": Member(text_of(MAX_NAME_CHARACTERS), "Default, and the only one possible: the served model."),
+    "kind": Member(_KIND, "Default `ab` when there are shares, else `canary`."),
+    "plan": Member(_PLAN, "Canaries: the members of a plan file; what is left out is as in the default plan."),
+    "shares": Member(
+        _SHARES, "A/B test: per cent of the users by version, together 100, the served version among them."
+    ),
+    "share": Member(_SHARE, "Shadow: share of the requests that are copied; default 0.1."),
+    "allow": Member(
+        _USERS, f"Users (at most {MAX_USER_CHARACTERS} characters) who get the version whatever their bucket."
+    ),
 }
+"""What the body of a request may have."""
+FIELDS: Final = {name: member for name, member in MEMBERS.items() if name != "plan"}
 """What there is beside a plan."""
 
 _NEEDED: Final = {

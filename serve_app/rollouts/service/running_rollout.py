@@ -16,8 +16,8 @@ from serve_app.errors import InvariantError
 from serve_app.rollouts.core.plan import Plan, dump_plan, restore_plan
 from serve_app.rollouts.core.state import Phase, RolloutState, dump_state, parse_state
 from serve_app.rollouts.service.ports import Report, Rollout
-from serve_app.scoring.core.counters import ArmCounters, dump_counters, merge_counters, parse_counters
-from serve_app.scoring.core.shadow import ShadowCounters, dump_shadow, merge_shadows, parse_shadow
+from serve_app.scoring.core.counters import ArmCounters
+from serve_app.scoring.core.shadow import ShadowCounters
 
 COUNTED: Final = frozenset({Phase.PROGRESSING, Phase.PAUSED, Phase.PROMOTING})
 """Phases in which a rollout's version may get requests, and is measured."""
@@ -144,7 +144,9 @@ def parse_running(stored: Rollout) -> RunningRollout:
                 terms["champion"],
             ),
             parse_state(state),
-            RolloutCounts(_parse_arms(counts["total"]), _parse_arms(counts["pending"]), parse_shadow(counts["shadow"])),
+            RolloutCounts(
+                _parse_arms(counts["total"]), _parse_arms(counts["pending"]), ShadowCounters.parse(counts["shadow"])
+            ),
             champion,
             is_warm,
         )
@@ -172,7 +174,7 @@ def dump_running(running: RunningRollout, split_revision: int, now_s: float) -> 
             "counts": {
                 "total": _dump_arms(running.counts.total),
                 "pending": _dump_arms(running.counts.pending),
-                "shadow": dump_shadow(running.counts.shadow),
+                "shadow": running.counts.shadow.dump(),
             },
             "champion": running.champion,
             "is_warm": running.is_warm,
@@ -201,7 +203,9 @@ def add_reports(running: RunningRollout, reports: Iterable[Report], shares: Mapp
     counts = RolloutCounts(
         total=_merge([counts.total, *arms]),
         pending=_merge([counts.pending, *compared]) if is_compared else {},
-        shadow=merge_shadows([counts.shadow, *(report.shadow for report in reports if report.shadow is not None)]),
+        shadow=ShadowCounters.merge(
+            [counts.shadow, *(report.shadow for report in reports if report.shadow is not None)]
+        ),
     )
     return dataclasses.replace(running, counts=counts)
 
@@ -216,12 +220,12 @@ def _merge(parts: Iterable[Arms]) -> Arms:
     for part in parts:
         for version, arm in part.items():
             by_version.setdefault(version, []).append(arm)
-    return {version: merge_counters(arms) for version, arms in by_version.items()}
+    return {version: ArmCounters.merge(arms) for version, arms in by_version.items()}
 
 
 def _parse_arms(record: Mapping[str, Any]) -> Arms:
-    return {int(version): parse_counters(counters) for version, counters in record.items()}
+    return {int(version): ArmCounters.parse(counters) for version, counters in record.items()}
 
 
 def _dump_arms(arms: Arms) -> dict[str, Any]:
-    return {str(version): dump_counters(counters) for version, counters in arms.items()}
+    return {str(version): counters.dump() for version, counters in arms.items()}

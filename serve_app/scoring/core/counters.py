@@ -17,15 +17,15 @@ groups. Wedderburn (1974), Biometrika 61: the same factor as dispersion of a qua
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final
+from typing import ClassVar, Final
 
 from scipy.special import chdtri
 
-from serve_app.errors import InvariantError
 from serve_app.scoring.core.split import N_GROUPS, Reason
+from serve_app.scoring.core.sums import Sums
 
 N_SCORE_BINS: Final = 64
 SCORE_LOGIT_MAX: Final = 8.0
@@ -43,7 +43,7 @@ _BINS_PER_LOGIT: Final = N_SCORE_BINS / (2 * SCORE_LOGIT_MAX)
 
 
 @dataclass(slots=True)
-class ArmCounters:
+class ArmCounters(Sums):
     """Counts of one version under one revision of the split; mutable, filled on the hot path.
 
     Attributes
@@ -64,6 +64,7 @@ class ArmCounters:
         Compared requests and errors by group of users.
     """
 
+    TITLE: ClassVar[str] = "counters"
     n_requests: int = 0
     n_errors: int = 0
     n_latencies: int = 0
@@ -121,52 +122,6 @@ def find_score_bin(probability: float) -> int:
     return min(max(step, 0), N_SCORE_BINS - 1)
 
 
-def merge_counters(parts: Iterable[ArmCounters]) -> ArmCounters:
-    """Return the sum of counters; the parts stay as they are."""
-    total = ArmCounters()
-    for part in parts:
-        total.n_requests += part.n_requests
-        total.n_errors += part.n_errors
-        total.n_latencies += part.n_latencies
-        total.log_latency_sum += part.log_latency_sum
-        total.log_latency_squares += part.log_latency_squares
-        total.n_scores += part.n_scores
-        total.score_sum += part.score_sum
-        total.score_squares += part.score_squares
-        total.score_bins = _add(total.score_bins, part.score_bins)
-        total.group_requests = _add(total.group_requests, part.group_requests)
-        total.group_errors = _add(total.group_errors, part.group_errors)
-        for reason, count in part.routed.items():
-            total.routed[reason] = total.routed.get(reason, 0) + count
-    return total
-
-
-def dump_counters(counters: ArmCounters) -> dict[str, Any]:
-    """Return counters as a plain dict for JSON."""
-    return asdict(counters)
-
-
-def parse_counters(record: Mapping[str, Any]) -> ArmCounters:
-    """Return the counters of a record.
-
-    Raises
-    ------
-    InvariantError
-        A name, a length or a number is not what `dump_counters` writes.
-    """
-    try:
-        counters = ArmCounters(**record)
-        lengths = [len(counters.score_bins), len(counters.group_requests), len(counters.group_errors)]
-        numbers = [v for k, v in record.items() if k not in {"routed", "score_bins", "group_requests", "group_errors"}]
-        numbers += [*counters.score_bins, *counters.group_requests, *counters.group_errors, *counters.routed.values()]
-        is_sound = lengths == [N_SCORE_BINS, N_GROUPS, N_GROUPS] and all(map(math.isfinite, numbers))
-    except (TypeError, AttributeError) as exc:
-        raise InvariantError(f"these are not counters: {exc}") from exc
-    if not is_sound:
-        raise InvariantError(f"these are not counters: lists of lengths {lengths}, or a number that is not finite")
-    return counters
-
-
 def measure_dispersion(counts: Sequence[int]) -> float:
     """Return how many times more the counts of the groups vary than independent events would; at least 1.
 
@@ -191,7 +146,3 @@ def measure_dispersion(counts: Sequence[int]) -> float:
 @cache
 def _critical(n_free: int) -> float:
     return float(chdtri(n_free, DISPERSION_LEVEL))
-
-
-def _add(left: list[int], right: list[int]) -> list[int]:
-    return [a + b for a, b in zip(left, right, strict=True)]

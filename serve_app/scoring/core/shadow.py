@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.errors import InvariantError
+from serve_app.scoring.core.sums import Sums
 
 N_DIFFERENCE_BINS: Final = 120
 MIN_DIFFERENCE: Final = 1e-9
@@ -21,7 +20,7 @@ BINS_PER_DECADE: Final = 13
 
 
 @dataclass(slots=True)
-class ShadowCounters:
+class ShadowCounters(Sums):
     """Counts of a shadow; mutable, filled beside the hot path.
 
     Attributes
@@ -46,6 +45,8 @@ class ShadowCounters:
         Of the compared rows' time in the shadow; a table's for each of its rows.
     """
 
+    TITLE: ClassVar[str] = "a shadow's counters"
+    LARGEST: ClassVar[frozenset[str]] = frozenset({"largest"})
     n_copied: int = 0
     n_dropped: int = 0
     n_failed: int = 0
@@ -98,38 +99,6 @@ def find_difference_bin(size: float) -> int:
     if size < MIN_DIFFERENCE:
         return 0
     return min(1 + int(math.log10(size / MIN_DIFFERENCE) * BINS_PER_DECADE), N_DIFFERENCE_BINS)
-
-
-def merge_shadows(parts: Iterable[ShadowCounters]) -> ShadowCounters:
-    """Return the sum of counters; the parts stay as they are."""
-    total = ShadowCounters()
-    for part in parts:
-        for name, value in asdict(part).items():
-            if name == "difference_bins":
-                total.difference_bins = [a + b for a, b in zip(total.difference_bins, value, strict=True)]
-            elif name == "largest":
-                total.largest = max(total.largest, value)
-            else:
-                setattr(total, name, getattr(total, name) + value)
-    return total
-
-
-def dump_shadow(counters: ShadowCounters) -> dict[str, Any]:
-    """Return counters as a plain dict for JSON."""
-    return asdict(counters)
-
-
-def parse_shadow(record: Mapping[str, Any]) -> ShadowCounters:
-    """Return the counters of a record; raises InvariantError when `dump_shadow` did not write it."""
-    try:
-        counters = ShadowCounters(**record)
-        numbers = [v for k, v in record.items() if k != "difference_bins"] + counters.difference_bins
-        is_sound = len(counters.difference_bins) == N_DIFFERENCE_BINS + 1 and all(map(math.isfinite, numbers))
-    except (TypeError, AttributeError) as exc:
-        raise InvariantError(f"these are not a shadow's counters: {exc}") from exc
-    if not is_sound:
-        raise InvariantError("these are not a shadow's counters: a number is not finite or bins are missing")
-    return counters
 
 
 def describe_shadow(counters: ShadowCounters) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from serve_app.errors import ScorecatError
 from serve_app.scoring.core.shadow import ShadowCounters
+from serve_app.scoring.service.route import Route, Watcher
 from serve_app.scoring.service.table_scoring import SLICE_ROWS, TableScorer, TableScores
 from serve_app.scoring.service.version_scorer import Score, Values, VersionScorer
 
@@ -24,7 +25,7 @@ COPY_TIMEOUT_S: Final = 5.0
 logger = logging.getLogger("scorecat.shadow")
 
 
-class Shadowing:
+class Shadowing(Watcher):
     """A version that scores copies and answers nobody.
 
     Parameters
@@ -51,26 +52,29 @@ class Shadowing:
         taken, self._counters = self._counters, ShadowCounters()
         return taken
 
-    def offer_row(self, values: Values, score: Score, live: VersionScorer) -> None:
+    def note_answer(self, route: Route, values: Values, score: Score, took_s: float) -> None:  # noqa: ARG002
         """Copy a scored row, if it is drawn and there is room."""
         if self._draw() >= self._share:
             return
         self._counters.n_copied += 1
-        if len(self._tasks) >= MAX_COPIES or live.n_waiting > MAX_LIVE_WAITING:
+        if len(self._tasks) >= MAX_COPIES or route.scorer.n_waiting > MAX_LIVE_WAITING:
             self._counters.n_dropped += 1
         else:
             self._start(self._copy_row(values, score))
 
-    def offer_table(self, batch: pa.RecordBatch, scores: TableScores, live: VersionScorer) -> None:
+    def note_table(self, route: Route, batch: pa.RecordBatch, scores: TableScores) -> None:
         """Copy a scored table, if it is drawn, small enough and the only one under way."""
         if scores.predictions.ndim != 1 or self._draw() >= self._share:
             return
         self._counters.n_copied += scores.n_rows
-        if self._n_tables or scores.n_rows > SLICE_ROWS or live.n_waiting > MAX_LIVE_WAITING:
+        if self._n_tables or scores.n_rows > SLICE_ROWS or route.scorer.n_waiting > MAX_LIVE_WAITING:
             self._counters.n_dropped += scores.n_rows
         else:
             self._n_tables += 1
             self._start(self._copy_table(batch, scores))
+
+    def note_failure(self, route: Route) -> None:
+        """Copy nothing: there is no answer to compare with."""
 
     def _start(self, copy: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(copy)

@@ -80,6 +80,13 @@ class TableScores:
         """Most probable classes, (n,); empty for rejected rows."""
         return choose_labels(self.manifest, self.predictions)
 
+    def list_messages(self, blank: str | None) -> list[str | None]:
+        """Return what is wrong with each row, (n,); `blank` where nothing is."""
+        messages = [blank] * self.n_rows
+        for error in self.errors:
+            messages[error.row] = f"{error.feature} {error.detail}"
+        return messages
+
 
 class TableScorer:
     """Scores tables with whichever `VersionScorer` it is given, a few slices at a time."""

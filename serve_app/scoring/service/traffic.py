@@ -10,16 +10,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from serve_app.errors import (
-    NotFoundError,
-    NotReadyError,
-)
+from serve_app.errors import NotFoundError, NotReadyError
 from serve_app.models.service.ports import SplitSource
 from serve_app.runtime.log_once import LogOnce
 from serve_app.scoring.core.counters import ArmCounters
 from serve_app.scoring.core.shadow import ShadowCounters
 from serve_app.scoring.core.split import Choice, Split, only_arm, parse_split
-from serve_app.scoring.service.route import Route, RouteCounts
+from serve_app.scoring.service.route import Route, RouteCounts, Watcher
 from serve_app.scoring.service.shadowing import Shadowing
 from serve_app.scoring.service.version_scorer import VersionScorer
 
@@ -68,6 +65,7 @@ class Traffic:
         self._wanted: set[tuple[str, int]] = set()
         self._shadow: Shadowing | None = None
         self._counts: list[RouteCounts] = []
+        self._watchers: tuple[Watcher, ...] = ()
         self._n_begun = 0
         self._n_followed = 0
 
@@ -183,6 +181,7 @@ class Traffic:
             return
         now_s = asyncio.get_running_loop().time()
         self._counts.append(RouteCounts(split.revision, tuple(split.versions), now_s))
+        self._watchers = (self._counts[-1], *([self._shadow] if self._shadow is not None else []))
         shares = ", ".join(f"v{version} {share:.2%}" for version, share in split.shares.items())
         logger.info("split of %s is now %s (revision %d)", split.model, shares, split.revision)
 
@@ -198,16 +197,6 @@ class Traffic:
         """The stable version."""
         return self._scorers[self.split.model, self.split.stable]
 
-    @property
-    def model_name(self) -> str:
-        """Name of the served model."""
-        return self.split.model
-
-    @property
-    def versions(self) -> list[int]:
-        """Versions that can be asked, ascending."""
-        return self.split.versions
-
     async def check_ready(self) -> None:
         """Raise NotReadyError when nothing can be scored right now."""
         self.live.check_answering()
@@ -218,7 +207,7 @@ class Traffic:
         """Return the way of a request, see `Split.choose`."""
         split = self.split
         choice = split.choose(user_id, pin, self._draw())
-        return Route(self._scorers[split.model, choice.version], choice, self._counts[-1], self._shadow)
+        return Route(self._scorers[split.model, choice.version], choice, self._watchers)
 
     def find(self, name: str, version: int | None = None) -> VersionScorer:
         """Return the scorer of a named model: of a version, or the stable one.
@@ -241,7 +230,7 @@ class Traffic:
         scorer = self.find(name, version)
         if version is None:
             return self.choose(user_id, pin)
-        return Route(scorer, Choice(version, "pin", 0), self._counts[-1], None)
+        return Route(scorer, Choice(version, "pin", 0), self._counts[-1:])
 
     def take_shadow(self) -> ShadowCounters | None:
         """Return the shadow's counters since the last time; None without a shadow or copies."""

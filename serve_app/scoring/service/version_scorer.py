@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,7 @@ COOL_DOWN_S: Final = 0.5
 """After a lost batch, rows are refused at once for this long before the next batch tries again."""
 
 logger = logging.getLogger("scorecat.scoring")
+T = TypeVar("T")
 Values = Sequence[Any]
 """One row: values of the model's features in the model's order, None where the caller gave none; for the purchase
 model those of `serve_app.features.core.row_keys.KEY_SCHEMA` may follow."""
@@ -141,24 +143,16 @@ class VersionScorer:
             Of the accepted rows: ``prediction``, and every extra that was asked for.
         """
         self.check_answering()
-        encoded: EncodedRows = await self._retry(lambda t: self._encoder.encode_rows(batch, timeout_s=t), deadline_at)
+        encoded = await self._retry(partial(self._encoder.encode_rows, batch), deadline_at)
+        rows = encoded.for_model
         try:
-            found = {"prediction": await self._predict(encoded.for_model, deadline_at)}
+            found = {"prediction": await self._retry(partial(self._model.predict, rows), deadline_at)}
             for extra in extras:
-                found[extra] = await self._compute(extra, encoded.for_model, deadline_at)
+                compute = partial(self._model.compute, extra, rows)
+                found[extra] = await self._retry(compute, deadline_at, EXTRA_TIMEOUT_S)
             return encoded, found
         finally:
             encoded.release()
-
-    async def _predict(self, rows: Any, deadline_at: float) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = await self._retry(lambda t: self._model.predict(rows, timeout_s=t), deadline_at)
-        return found
-
-    async def _compute(self, extra: Extra, rows: Any, deadline_at: float) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = await self._retry(
-            lambda t: self._model.compute(extra, rows, timeout_s=t), deadline_at, EXTRA_TIMEOUT_S
-        )
-        return found
 
     async def explain(self, values: Values, deadline_at: float) -> NDArray[np.float64]:
         """Return one row's SHAP values, (n_features + 1,); their sum is its raw score, which the model checks."""
@@ -189,8 +183,8 @@ class VersionScorer:
 
     async def _score_rows(self, rows: Sequence[Values], deadline_at: float) -> Sequence[Score | Exception]:
         batch = self._build_batch(rows)
-        encoded = await self._retry(lambda t: self._encoder.encode(batch, timeout_s=t), deadline_at)
-        probabilities = await self._predict(encoded.for_model, deadline_at)
+        encoded = await self._retry(partial(self._encoder.encode, batch), deadline_at)
+        probabilities = await self._retry(partial(self._model.predict, encoded.for_model), deadline_at)
         return self._collect(len(rows), encoded, probabilities.tolist())
 
     def _build_batch(self, rows: Sequence[Values]) -> pa.RecordBatch:
@@ -204,31 +198,27 @@ class VersionScorer:
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
     async def _retry(
-        self, call: Callable[[float], Awaitable[Any]], deadline_at: float, timeout_s: float = CALL_TIMEOUT_S
-    ) -> Any:
+        self, call: Callable[..., Awaitable[T]], deadline_at: float, timeout_s: float = CALL_TIMEOUT_S
+    ) -> T:
         """Call once more when the replica died under the first call and there is time left.
 
         The time a replica gets does not depend on the rows' deadlines: a caller with a deadline of
         a millisecond must not make a healthy replica look lost.
         """
         loop = asyncio.get_running_loop()
-        try:
-            answer = await call(timeout_s)
-        except ReplicaLostError as first:
-            logger.warning("version %d lost a replica: %s", self.version, first)
-            if loop.time() >= deadline_at:
-                self._lost_until, self._is_lost = loop.time() + COOL_DOWN_S, True
-                raise
-        else:
-            self._is_lost = False
-            return answer
-        try:
-            answer = await call(timeout_s)
-        except ReplicaLostError:
-            self._lost_until, self._is_lost = loop.time() + COOL_DOWN_S, True
-            raise
-        self._is_lost = False
-        return answer
+        is_last = False
+        while True:
+            try:
+                answer = await call(timeout_s=timeout_s)
+            except ReplicaLostError as exc:
+                if is_last or loop.time() >= deadline_at:
+                    self._lost_until, self._is_lost = loop.time() + COOL_DOWN_S, True
+                    raise
+                logger.warning("version %d lost a replica: %s", self.version, exc)
+                is_last = True
+            else:
+                self._is_lost = False
+                return answer
 
     def _collect(self, n_rows: int, encoded: EncodedBatch, probabilities: list[float]) -> list[Score | Exception]:
         results: list[Score | Exception] = [NotReadyError("the row was not scored")] * n_rows

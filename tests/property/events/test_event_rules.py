@@ -24,7 +24,8 @@ from serve_app.events.core.event_rows import EVENT_TYPES, clean_events, price_ce
 from serve_app.features.core.event_times import parse_time, read_times
 from serve_app.features.core.row_keys import PUBLISHED_COLUMNS
 from serve_app.history.service.live_history import LiveHistory, cents_of
-from serve_app.http.events.event_bodies import ARROW, JSON, NDJSON, parse_events
+from serve_app.http.bodies import ARROW, JSON, NDJSON
+from serve_app.http.events.event_bodies import parse_events
 from serve_app.privacy.pseudonyms import Pseudonyms
 from tests.testing_kit.history.memory_states import MemoryStateStore
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from serve_app.features.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
 from serve_app.history.service.reader import HistoryReader, RowHistories, encode_rows
-from serve_app.http.asgi import AccessLog, Meter
+from serve_app.http.admission import AccessLog, Meter
 from serve_app.models.core.outputs import Extra
 from serve_app.models.service.ports import EncodedRows, EncoderPort, Model, ModelPort, Package, SplitSource
 from serve_app.runtime.microbatch import BatchLimits

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+from starlette.types import ASGIApp
 
 from serve_app.deployments.tenants import Tenant, create_proxy
 from serve_app.errors import NotReadyError
-from serve_app.http.asgi import ASGIApp
 from serve_app.jobs.service.control import JobControl
 from serve_app.rollouts.service.control import RolloutControl
 

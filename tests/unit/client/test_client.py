@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import httpx
 import numpy as np
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -33,7 +34,7 @@ from serve_app.errors import (
     ScorecatError,
 )
 from serve_app.http.app import create_app
-from serve_app.http.problems import describe_problem, dump_problem
+from serve_app.http.problems import describe_problem
 from tests.testing_kit import MemoryAccessLog, make_scorer, make_traffic, run_virtual
 from tests.testing_kit.cluster.service_process import ROW
 
@@ -306,7 +307,7 @@ def test_every_error_of_the_service_comes_back_as_itself(code):
     sent = kind("why", 7.0) if issubclass(kind, NotReadyError) else kind("why", (FieldError("/price", "above 0"),))
     status, members, headers = describe_problem(sent, "id-1")
     request = httpx.Request("POST", URL)
-    answer = httpx.Response(status, content=dump_problem(members), headers=headers, request=request)
+    answer = httpx.Response(status, content=orjson.dumps(members), headers=headers, request=request)
     found = parse_problem(answer, parse_retry_after(answer.headers.get("retry-after"), 0.0))
     assert type(found) is kind
     assert found.errors == sent.errors

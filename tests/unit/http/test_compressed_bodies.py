@@ -18,10 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.errors import MalformedBodyError, PayloadTooLargeError
+from serve_app.http.admission import MAX_BULK_BYTES, MAX_ROW_BYTES
 from serve_app.http.app import create_app
-from serve_app.http.bulk import MAX_BODY_BYTES
-from serve_app.http.compression import unpack
-from serve_app.http.row.predict import MAX_ROW_BYTES
+from serve_app.http.bodies import unpack
 from serve_app.http.schemas import EXAMPLE_REQUEST
 from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import MemoryAccessLog, MemorySplit
@@ -162,7 +161,7 @@ def test_a_damaged_stream_is_400(calls, path, packer, damage):
     assert answer.json()["type"] == "urn:scorecat:problem:malformed-body"
 
 
-@pytest.mark.parametrize(("path", "limit"), [("/predict_purchase", MAX_ROW_BYTES), ("/invocations", MAX_BODY_BYTES)])
+@pytest.mark.parametrize(("path", "limit"), [("/predict_purchase", MAX_ROW_BYTES), ("/invocations", MAX_BULK_BYTES)])
 @pytest.mark.parametrize("packer", ["gzip", "gzip in two members", "deflate", "deflate without a header"])
 def test_a_body_may_be_as_long_unpacked_as_plain_and_no_longer(calls, path, limit, packer):
     encoding, pack = PACKERS[packer]

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from serve_app.errors import InvalidDataError
-from serve_app.http.events.event_bodies import ARROW, JSON, NDJSON, parse_events
+from serve_app.http.bodies import ARROW, JSON, NDJSON
+from serve_app.http.events.event_bodies import parse_events
 
 pytestmark = pytest.mark.unit
 

@@ -13,10 +13,10 @@ import uvicorn
 from uvicorn.config import HTTP_PROTOCOLS
 
 from serve_app.errors import InvariantError, ReplicaLostError
-from serve_app.http import bulk
+from serve_app.http import admission
+from serve_app.http.admission import MAX_ROW_BYTES
 from serve_app.http.app import create_app
 from serve_app.http.row.fast_protocol import FastProtocol, open_fast_lane
-from serve_app.http.row.predict import MAX_ROW_BYTES
 from serve_app.http.schemas import EXAMPLE_REQUEST
 from serve_app.runtime.microbatch import BatchLimits
 from tests.testing_kit import MemoryAccessLog, MemoryMeter, make_scorer, make_traffic
@@ -329,7 +329,7 @@ TABLE = orjson.dumps({"dataframe_records": [EXAMPLE_REQUEST] * 400})
 
 def test_the_body_of_a_table_reaches_the_application_in_one_piece(package, monkeypatch):
     pieces: list[int] = []
-    read_body = bulk.read_body
+    read_body = admission.read_body
 
     async def count(receive, headers, limit_bytes):
         async def note():
@@ -339,7 +339,7 @@ def test_the_body_of_a_table_reaches_the_application_in_one_piece(package, monke
 
         return await read_body(note, headers, limit_bytes)
 
-    monkeypatch.setattr(bulk, "read_body", count)
+    monkeypatch.setattr(admission, "read_body", count)
 
     async def main():
         async with Server(package) as server:

@@ -14,8 +14,8 @@ import pytest
 from serve_app.errors import InvariantError, OverloadedError, ReplicaLostError
 from serve_app.features.core.encoding import FeatureEncoder
 from serve_app.features.core.specs import HISTORY_NAMES, PURCHASE_NAMES, arrow_schema
+from serve_app.http.admission import MAX_ROW_BYTES
 from serve_app.http.app import create_app
-from serve_app.http.row.predict import MAX_ROW_BYTES
 from serve_app.http.schemas import EXAMPLE_REQUEST
 from serve_app.runtime.microbatch import BatchLimits
 from serve_app.scoring.service.traffic import Traffic

@@ -8,6 +8,7 @@ import json
 import httpx
 import pytest
 
+from serve_app.http.admission import MAX_RECORD_BYTES
 from serve_app.http.app import create_app
 from serve_app.http.operator.rollout_schemas import (
     RolloutHistory,
@@ -16,7 +17,6 @@ from serve_app.http.operator.rollout_schemas import (
     ServedModels,
 )
 from serve_app.http.operator.rollouts import describe_split
-from serve_app.http.records import MAX_BODY_BYTES
 from serve_app.scoring.service.traffic import Traffic
 from tests.testing_kit import MemoryAccessLog, MemorySplit
 from tests.testing_kit.rollouts.control import AppTransport, LocalRollouts
@@ -180,7 +180,7 @@ def test_a_command_takes_nothing_but_who_and_why(shop):
         (b"{", "application/json", 400),
         (b"[1]", "application/json", 400),
         (b'{"version":2}', "text/csv", 415),
-        (b" " * (MAX_BODY_BYTES + 1), "application/json", 413),
+        (b" " * (MAX_RECORD_BYTES + 1), "application/json", 413),
     ],
 )
 def test_a_body_that_is_no_json_object_is_refused(shop, content, media, status):

@@ -25,7 +25,7 @@ from serve_app.rollouts.service.simulate import (
     simulate_plan,
     summarise_runs,
 )
-from serve_app.scoring.core.counters import find_score_bin, measure_dispersion, merge_counters
+from serve_app.scoring.core.counters import ArmCounters, find_score_bin, measure_dispersion
 from serve_app.stats.intervals import share_interval
 
 pytestmark = pytest.mark.unit
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.unit
 def draw(assumed, share, n=10 * BLOCK, tick_s=10.0):
     intervals = draw_intervals(assumed, share, tick_s, np.random.default_rng(0))
     drawn = [next(intervals) for _ in range(n)]
-    return {version: merge_counters(i.arms[version] for i in drawn) for version in (STABLE, CANARY)}, n * tick_s
+    return {version: ArmCounters.merge(i.arms[version] for i in drawn) for version in (STABLE, CANARY)}, n * tick_s
 
 
 def test_what_is_drawn_is_what_was_assumed():

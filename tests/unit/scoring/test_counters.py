@@ -12,11 +12,8 @@ from serve_app.errors import InvariantError
 from serve_app.scoring.core.counters import (
     N_SCORE_BINS,
     ArmCounters,
-    dump_counters,
     find_score_bin,
     measure_dispersion,
-    merge_counters,
-    parse_counters,
 )
 from serve_app.scoring.core.split import N_GROUPS
 
@@ -37,12 +34,12 @@ def fill(seed, n=500):
 
 def test_counters_of_many_gateways_add_up_in_any_order():
     one, two, three = fill(1), fill(2), fill(3)
-    whole = merge_counters([one, two, three])
-    again = merge_counters([merge_counters([three, one]), two])
+    whole = ArmCounters.merge([one, two, three])
+    again = ArmCounters.merge([ArmCounters.merge([three, one]), two])
     for name in ("n_requests", "n_errors", "n_latencies", "score_bins", "group_requests", "group_errors", "routed"):
         assert getattr(whole, name) == getattr(again, name)
     assert whole.log_latency_sum == pytest.approx(again.log_latency_sum)
-    assert merge_counters([]) == ArmCounters()
+    assert ArmCounters.merge([]) == ArmCounters()
     assert one == fill(1)
 
 
@@ -69,7 +66,7 @@ def test_the_lists_are_sums_of_their_totals():
 
 def test_counters_travel_as_json():
     counters = fill(5)
-    assert parse_counters(json.loads(json.dumps(dump_counters(counters)))) == counters
+    assert ArmCounters.parse(json.loads(json.dumps(counters.dump()))) == counters
 
 
 @pytest.mark.parametrize(
@@ -79,7 +76,7 @@ def test_counters_travel_as_json():
 )  # fmt: skip
 def test_damaged_counters_are_named(change):
     with pytest.raises(InvariantError, match="not counters"):
-        parse_counters(dump_counters(ArmCounters()) | change)
+        ArmCounters.parse(ArmCounters().dump() | change)
 
 
 def test_score_bins_rise_with_the_score_and_take_every_score():

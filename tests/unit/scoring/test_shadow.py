@@ -9,9 +9,6 @@ from serve_app.errors import InvariantError
 from serve_app.scoring.core.shadow import (
     ShadowCounters,
     describe_shadow,
-    dump_shadow,
-    merge_shadows,
-    parse_shadow,
 )
 
 pytestmark = pytest.mark.unit
@@ -51,7 +48,7 @@ def test_parts_add_up_to_the_whole_and_survive_json():
     live, shadow = pairs(900, 1)
     whole = count_singly(live, shadow)
     parts = [count_singly(live[k::3], shadow[k::3]) for k in range(3)]
-    total = merge_shadows(parse_shadow(dump_shadow(part)) for part in parts)
+    total = ShadowCounters.merge(ShadowCounters.parse(part.dump()) for part in parts)
     assert total.difference_bins == whole.difference_bins
     assert (total.n_copied, total.n_compared, total.n_changed) == (900, 900, whole.n_changed)
     assert total.largest == whole.largest
@@ -91,4 +88,4 @@ def test_before_anything_was_compared_only_counts_are_told():
 @pytest.mark.parametrize("damage", [{"n_copied": float("nan")}, {"difference_bins": [0]}, {"other": 1}])
 def test_what_was_not_written_by_a_gateway_is_refused(damage):
     with pytest.raises(InvariantError, match="not a shadow's counters"):
-        parse_shadow(dump_shadow(ShadowCounters()) | damage)
+        ShadowCounters.parse(ShadowCounters().dump() | damage)

@@ -18,7 +18,7 @@ from serve_app.errors import (
     OverloadedError,
     ReplicaLostError,
 )
-from serve_app.scoring.core.shadow import merge_shadows
+from serve_app.scoring.core.shadow import ShadowCounters
 from serve_app.scoring.core.split import Shadow, Split, canary_arms, dump_split, only_arm
 from serve_app.scoring.service.shadowing import MAX_COPIES
 from serve_app.scoring.service.table_scoring import TableScorer
@@ -133,7 +133,7 @@ def test_the_last_known_split_stays_in_force(package, trouble):
             with pytest.raises((InvariantError, ReplicaLostError)):
                 await traffic.refresh()
         assert (await traffic.choose(None).score(values_of(1)[0], now() + 5)).version == 1
-        assert traffic.model_name == "purchase"
+        assert traffic.split.model == "purchase"
 
     run_virtual(main())
 
@@ -426,7 +426,7 @@ def test_a_shadow_gets_its_share_and_what_it_cannot_take_is_dropped(package):
             await asyncio.gather(*(traffic.choose("u").score(row, now() + 5) for row in rows))
             parts.append(traffic.take_shadow())
         await asyncio.sleep(10)
-        found = merge_shadows([*parts, traffic.take_shadow() or parts[0].__class__()])
+        found = ShadowCounters.merge([*parts, traffic.take_shadow() or parts[0].__class__()])
         assert found.n_copied == found.n_dropped + found.n_failed
         assert found.n_dropped >= 0.1 * found.n_copied or found.n_copied < MAX_COPIES
 

@@ -1,13 +1,21 @@
-"""Compressed bodies of requests, unpacked up to a limit: a few kilobytes may ask for gigabytes."""
+"""Bodies of requests, read and unpacked up to a limit: a few kilobytes may ask for gigabytes."""
 
 from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Mapping
 from typing import Final
 
-from serve_app.errors import MalformedBodyError, PayloadTooLargeError, UnsupportedEncodingError
+from starlette.types import Receive
 
+from serve_app.errors import MalformedBodyError, PayloadTooLargeError, UnsupportedEncodingError, UnsupportedMediaError
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+CSV: Final = "text/csv"
+ARROW: Final = "application/vnd.apache.arrow.stream"
+PARQUET: Final = "application/vnd.apache.parquet"
 ACCEPTED: Final = "gzip, deflate"
 """Content encodings that are read, as ``Accept-Encoding`` of a refusal says them."""
 PLAIN: Final = frozenset({b"", b"identity"})
@@ -21,22 +29,70 @@ INLINE_BYTES: Final = 4 * 1024
 """Bodies up to here unpack to at most 4 MB, in some milliseconds; larger ones are unpacked in a thread."""
 
 
-def check_encoding(encoding: bytes) -> None:
+def read_media(content_type: str) -> str:
+    """Return what a Content-Type header says, without parameters; raises UnsupportedMediaError for another charset."""
+    media, _, parameters = content_type.lower().partition(";")
+    for part in parameters.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == "charset" and value.strip("\"' ") not in {"utf-8", "utf8", "us-ascii"}:
+            raise UnsupportedMediaError(f"send text as utf-8, not {value[:40]}")
+    return media.strip()
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit_bytes: int) -> bytes:
+    """Read the body, and unpack it when it comes compressed.
+
+    Raises
+    ------
+    PayloadTooLargeError
+        It has more than `limit_bytes`, as it came or unpacked; no more than those were kept.
+    UnsupportedEncodingError, UnsupportedMediaError
+        It is compressed in a way that is not read here.
+    MalformedBodyError
+        The connection was closed first, or it is not what Content-Encoding says.
+    """
+    encoding = headers.get(b"content-encoding", b"").strip().lower()
+    if encoding in PLAIN:
+        return await _receive_body(receive, limit_bytes)
+    _check_encoding(encoding)
+    body = await _receive_body(receive, limit_bytes)
+    if len(body) <= INLINE_BYTES:
+        return unpack(body, encoding, limit_bytes)
+    return await asyncio.to_thread(unpack, body, encoding, limit_bytes)
+
+
+def check_announced(headers: Mapping[bytes, bytes], limit_bytes: int) -> None:
+    """Raise PayloadTooLargeError when ``Content-Length`` says that the body has more."""
+    declared = headers.get(b"content-length", b"0")
+    if declared.isdigit() and int(declared) > limit_bytes:
+        raise PayloadTooLargeError(f"the body may have {limit_bytes} bytes, {int(declared)} were announced")
+
+
+async def _receive_body(receive: Receive, limit_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    n_bytes = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise MalformedBodyError("the connection was closed before the whole body arrived")
+        chunk = message.get("body", b"")
+        n_bytes += len(chunk)
+        if n_bytes > limit_bytes:
+            raise PayloadTooLargeError(f"the body may have {limit_bytes} bytes, more arrived")
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _check_encoding(encoding: bytes) -> None:
     """Raise UnsupportedEncodingError unless bodies of this ``Content-Encoding``, in lower case, can be read."""
     if encoding not in PLAIN and encoding not in _GZIP and encoding != b"deflate":
         named = encoding[:40].decode("latin-1")
         raise UnsupportedEncodingError(f"send the body with Content-Encoding gzip or deflate, or without, not {named}")
 
 
-async def unpack_body(body: bytes, encoding: bytes, limit_bytes: int) -> bytes:
-    """Return `unpack` of a body, from a thread when that may take long."""
-    if len(body) <= INLINE_BYTES:
-        return unpack(body, encoding, limit_bytes)
-    return await asyncio.to_thread(unpack, body, encoding, limit_bytes)
-
-
 def unpack(body: bytes, encoding: bytes, limit_bytes: int) -> bytes:
-    """Return what a body of an encoding that `check_encoding` lets pass was before it was compressed.
+    """Return what a body of an encoding that `read_body` lets pass was before it was compressed.
 
     Parameters
     ----------
