@@ -8,12 +8,14 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
 from serve_app.errors import BadRequestError, ConflictError, InvariantError, NotFoundError
+from serve_app.models.adapters.package_dir import check_package
 from serve_app.models.core.alias_log import AliasLog, AliasMove, parse_alias_log, parse_moves
+from serve_app.models.core.manifest import Manifest
 from serve_app.models.service.ports import CHAMPION, Aliases, Registry
 from serve_app.storage.conditional_files import ConditionalFiles, StoredFile
 
@@ -23,14 +25,14 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
 
 
-class RegistryAliases:
-    """The aliases of a registry's models, in ``<name>/aliases.json``.
+class AliasedRegistry(Registry):
+    """A registry whose aliases are in ``<name>/aliases.json``; where its versions are is for a subclass to say.
 
     Parameters
     ----------
     files : ConditionalFiles
     by : str, optional
-        Who moves, for the history; default the OS user and host.
+        Who publishes and moves, for the history; default the OS user and host.
     now : callable, optional
         Returns the time of a move, aware.
     """
@@ -46,7 +48,29 @@ class RegistryAliases:
         self._by = by
         self._now = now
 
-    def read(self, name: str) -> Aliases:
+    @property
+    def where(self) -> str:
+        """The root as a person writes it."""
+        return self._files.where
+
+    def check(self, name: str, version: int) -> Manifest:
+        """Return the manifest of a version after checking every file of it."""
+        return check_package(self.locate(name, version))
+
+    def resolve(self, name: str, wanted: str) -> int:
+        """Return the version a number or alias stands for; raises NotFoundError."""
+        if not self.versions(name):
+            known = ", ".join(self.names()) or "none"
+            raise NotFoundError(f"there is no model {name} in {self.where} (there: {known})")
+        if is_number(wanted):
+            self._check_version(name, int(wanted))
+            return int(wanted)
+        aliases = self.aliases(name).versions
+        if wanted not in aliases:
+            raise _unknown_alias(name, wanted, aliases)
+        return aliases[wanted]
+
+    def aliases(self, name: str) -> Aliases:
         """Return the aliases of a model as they stand now."""
         log, _ = self._load(name)
         return Aliases(log.versions, str(log.revision))
@@ -64,15 +88,29 @@ class RegistryAliases:
                 raise InvariantError(f"{self._files.where}/{path} is missing or damaged: {exc}. Restore it") from exc
         return [*moves, *log.moves]
 
-    def move(self, name: str, alias: str, version: int, *, expected: Aliases | None, reason: str) -> Aliases:
-        """Point an alias at a version, and record it in the same write."""
+    def move_alias(
+        self, name: str, alias: str, version: int, *, expected: Aliases | None = None, reason: str = ""
+    ) -> Aliases:
+        """Point an alias at a version, by compare-and-swap when `expected` is given, and record it in the same write.
+
+        Raises
+        ------
+        ConflictError
+            The aliases changed since `expected` was read; read again and decide again.
+        """
+        self._check_version(name, version)
         return self._change(name, check_alias(alias), version, expected, reason)
 
-    def remove(self, name: str, alias: str, *, expected: Aliases | None, reason: str) -> Aliases:
-        """Delete an alias, and record it in the same write."""
+    def remove_alias(self, name: str, alias: str, *, expected: Aliases | None = None, reason: str = "") -> Aliases:
+        """Delete an alias, as `move_alias` moves one."""
         if alias == CHAMPION:
             raise BadRequestError(f"{CHAMPION} is what is served and cannot be deleted: move it to another version")
         return self._change(name, alias, None, expected, reason)
+
+    def _check_version(self, name: str, version: int) -> None:
+        versions = self.versions(name)
+        if version not in versions:
+            raise unknown_version(self.where, name, version, versions)
 
     def _change(self, name: str, alias: str, version: int | None, expected: Aliases | None, reason: str) -> Aliases:
         for _ in range(ATTEMPTS):
@@ -81,7 +119,7 @@ class RegistryAliases:
                 break
             old = log.versions.get(alias)
             if version is None and old is None:
-                raise NotFoundError(f"{name} has no alias {alias!r} (there: {', '.join(log.versions) or 'none'})")
+                raise _unknown_alias(name, alias, log.versions)
             at = self._now().isoformat(timespec="milliseconds")
             move = AliasMove(uuid.uuid4().hex, at, self._by or name_mover(), alias, old, version, reason)
             try:
@@ -139,21 +177,8 @@ def check_name(name: str) -> str:
     return name
 
 
-def resolve_version(registry: Registry, name: str, wanted: str) -> int:
-    """Return the version a number or alias stands for; raises NotFoundError."""
-    versions = registry.versions(name)
-    if not versions:
-        known = ", ".join(registry.names()) or "none"
-        raise NotFoundError(f"there is no model {name} in {registry.where} (there: {known})")
-    if is_number(wanted):
-        if int(wanted) not in versions:
-            raise unknown_version(registry.where, name, int(wanted), versions)
-        return int(wanted)
-    aliases = registry.aliases(name).versions
-    if wanted not in aliases:
-        known = ", ".join(aliases) or "none"
-        raise NotFoundError(f"{name} has no alias {wanted!r} (there: {known})")
-    return aliases[wanted]
+def _unknown_alias(name: str, alias: str, aliases: Iterable[str]) -> NotFoundError:
+    return NotFoundError(f"{name} has no alias {alias!r} (there: {', '.join(aliases) or 'none'})")
 
 
 def unknown_version(where: str, name: str, version: int, versions: list[int]) -> NotFoundError:
