@@ -25,7 +25,12 @@ def make_rows(n: int) -> list[dict]:
     rng = np.random.default_rng(7)
     rows = []
     for i in range(n):
-        row = {**ROW, "user_id": f"scores-{i}", "price": round(float(rng.lognormal(5, 1)), 2), "hour": int(rng.integers(24))}
+        row = {
+            **ROW,
+            "user_id": f"scores-{i}",
+            "price": round(float(rng.lognormal(5, 1)), 2),
+            "hour": int(rng.integers(24)),
+        }
         if i % 2:
             row |= {"total_events_x": float(rng.integers(1, 30)), "conversion_rate": float(rng.random())}
         row["brand"] = [None, "samsung", "never-seen"][i % 3]

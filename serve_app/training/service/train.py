@@ -88,9 +88,7 @@ def train(
     if parent is not None:
         check_parent(parent)
     tools.report("reading events and computing features")
-    rows = collect_rows(
-        source, spill, max_rows=options.max_rows, stop_share=options.stop_share, test_share=options.test_share
-    )
+    rows = collect_rows(source, spill, max_rows=options.max_rows)
     return train_rows(rows, directory, tools, options, parent=parent, follows=follows)
 
 
@@ -135,14 +133,13 @@ def train_rows(
 def _describe(
     rows: TrainingRows, rule: BandRule, assessment: Assessment, options: TrainingOptions, parent: Parent | None
 ) -> dict[str, Any]:
-    codes = "by rate of positives" if options.by_rate else "by name"
     return describe_training(
         rows,
         rule,
         assessment.findings,
         seed=options.seed,
         params=options.params,
-        category_codes="the parent's" if parent and parent.is_continued else codes,
+        category_codes="the parent's" if parent and parent.is_continued else "by name",
     )
 
 
@@ -161,9 +158,7 @@ def _fit(rows: TrainingRows, tools: TrainingTools, options: TrainingOptions, par
     tools.report("encoding rows")
     continued = parent if parent is not None and parent.is_continued else None
     if continued is None:
-        vocabularies = choose_vocabularies(
-            rows, min_count=options.min_count, max_classes=options.max_classes, by_rate=options.by_rate
-        )
+        vocabularies = choose_vocabularies(rows)
     else:  # the trees know categories by the parent's codes
         vocabularies = {name: list(classes) for name, classes in continued.package.vocabularies.items()}
     matrix, target, slices = encode_rows(rows, vocabularies), rows.target, rows.split.slices

@@ -63,7 +63,7 @@ def events():
 
 def collect(table):
     with EventSpill() as spill:
-        return collect_rows(Log(table), spill, max_rows=10**6, stop_share=0.1, test_share=0.2)
+        return collect_rows(Log(table), spill, max_rows=10**6)
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def train_log(table, directory, **options):
 @cache
 def collected():
     with EventSpill() as spill:
-        return collect_rows(Log(generated()), spill, max_rows=10**6, stop_share=0.1, test_share=0.2)
+        return collect_rows(Log(generated()), spill, max_rows=10**6)
 
 
 @pytest.fixture(scope="module")
