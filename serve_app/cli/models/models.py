@@ -13,7 +13,7 @@ from rich.table import Table
 
 from serve_app.errors import BadRequestError, InvariantError
 from serve_app.models.core.manifest import Manifest
-from serve_app.models.service.ports import CHAMPION, Registry, UnfinishedUpload
+from serve_app.models.service.registry import CHAMPION, Registry, UnfinishedUpload
 from serve_app.terminal.console import JsonOption, err, out, print_json
 from serve_app.wiring import open_settings_registry
 

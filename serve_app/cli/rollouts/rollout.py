@@ -14,7 +14,7 @@ from serve_app.cli.rollouts.rollout_view import is_over, print_brief, print_hist
 from serve_app.client.rollouts import RolloutClient
 from serve_app.cluster.running import read_url
 from serve_app.errors import BadRequestError, NotFoundError
-from serve_app.models.adapters.registry_aliases import name_mover
+from serve_app.models.service.registry import name_mover
 from serve_app.rollouts.adapters.plan_file import load_rollout
 from serve_app.rollouts.service.request import parse_start
 from serve_app.settings import load_settings

@@ -26,7 +26,7 @@ from serve_app.models.core.schema_file import Schema, parse_schema
 from serve_app.models.service.import_plan import ImportPlan, check_vocabularies, plan_import, propose_fills
 from serve_app.models.service.import_report import build_report
 from serve_app.models.service.importing import Sample, add_sample_classes, build_import
-from serve_app.models.service.ports import CHAMPION, Registry
+from serve_app.models.service.registry import CHAMPION, Registry
 from serve_app.models.untrusted.model_file import ModelFile, read_model_file
 from serve_app.models.untrusted.sandbox import Limits
 from serve_app.storage.document_file import load_document

@@ -18,22 +18,22 @@ from pathlib import Path
 
 from serve_app.errors import ConflictError, NotFoundError, PackageError
 from serve_app.models.adapters.package_cache import PackageCache
-from serve_app.models.adapters.package_dir import MANIFEST, check_files, load_manifest
-from serve_app.models.adapters.registry_aliases import (
-    AliasedRegistry,
+from serve_app.models.adapters.package_dir import MANIFEST, check_files, check_package, load_manifest
+from serve_app.models.core.manifest import Manifest, parse_manifest
+from serve_app.models.service.registry import (
+    Registry,
+    UnfinishedUpload,
     check_name,
     is_name,
     is_number,
     name_mover,
     unknown_version,
 )
-from serve_app.models.core.manifest import Manifest, parse_manifest
-from serve_app.models.service.ports import UnfinishedUpload
 from serve_app.storage.conditional_files import StoredFile
 from serve_app.storage.object_store import FileStatus, ObjectStore
 
 
-class StoreRegistry(AliasedRegistry):
+class StoreRegistry(Registry):
     """A registry on an object store.
 
     Parameters
@@ -107,6 +107,10 @@ class StoreRegistry(AliasedRegistry):
         """Return the manifest of a version."""
         cached = self._cache.find(check_name(name), version)
         return load_manifest(cached) if cached is not None else parse_manifest(self._load_manifest(name, version).data)
+
+    def check(self, name: str, version: int) -> Manifest:
+        """Return the manifest of a version after checking every file of it."""
+        return check_package(self.locate(name, version))
 
     def locate(self, name: str, version: int) -> Path:
         """Return a local directory with a version, fetching it when it is not here yet."""

@@ -17,22 +17,22 @@ from pathlib import Path
 from typing import Final
 
 from serve_app.errors import BadRequestError, NotFoundError
-from serve_app.models.adapters.package_dir import check_files, load_manifest
-from serve_app.models.adapters.registry_aliases import (
-    AliasedRegistry,
+from serve_app.models.adapters.package_dir import check_files, check_package, load_manifest
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.registry import (
+    Registry,
+    UnfinishedUpload,
     check_name,
     is_name,
     is_number,
     unknown_version,
 )
-from serve_app.models.core.manifest import Manifest
-from serve_app.models.service.ports import UnfinishedUpload
 from serve_app.storage.conditional_files import DirectoryFiles
 
 _STAGING: Final = ".staging-"
 
 
-class DirectoryRegistry(AliasedRegistry):
+class DirectoryRegistry(Registry):
     """A registry on a local directory.
 
     Parameters
@@ -94,6 +94,10 @@ class DirectoryRegistry(AliasedRegistry):
     def manifest(self, name: str, version: int) -> Manifest:
         """Return the manifest of a version."""
         return load_manifest(self.locate(name, version))
+
+    def check(self, name: str, version: int) -> Manifest:
+        """Return the manifest of a version after checking every file of it."""
+        return check_package(self.locate(name, version))
 
     def locate(self, name: str, version: int) -> Path:
         """Return the directory of a version; raises NotFoundError."""

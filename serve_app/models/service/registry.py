@@ -1,4 +1,4 @@
-"""What every registry does alike: names, and aliases that move by compare-and-swap and are recorded."""
+"""Where packages live: what every registry does alike with names and aliases, and what is for each to say."""
 
 from __future__ import annotations
 
@@ -8,25 +8,66 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from serve_app.errors import BadRequestError, ConflictError, InvariantError, NotFoundError
-from serve_app.models.adapters.package_dir import check_package
 from serve_app.models.core.alias_log import AliasLog, AliasMove, parse_alias_log, parse_moves
 from serve_app.models.core.manifest import Manifest
-from serve_app.models.service.ports import CHAMPION, Aliases, Registry
 from serve_app.storage.conditional_files import ConditionalFiles, StoredFile
 
+CHAMPION: Final = "champion"
+"""The alias of the version that is served."""
 ATTEMPTS: Final = 60
 """Tries of a move that expects nothing; each failed one means that somebody else's move succeeded."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
 
 
-class AliasedRegistry(Registry):
-    """A registry whose aliases are in ``<name>/aliases.json``; where its versions are is for a subclass to say.
+@dataclass(frozen=True, slots=True)
+class Aliases:
+    """The aliases of one model as read at one moment.
+
+    Attributes
+    ----------
+    versions : mapping of str to int
+        Version by alias.
+    token : str
+        Changes with every move; hand it back to move on condition that nothing moved since.
+    """
+
+    versions: Mapping[str, int]
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedUpload:
+    """What a publish that did not come to its end left behind; it is never listed as a version.
+
+    Attributes
+    ----------
+    what : str
+        ``version 4``, or the name of a staging folder.
+    begun_at : str
+        ISO 8601 time in UTC; empty when nothing tells.
+    by : str
+        Who began it; empty when nothing tells.
+    """
+
+    what: str
+    begun_at: str
+    by: str
+
+
+class Registry(ABC):
+    """Immutable numbered versions of models, and aliases that move by compare-and-swap and are recorded.
+
+    Aliases are in ``<name>/aliases.json``; where versions are is for a subclass to say.
 
     Parameters
     ----------
@@ -53,9 +94,47 @@ class AliasedRegistry(Registry):
         """The root as a person writes it."""
         return self._files.where
 
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Return the names of all models, sorted."""
+
+    @abstractmethod
+    def versions(self, name: str) -> list[int]:
+        """Return the versions of a model, ascending; empty when there is no such model."""
+
+    @abstractmethod
+    def publish(self, name: str, directory: Path) -> int:
+        """Copy a finished package in as the next version, all or nothing, and return its number."""
+
+    @abstractmethod
+    def manifest(self, name: str, version: int) -> Manifest:
+        """Return the manifest of a version without the rest of the package."""
+
+    @abstractmethod
     def check(self, name: str, version: int) -> Manifest:
-        """Return the manifest of a version after checking every file of it."""
-        return check_package(self.locate(name, version))
+        """Return the manifest of a version after checking every file of it; raises PackageError, NotFoundError.
+
+        Blocks while it reads, and fetches first when need be.
+        """
+
+    @abstractmethod
+    def locate(self, name: str, version: int) -> Path:
+        """Return a local directory with the package, fetched first when need be; raises NotFoundError.
+
+        What was fetched once is answered without the network. Blocks while it fetches.
+        """
+
+    @abstractmethod
+    def open_stored(self, name: str, version: int) -> AbstractContextManager[Path]:
+        """Give a directory with the package's bytes as they are kept now, whatever was fetched before."""
+
+    @abstractmethod
+    def unfinished(self) -> dict[str, list[UnfinishedUpload]]:
+        """Return what cut-short publishes left behind, by model; also of models that have no version yet."""
+
+    @abstractmethod
+    def clean(self, name: str, older_than_s: float) -> list[UnfinishedUpload]:
+        """Remove what cut-short publishes begun that long ago left behind, and return it."""
 
     def resolve(self, name: str, wanted: str) -> int:
         """Return the version a number or alias stands for; raises NotFoundError."""
