@@ -5,14 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from catboost import CatBoost
 
 from serve_app.errors import BadRequestError, InvalidDataError
-from serve_app.models.adapters.package_dir import find_libraries, save_package
+from serve_app.models.adapters.package_dir import save_package
 from serve_app.models.adapters.proof import prove_package
 from serve_app.models.adapters.sample_file import load_sample
 from serve_app.models.catboost.facts import read_facts
@@ -117,10 +116,8 @@ def _build(
     thresholds: Thresholds,
     parent_version: int | None,
 ) -> tuple[Manifest, dict[str, Any]]:
-    built = build_import(
-        directory,
+    package, used = build_import(
         name=name,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         facts=original.facts,
         plan=plan,
         model=CatBoostScorer(original.model, plan.features),
@@ -129,12 +126,11 @@ def _build(
         document=original.file.document,
         imported_from=original.file.describe(),
         thresholds=thresholds,
-        libraries=find_libraries(),
         parent_version=parent_version,
-        save=save_package,
     )
+    manifest = save_package(directory, package)
     prove_package(directory)
-    return built
+    return manifest, used
 
 
 def _load_schema(path: Path | None) -> Schema:

@@ -158,7 +158,7 @@ def bands(manifest: Manifest) -> list[str]:
             row["band"],
             f"{row['n_rows']:,}",
             *(_spread(row[figure], ".2%", "-") for figure in ("share", "precision", "captured")),
-            *([_spread(row["expected_value"], ".2f", " to ")] * valued),
+            *([_spread(row["expected_value"], ".2f", " to ")] if valued else []),
         ]
         for row in found["rows"]
     ]

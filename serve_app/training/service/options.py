@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from serve_app.models.service.packaging import PackageWriter
 from serve_app.models.service.ports import Model
 from serve_app.training.core.bands import BandRule
 
@@ -54,26 +53,3 @@ class TrainingOptions:
     max_rows: int = 2_000_000
     allow: tuple[str, ...] = ()
     bands: BandRule | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingTools:
-    """What a training takes from outside.
-
-    Attributes
-    ----------
-    fit, save
-        What trains and what writes files.
-    created_at : str
-        ISO 8601 time in UTC.
-    libraries : mapping of str to str
-        Versions for the manifest.
-    report : callable
-        Told in a few words what is done next.
-    """
-
-    fit: TrainModel
-    save: PackageWriter
-    created_at: str
-    libraries: Mapping[str, str]
-    report: Callable[[str], None] = lambda _: None
