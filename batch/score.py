@@ -48,9 +48,8 @@ from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.core.commits import UnitTally
 from serve_app.jobs.core.record import JobOrder, resume_command
 from serve_app.jobs.service.control import name_job
-from serve_app.models.adapters.registry_aliases import name_mover
 from serve_app.models.core.manifest import Manifest
-from serve_app.models.service.ports import CHAMPION
+from serve_app.models.service.registry import CHAMPION, name_mover
 from serve_app.settings import Settings, load_settings
 from serve_app.storage.file_listing import describe_left_out
 from serve_app.terminal.console import JsonOption, err, out

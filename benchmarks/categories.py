@@ -98,28 +98,37 @@ def native(matrix, slices, target, params):
     )
 
 
+def order_by_rate(classes, codes, target):
+    """The classes by their smoothed rate of positives, the last one, for unseen ones, last."""
+    n, positive = np.bincount(codes, minlength=len(classes)), np.bincount(codes, target, minlength=len(classes))
+    rates = (positive + PRIOR_ROWS * target.mean()) / (n + PRIOR_ROWS)
+    return [*sorted(classes[:-1], key=lambda name: rates[classes.index(name)]), classes[-1]]
+
+
 def main():
     n_events = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with EventSpill() as spill:
-        rows = collect_rows(GeneratedLog(n_events), spill, max_rows=n_events, stop_share=0.1, test_share=0.2)
+        rows = collect_rows(GeneratedLog(n_events), spill, max_rows=n_events)
     slices, target = rows.split.slices, rows.target.astype(np.int8)
     params = {**DEFAULT_PARAMS, "verbose": False, "allow_writing_files": False, "random_seed": 0}
     params.pop("early_stopping_rounds")
     print("| categories as | ROC-AUC | PR-AUC | log loss | ECE | fit, s | 1 row, us | 20,000 rows, M rows/s |")
     print("|---|---|---|---|---|---|---|---|")
-    matrices = {}
-    for by_rate in (False, True):
-        vocabularies = choose_vocabularies(rows, min_count=20, max_classes=1000, by_rate=by_rate)
-        matrices[by_rate] = encode_rows(rows, vocabularies)
-    numeric("label codes by name", matrices[False], slices, target, params)
-    numeric("label codes by rate", matrices[True], slices, target, params)
-    ordered = matrices[False].copy(order="F")
+    vocabularies = choose_vocabularies(rows)
+    matrix = encode_rows(rows, vocabularies)
     for j in CATEGORIES:
-        ordered[:, j] = ordered_statistics(matrices[False][:, j], target, slices == TRAIN)
+        vocabularies[PURCHASE_NAMES[j]] = order_by_rate(
+            vocabularies[PURCHASE_NAMES[j]], matrix[:, j][slices == TRAIN].astype(int), target[slices == TRAIN]
+        )
+    numeric("label codes by name", matrix, slices, target, params)
+    numeric("label codes by rate", encode_rows(rows, vocabularies), slices, target, params)
+    ordered = matrix.copy(order="F")
+    for j in CATEGORIES:
+        ordered[:, j] = ordered_statistics(matrix[:, j], target, slices == TRAIN)
     numeric("ordered target statistics", ordered, slices, target, params)
-    without = np.asfortranarray(matrices[False][:, NUMBERS])
+    without = np.asfortranarray(matrix[:, NUMBERS])
     numeric("no categories", without, slices, target, params)
-    native(matrices[False], slices, target, params)
+    native(matrix, slices, target, params)
 
 
 if __name__ == "__main__":

@@ -46,11 +46,11 @@ def build(model, folder):
     """Write a package the way an import does."""
     facts = read_facts(model)
     plan = plan_import(facts, {}, Schema())
-    build_import(
-        folder, name="timed", created_at="2026-01-01T00:00:00Z", facts=facts, plan=plan,
-        model=CatBoostScorer(model, plan.features), borders=read_borders(model), sample=None, document={},
-        imported_from={}, thresholds=Thresholds(), libraries={}, parent_version=None, save=save_package,
+    package, _ = build_import(
+        name="timed", facts=facts, plan=plan, model=CatBoostScorer(model, plan.features), borders=read_borders(model),
+        sample=None, document={}, imported_from={}, thresholds=Thresholds(), parent_version=None,
     )  # fmt: skip
+    save_package(folder, package)
 
 
 def load(folder):

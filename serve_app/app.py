@@ -25,7 +25,7 @@ from serve_app.deployments.replicas import CatBoostModel, Encoder
 from serve_app.errors import InvariantError, ScorecatError
 from serve_app.history.service.config import StateConfig
 from serve_app.jobs.service.control import JobLimits
-from serve_app.models.service.ports import Registry
+from serve_app.models.service.registry import Registry
 from serve_app.scoring.core.split import Split
 from serve_app.scoring.service.ports import AppState
 from serve_app.settings import Settings

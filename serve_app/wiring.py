@@ -6,7 +6,7 @@ import contextlib
 
 from serve_app.errors import ScorecatError
 from serve_app.models.adapters.registry_open import open_registry
-from serve_app.models.service.ports import Registry
+from serve_app.models.service.registry import Registry
 from serve_app.scoring.adapters.split_file import SplitFile
 from serve_app.settings import Settings, load_settings
 

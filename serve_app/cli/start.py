@@ -20,7 +20,7 @@ from serve_app.cluster.running import probe
 from serve_app.cluster.spec import SPEC_FILE, ClusterSpec, save_spec
 from serve_app.cluster.start import keep_logs, start_cluster
 from serve_app.errors import InvariantError
-from serve_app.models.service.ports import Registry
+from serve_app.models.service.registry import Registry
 from serve_app.scoring.core.split import Split
 from serve_app.settings import PREFIX, Settings
 from serve_app.terminal.console import err

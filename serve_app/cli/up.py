@@ -23,9 +23,8 @@ from serve_app.deployments.options import OPTIONS
 from serve_app.errors import BadRequestError, InvariantError, NotReadyError
 from serve_app.history.adapters.open_store import open_live_history
 from serve_app.models.adapters.package_dir import load_parts
-from serve_app.models.adapters.registry_aliases import name_mover
 from serve_app.models.service.packaging import golden_inputs
-from serve_app.models.service.ports import CHAMPION, Registry
+from serve_app.models.service.registry import CHAMPION, Registry, name_mover
 from serve_app.rollouts.adapters.sql_store import SqlRolloutStore
 from serve_app.rollouts.service.control import begin_split
 from serve_app.scoring.adapters.split_file import SplitFile

@@ -23,7 +23,7 @@ from serve_app.jobs.adapters.places import AllowedPlaces
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.service.control import JobControl, JobLimits, resolve_model
 from serve_app.models.adapters.registry_open import open_registry
-from serve_app.models.service.ports import CHAMPION, Registry
+from serve_app.models.service.registry import CHAMPION, Registry
 from serve_app.notices.sql_outbox import SqlOutbox
 from serve_app.notices.webhook import Webhooks
 from serve_app.rollouts.adapters.sql_store import SqlRolloutStore

@@ -13,7 +13,8 @@ from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.service.partitions import LogSummary, read_partitions, split_users
 from serve_app.models.adapters.package_dir import load_package
 from serve_app.models.catboost.scorer import CatBoostScorer
-from serve_app.models.service.ports import Package, Registry
+from serve_app.models.service.ports import Package
+from serve_app.models.service.registry import Registry
 from serve_app.skew.report import SkewReport
 from serve_app.skew.verify_log import PartVerifier
 from serve_app.storage.progress_file import ProgressFile

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import os
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from serve_app.errors import BadRequestError, ConflictError, InvariantError
+from serve_app.storage.json_file import replace_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +73,13 @@ class DirectoryFiles:
     def replace(self, path: str, data: bytes, seen: StoredFile | None) -> None:
         """Write a file, see `ConditionalFiles.replace`."""
         target = self._root / path
-        staged = target.with_name(f".{target.stem}-{uuid.uuid4().hex}{target.suffix}")
         try:
             with _locked(self._root / path.partition("/")[0] / "aliases.lock"):
                 if self.load(path) != seen:
                     raise ConflictError(f"{target} was changed by somebody else meanwhile")
                 target.parent.mkdir(exist_ok=True)
-                with staged.open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                staged.replace(target)
+                replace_bytes(target, data, is_durable=True)
         except OSError as exc:
-            with contextlib.suppress(OSError):  # on a disk that cannot be written there is nothing to remove
-                staged.unlink(missing_ok=True)
             raise BadRequestError(f"cannot write {target}: {exc.strerror or exc}; nothing was changed") from exc
 
 

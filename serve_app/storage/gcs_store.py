@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from datetime import timedelta
 from functools import cached_property
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import pyarrow.fs as pafs
 import requests
@@ -19,6 +17,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from serve_app.errors import BadRequestError, ConflictError
 from serve_app.storage.conditional_files import StoredFile
+from serve_app.storage.locations import open_gcs
 from serve_app.storage.object_store import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ObjectStore
 
 GIVE_UP_S: Final = 5.0
@@ -97,13 +96,7 @@ class GcsStore(ObjectStore):
     @cached_property
     def _arrow(self) -> pafs.FileSystem:
         self._prove_bucket()
-        emulator = urlsplit(os.environ.get(_EMULATOR, ""))
-        return pafs.GcsFileSystem(
-            anonymous=bool(emulator.netloc),
-            scheme=emulator.scheme or "https",
-            endpoint_override=emulator.netloc or None,
-            retry_time_limit=timedelta(seconds=GIVE_UP_S),
-        )
+        return open_gcs(GIVE_UP_S)
 
     def _filesystem(self) -> pafs.FileSystem:
         return self._arrow

@@ -1,7 +1,8 @@
-"""A JSON file that is replaced whole: a reader sees the old or the new one."""
+"""Files that are replaced whole: a reader sees the old or the new one."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -11,7 +12,12 @@ from typing import Any
 
 
 def replace_json(path: Path, value: Mapping[str, Any], *, is_durable: bool = False) -> None:
-    """Write a JSON object in place of the one before; its folder must be there.
+    """Write a JSON object in place of the one before, see `replace_bytes`."""
+    replace_bytes(path, json.dumps(dict(value)).encode(), is_durable=is_durable)
+
+
+def replace_bytes(path: Path, data: bytes, *, is_durable: bool = False) -> None:
+    """Write a file in place of the one before; its folder must be there.
 
     Parameters
     ----------
@@ -25,12 +31,13 @@ def replace_json(path: Path, value: Mapping[str, Any], *, is_durable: bool = Fal
     """
     staged = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
-        with staged.open("w", encoding="utf-8") as file:
-            json.dump(dict(value), file)
+        with staged.open("wb") as file:
+            file.write(data)
             if is_durable:
                 file.flush()
                 os.fsync(file.fileno())
         staged.replace(path)
     except BaseException:
-        staged.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a disk that cannot be written there is nothing to remove
+            staged.unlink(missing_ok=True)
         raise

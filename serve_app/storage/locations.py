@@ -23,19 +23,19 @@ def open_location(location: str) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), str(Path(location).absolute())
     try:
         if location.startswith("gs://"):
-            return _open_gcs(), location.removeprefix("gs://").rstrip("/")
+            return open_gcs(GCS_PATIENCE_S), location.removeprefix("gs://").rstrip("/")
         system, path = pafs.FileSystem.from_uri(location)
     except (pa.ArrowException, OSError) as exc:
         raise BadRequestError(f"{location} cannot be opened: {exc}") from exc
     return system, path.rstrip("/")
 
 
-def _open_gcs() -> pafs.FileSystem:
-    """Return Google Cloud Storage, or the emulator that the environment names, as the registry finds it."""
+def open_gcs(patience_s: float) -> pafs.FileSystem:
+    """Return Google Cloud Storage, or the emulator that the environment names; a call takes `patience_s` at most."""
     emulator = urlsplit(os.environ.get("STORAGE_EMULATOR_HOST", ""))
     return pafs.GcsFileSystem(
         anonymous=bool(emulator.netloc),
         scheme=emulator.scheme or "https",
         endpoint_override=emulator.netloc or None,
-        retry_time_limit=timedelta(seconds=GCS_PATIENCE_S),
+        retry_time_limit=timedelta(seconds=patience_s),
     )

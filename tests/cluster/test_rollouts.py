@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from serve_app.models.service.ports import CHAMPION
+from serve_app.models.service.registry import CHAMPION
 from tests.testing_kit import make_package
 from tests.testing_kit.cluster.service_process import ROW, ServiceProcess, wait_for
 

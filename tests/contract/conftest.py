@@ -12,7 +12,7 @@ import botocore.session
 import pytest
 
 from serve_app.models.adapters.registry_open import open_registry
-from serve_app.models.service.ports import Registry
+from serve_app.models.service.registry import Registry
 from tests.testing_kit.history.redis_server import RedisServer, running_redis
 from tests.testing_kit.history.state_places import StatePlace
 from tests.testing_kit.storage.object_stores import (

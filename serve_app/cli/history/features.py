@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final
 
 import httpx
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from serve_app.cli.open_log import hash_lines, open_log
@@ -29,6 +28,7 @@ from serve_app.skew.verify_run import VerifyRun, load_run, open_packages
 from serve_app.storage.progress_file import ProgressFile
 from serve_app.terminal.console import JsonOption, Lines, err, out, print_json
 from serve_app.terminal.interrupts import run_gently
+from serve_app.terminal.progress import open_progress
 from serve_app.wiring import open_settings_registry
 
 TIMEOUT_S: Final = 60.0
@@ -92,7 +92,7 @@ def _compare(settings: Settings, events: Path, url: str, run: VerifyRun, summary
     run.prefixes.append(prefix)
     run.save()
     now_s, lines, n_done = int(time.time()), Lines(), 0
-    with _open_progress() as progress:
+    with open_progress("different {task.fields[different]:,}") as progress:
         task = progress.add_task("reading the log", total=None, different=run.report.n_differences)
 
         def advance(n: int) -> None:
@@ -121,17 +121,6 @@ def _read_served(url: str) -> tuple[str, int]:
         return str(served["model"]), int(served["version"])
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as exc:
         raise NotReadyError(f"the service at {url} is not ready to score: see `scorecat status`") from exc
-
-
-def _open_progress() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("different {task.fields[different]:,}"),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=err, transient=True)
 
 
 def _print(run: VerifyRun, summary: LogSummary, seconds: float, events: Path, *, as_json: bool) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from serve_app.cli.history.features import open_run
 from serve_app.errors import BadRequestError, NotFoundError
@@ -14,7 +13,8 @@ from serve_app.events.adapters.log_files import EventLog
 from serve_app.history.adapters.open_store import open_live_history
 from serve_app.settings import load_settings
 from serve_app.skew.verify import rename
-from serve_app.terminal.console import JsonOption, err, out, print_json
+from serve_app.terminal.console import JsonOption, out, print_json
+from serve_app.terminal.progress import open_progress
 
 
 def clean(
@@ -36,9 +36,8 @@ def clean(
         users.update(str(user) for user in batch.column("user_id").unique().to_pylist() if user is not None)
     history = open_live_history(settings.state_config)
     n_sessions = n_events = 0
-    columns = (TextColumn("users"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task("", total=len(users) * len(run.prefixes))
+    with open_progress() as progress:
+        task = progress.add_task("users", total=len(users) * len(run.prefixes))
         for prefix in run.prefixes:
             for user in sorted(users):
                 erased = history.erase(rename(prefix, user))

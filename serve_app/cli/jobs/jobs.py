@@ -16,7 +16,7 @@ from serve_app.client.jobs import JobsClient
 from serve_app.cluster.running import read_url
 from serve_app.errors import BadRequestError, InvariantError
 from serve_app.jobs.core.record import ENDED, JOB_ID
-from serve_app.models.adapters.registry_aliases import name_mover
+from serve_app.models.service.registry import name_mover
 from serve_app.settings import load_settings
 from serve_app.terminal.console import JsonOption, out, print_aligned, print_json, print_result
 from serve_app.terminal.health import choose_style

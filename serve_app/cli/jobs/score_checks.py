@@ -7,7 +7,7 @@ from batch.jobs.prepare import Wanted, draft_plan, take_up
 from batch.transforms.summary import RejectLimit
 from batch.view import make_absolute
 from serve_app.jobs.adapters.output_folder import OutputFolder
-from serve_app.models.service.ports import CHAMPION
+from serve_app.models.service.registry import CHAMPION
 from serve_app.settings import Settings
 from serve_app.storage.file_listing import describe_left_out
 from serve_app.terminal.console import err

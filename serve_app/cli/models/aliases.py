@@ -8,7 +8,7 @@ import typer
 
 from serve_app.cli.models.models import ModelArgument, resolve, to_json
 from serve_app.errors import BadRequestError, ConflictError
-from serve_app.models.service.ports import Aliases
+from serve_app.models.service.registry import Aliases
 from serve_app.terminal.console import JsonOption, out, print_json
 from serve_app.wiring import open_settings_registry
 

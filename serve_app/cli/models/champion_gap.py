@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from serve_app.errors import ScorecatError
-from serve_app.models.service.ports import CHAMPION, Registry
+from serve_app.models.service.registry import CHAMPION, Registry
 
 
 def find_champion(registry: Registry, name: str) -> int | None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
+from rich.table import Table
 
-from serve_app.cli.models.models_table import describe_version, models_table
 from serve_app.errors import BadRequestError, InvariantError
-from serve_app.models.service.ports import CHAMPION, Registry, UnfinishedUpload
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.registry import CHAMPION, Registry, UnfinishedUpload
 from serve_app.terminal.console import JsonOption, err, out, print_json
 from serve_app.wiring import open_settings_registry
 
@@ -29,7 +31,7 @@ def list_models(as_json: JsonOption = False) -> None:
     if not models:
         out.print(f"no models in {registry.where}; `scorecat train EVENTS` makes one", markup=False)
     else:
-        out.print(models_table(models))
+        out.print(_make_table(models))
     for name, model in models.items():
         for one in (model, *model["versions"]):
             if "error" in one:
@@ -78,8 +80,54 @@ def _describe(registry: Registry, name: str) -> dict[str, Any]:
         except InvariantError as exc:  # one damaged version must not hide the others
             versions.append({"version": version, "error": str(exc)})
             continue
-        versions.append(describe_version(version, manifest))
+        versions.append(_describe_version(version, manifest))
     try:
         return {"versions": versions, "aliases": dict(registry.aliases(name).versions)}
     except InvariantError as exc:
         return {"versions": versions, "aliases": {}, "error": str(exc)}
+
+
+def _describe_version(version: int, manifest: Manifest) -> dict[str, Any]:
+    """Return what the list says of one version."""
+    overall = manifest.metrics.get("overall", {})
+    return {
+        "version": version,
+        "created_at": manifest.created_at,
+        "task": manifest.task,
+        "parent_version": manifest.parent_version,
+        "roc_auc": overall.get("roc_auc", {}).get("value"),
+        "log_loss": overall.get("log_loss", {}).get("value"),
+        "compared": manifest.metrics.get("comparison", {}).get("outcome"),
+    }
+
+
+def _make_table(models: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return all versions of all models, one a line."""
+    table = Table("model", "aliases", "created", "ROC-AUC", "log loss", "parent", box=box.SIMPLE_HEAD)
+    for column in table.columns:
+        column.no_wrap = True
+    for column in table.columns[3:5]:
+        column.justify = "right"
+    for name, model in models.items():
+        for one in model["versions"]:
+            aliases = ", ".join(alias for alias, version in model["aliases"].items() if version == one["version"])
+            table.add_row(
+                f"{name}@{one['version']}",
+                aliases,
+                *(
+                    (one["created_at"][:10], _figure(one["roc_auc"]), _figure(one["log_loss"]), _parent(one))
+                    if "error" not in one
+                    else ("damaged", "-", "-", "-")
+                ),
+            )
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _parent(one: Mapping[str, Any]) -> str:
+    if one["parent_version"] is None:
+        return "-"
+    return f"{one['parent_version']}" + (f", {one['compared']}" if one["compared"] else "")

@@ -11,10 +11,9 @@ from serve_app.cli.models.champion_gap import describe_new_version
 from serve_app.cluster.running import find_served
 from serve_app.errors import BadRequestError
 from serve_app.models.adapters.file_import import MISSING_CLASSES, ImportOptions, import_and_publish
-from serve_app.models.adapters.registry_aliases import check_alias
 from serve_app.models.core.recommendation import Thresholds
 from serve_app.models.service.import_report import render_report
-from serve_app.models.service.ports import CHAMPION
+from serve_app.models.service.registry import CHAMPION, check_alias
 from serve_app.settings import load_settings
 from serve_app.terminal.console import JsonOption, err, out, print_json
 from serve_app.wiring import find_default, open_settings_registry

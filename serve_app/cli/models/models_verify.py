@@ -9,7 +9,7 @@ import typer
 from serve_app.cli.models.models import print_unfinished, resolve, to_json
 from serve_app.errors import BadRequestError, InvariantError, NotFoundError
 from serve_app.models.adapters.proof import prove_package
-from serve_app.models.service.ports import Registry
+from serve_app.models.service.registry import Registry
 from serve_app.terminal.console import JsonOption, out, print_json
 from serve_app.wiring import open_settings_registry
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 from rich.table import Table
 
 from serve_app.rollouts.adapters.plan_file import load_plan
 from serve_app.rollouts.core.plan import DEFAULT_PLAN, Plan, dump_plan
 from serve_app.rollouts.service.simulate import Assumptions, Summary, simulate_plan, summarise_runs
-from serve_app.terminal.console import JsonOption, err, out, print_json
+from serve_app.terminal.console import JsonOption, out, print_json
+from serve_app.terminal.progress import open_progress
 
 
 def simulate(
@@ -38,8 +39,7 @@ def simulate(
     """Run a plan many times against assumed rates, and count false rollbacks and detections."""
     plan = load_plan(plan_file) if plan_file else DEFAULT_PLAN
     assumed = Assumptions(stable_error, canary_error, rate, latency_ratio, score_shift, requests_per_user)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as progress:
+    with open_progress("", TimeRemainingColumn()) as progress:
         task = progress.add_task("rollouts", total=runs)
         found = simulate_plan(
             plan,

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import httpx
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from serve_app.cli.open_log import open_log
@@ -21,6 +20,7 @@ from serve_app.errors import BadRequestError, NotReadyError
 from serve_app.settings import load_settings
 from serve_app.terminal.console import JsonOption, err, out, print_json
 from serve_app.terminal.interrupts import run_gently
+from serve_app.terminal.progress import open_progress
 
 TIMEOUT_S = 30.0
 RETRIES = 8
@@ -91,14 +91,7 @@ def check_present(url: str) -> None:
 
 
 async def _show(report: ReplayReport, limit: int | None) -> None:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=err, transient=True, auto_refresh=False) as progress:
+    with open_progress("{task.fields[speed]}", auto_refresh=False) as progress:
         task = progress.add_task("rows", total=limit, speed="")
         while True:
             n_done = report.n_answered + report.n_rejected + report.n_failed

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from serve_app.cli.open_log import open_log
@@ -18,6 +17,7 @@ from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.service.describe import Description, Figure, describe_log
 from serve_app.events.service.synthetic import generate_events
 from serve_app.terminal.console import JsonOption, err, out, print_json
+from serve_app.terminal.progress import open_progress
 
 
 def generate(
@@ -31,9 +31,8 @@ def generate(
     if output.exists() and not force:
         raise ConflictError(f"{output} exists: choose another name, or --force")
     start = time.perf_counter()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
-        with LogWriter(output) as writer, Progress(*columns, console=err, transient=True) as progress:
+        with LogWriter(output) as writer, open_progress() as progress:
             task = progress.add_task("events", total=events)
             for batch in generate_events(events, seed=seed):
                 writer.write(batch)

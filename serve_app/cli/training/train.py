@@ -13,7 +13,7 @@ from serve_app.cli.options import LogArgument
 from serve_app.cli.training.band_options import parse_band_rule
 from serve_app.errors import BadRequestError
 from serve_app.models.adapters.model_report import save_report
-from serve_app.models.service.ports import CHAMPION, Registry
+from serve_app.models.service.registry import CHAMPION, Registry
 from serve_app.settings import load_settings
 from serve_app.terminal.console import JsonOption, err, out, print_json, print_page
 from serve_app.training.adapters.registration import CHALLENGER, Trained, load_parent, run_training

@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import httptools
 import httpx
 
 MAX_HEAD_BYTES: Final = 64 * 1024
-_DIGITS: Final = frozenset(b"0123456789")
-
-RawHeaders = list[tuple[bytes, bytes]]
+_LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
+"""Headers of an answer that says itself where it ends."""
 
 
 class ResponseParser:
-    """Bytes of one HTTP/1.1 answer to a POST, as they come.
+    """Bytes of one HTTP/1.1 answer to a POST, as they come; the parser is the one that uvicorn reads requests with.
 
     Attributes
     ----------
@@ -28,17 +28,17 @@ class ResponseParser:
     headers : list of (bytes, bytes)
     body : bytearray
     keeps_open : bool
-        Whether the connection may carry another request.
+        Whether the connection may carry another request after the whole answer.
     """
 
     def __init__(self) -> None:
         self.status = 0
-        self.headers: RawHeaders = []
+        self.headers: list[tuple[bytes, bytes]] = []
         self.body = bytearray()
-        self.keeps_open = True
-        self._buffer = bytearray()
-        self._n_left: int | None = None
-        self._is_chunked = False
+        self.keeps_open = False
+        self._n_bytes = 0
+        self._is_whole = False
+        self._parser = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> bool:
         """Take bytes; True when the answer is whole.
@@ -48,70 +48,39 @@ class ResponseParser:
         ValueError
             This is not HTTP/1.1.
         """
-        self._buffer += data
-        while self.status == 0:
-            end = self._buffer.find(b"\r\n\r\n")
-            if end < 0:
-                if len(self._buffer) > MAX_HEAD_BYTES:
-                    raise ValueError("the head of the answer is too long")
-                return False
-            self._parse_head(bytes(self._buffer[:end]))
-            del self._buffer[: end + 4]
-        if self._is_chunked:
-            return self._take_chunks()
-        self.body += self._buffer
-        self._buffer.clear()
-        if self._n_left is not None and len(self.body) > self._n_left:
-            raise ValueError("more bytes came than the answer announced")
-        return self._n_left is not None and len(self.body) == self._n_left
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as exc:
+            raise ValueError(f"the answer is no HTTP: {exc}, at {data[:40]!r}") from exc
+        self._n_bytes += len(data)
+        if self.status == 0 and self._n_bytes > MAX_HEAD_BYTES:
+            raise ValueError("the head of the answer is too long")
+        return self._is_whole
 
     def end(self) -> bool:
         """Take the end of the connection; True when the answer is whole by it."""
-        return self.status > 0 and self._n_left is None and not self._is_chunked
+        return self.status > 0 and _LENGTHS.isdisjoint(name for name, _ in self.headers)
 
-    def _parse_head(self, head: bytes) -> None:
-        first, *lines = head.split(b"\r\n")
-        version, _, rest = first.partition(b" ")
-        if version not in {b"HTTP/1.1", b"HTTP/1.0"} or not _DIGITS.issuperset(rest[:3]) or len(rest) < 3:  # noqa: PLR2004 digits of a status
-            raise ValueError(f"the answer starts with {first[:40]!r}")
-        status = int(rest[:3])
-        if status < 200:  # noqa: PLR2004 an interim answer: the real one follows
-            return
-        self.status = status
-        self.keeps_open = version == b"HTTP/1.1"
-        for line in lines:
-            name, colon, value = line.partition(b":")
-            if not colon:
-                raise ValueError(f"the answer has the header line {line[:40]!r}")
-            self._take_header(name.lower(), value.strip())
-        if status in {204, 304}:
-            self._n_left = 0
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header."""
+        self.headers.append((name.lower(), value))
 
-    def _take_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value))
-        if name == b"content-length":
-            if not value or not _DIGITS.issuperset(value):
-                raise ValueError(f"the answer has the length {value[:40]!r}")
-            self._n_left = int(value)
-        elif name == b"transfer-encoding":
-            self._is_chunked = value.lower() == b"chunked"
-        elif name == b"connection" and value.lower() == b"close":
-            self.keeps_open = False
+    def on_headers_complete(self) -> None:
+        """Keep the status; an interim answer has none that counts, and the real one follows."""
+        status = self._parser.get_status_code()
+        if status >= 200:  # noqa: PLR2004
+            self.status = status
+        else:
+            self.headers.clear()
 
-    def _take_chunks(self) -> bool:
-        while True:
-            line_end = self._buffer.find(b"\r\n")
-            if line_end < 0:
-                return False
-            n_bytes = int(bytes(self._buffer[:line_end]).partition(b";")[0], 16)
-            start, end = line_end + 2, line_end + 2 + n_bytes
-            if n_bytes == 0:
-                # Trailers, if any, end with an empty line.
-                return self._buffer.endswith(b"\r\n\r\n")
-            if len(self._buffer) < end + 2:
-                return False
-            self.body += self._buffer[start:end]
-            del self._buffer[: end + 2]
+    def on_body(self, data: bytes) -> None:
+        """Keep a part of the body."""
+        self.body += data
+
+    def on_message_complete(self) -> None:
+        """Note the end of the answer."""
+        self._is_whole = self.status > 0
+        self.keeps_open = self._parser.should_keep_alive()
 
 
 class Connection(asyncio.Protocol):

@@ -12,7 +12,7 @@ from serve_app.deployments.apps.apps import read_states, run_apps, translated
 from serve_app.deployments.calls.handles import parse_pool_app
 from serve_app.jobs.core.record import PoolWish
 from serve_app.models.adapters.package_dir import load_parts
-from serve_app.models.service.ports import Registry
+from serve_app.models.service.registry import Registry
 from serve_app.scoring.service.ports import AppState
 
 

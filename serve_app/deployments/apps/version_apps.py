@@ -17,7 +17,8 @@ from serve_app.deployments.calls.handles import EncoderHandle, ModelHandle, pars
 from serve_app.errors import BadRequestError, GoldenMismatchError, InvariantError, NotReadyError
 from serve_app.models.adapters.package_dir import load_parts
 from serve_app.models.service.packaging import MIN_GOLDEN_ROWS, prove_replicas
-from serve_app.models.service.ports import PackageParts, Registry
+from serve_app.models.service.ports import PackageParts
+from serve_app.models.service.registry import Registry
 from serve_app.scoring.service.ports import AppState
 
 PROVE_TIMEOUT_S: Final = 5.0

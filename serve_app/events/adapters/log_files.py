@@ -47,12 +47,9 @@ from serve_app.storage.file_names import has_suffix, read_partitions
 
 BLOCK_BYTES: Final = 8 << 20
 BATCH_ROWS: Final = 1 << 17
-ROW_GROUP_ROWS: Final = 1 << 19
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet")
 _NUMBERED: Final = ("user_id", "product_id", "category_id")
 """Ids that stay numbers where every file of a log has numbers: they take less time and memory than text."""
-
-
 _LABELS: Final = ("category_code", "brand")
 
 

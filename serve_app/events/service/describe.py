@@ -126,11 +126,8 @@ class Description:
 
     def to_json(self) -> dict[str, Any]:
         """Return the description as a JSON object."""
-        rows = [
-            {"name": f.name, "unit": f.unit, "found": f.found, "published": f.published, "difference": f.difference,
-             "is_close": f.is_close}
-            for f in self.figures
-        ]  # fmt: skip
+        members = ("name", "unit", "found", "published", "difference", "is_close")
+        rows = [{name: getattr(figure, name) for name in members} for figure in self.figures]
         return {
             "n_lines": self.summary.n_lines,
             "n_events": self.summary.n_events,

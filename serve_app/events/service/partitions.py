@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serve_app.errors import InvalidDataError
 from serve_app.events.core.columns import EventColumns
-from serve_app.events.core.event_rows import PURCHASE, clean_events, price_cents
+from serve_app.events.core.event_rows import PURCHASE, SEEN_BEFORE, clean_events, price_cents
 
 MEMORY_ROWS: Final = 4_000_000
 """Events kept in memory before the log is spilled by user; about 150 bytes an event."""
@@ -181,7 +181,7 @@ def _sort_partition(table: pa.Table, summary: LogSummary) -> Partition:
         table, time_s = table.take(pa.array(order)).combine_chunks(), time_s[order]
     if "event_id" in table.column_names:
         table, n_seen = _drop_seen(table)
-        summary.dropped.update({"event_id seen before": n_seen} if n_seen else {})
+        summary.dropped.update({SEEN_BEFORE: n_seen} if n_seen else {})
         summary.n_events -= n_seen
         time_s = table.column("event_time").to_numpy()
     codes = {name: table.column(name).combine_chunks().dictionary_encode() for name in _CODED}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +64,10 @@ class Behaviour:
     loyalty: float = 0.3
 
 
-def generate_events(n_events: int, *, seed: int = 0, behaviour: Behaviour | None = None) -> Iterator[pa.RecordBatch]:
+_BEHAVIOUR: Final = Behaviour()
+
+
+def generate_events(n_events: int, *, seed: int = 0) -> Iterator[pa.RecordBatch]:
     """Yield a log of `n_events` events in the nine published columns, sorted by time.
 
     Parameters
@@ -73,8 +76,6 @@ def generate_events(n_events: int, *, seed: int = 0, behaviour: Behaviour | None
         Events in all; the log ends with the last one, and sessions open then are cut, as in a real log.
     seed : int
         Equal seeds and sizes give equal logs (with equal versions of numpy).
-    behaviour : Behaviour or None
-        Shoppers' behaviour, calibrated by default.
 
     Yields
     ------
@@ -93,20 +94,19 @@ def generate_events(n_events: int, *, seed: int = 0, behaviour: Behaviour | None
     if n_events < 1:
         raise BadRequestError(f"a log needs at least 1 event, asked for {n_events}")
     rng = np.random.default_rng(seed)
-    behaviour = behaviour or Behaviour()
     catalogue = choose_catalogue(rng, n_events)
     expected = n_events / EVENTS_PER_SESSION
     n_sessions = int(1.03 * expected + 6 * np.sqrt(expected) + 3)
-    shoppers = choose_shoppers(rng, n_sessions, behaviour.appetite_sd, behaviour.loyalty)
+    shoppers = choose_shoppers(rng, n_sessions, _BEHAVIOUR.appetite_sd, _BEHAVIOUR.loyalty)
     visits = rng.permutation(np.repeat(np.arange(len(shoppers.n_sessions), dtype=np.int32), shoppers.n_sessions))
-    catalogue = fit_prices(catalogue, _try_looks(rng, catalogue, shoppers, visits[:PILOT_SESSIONS], behaviour))
+    catalogue = fit_prices(catalogue, _choose_looks(rng, catalogue, shoppers, visits[:PILOT_SESSIONS]).product)
     n_chunks = min(DAYS, max(1, n_events // CHUNK_EVENTS))
     edges_s = START_S + np.round(np.arange(n_chunks + 1) * DAYS / n_chunks).astype(np.int64) * _DAY_S
     n_left = n_events
     carried: Events | None = None
     for users, first_s, end_s in zip(np.array_split(visits, n_chunks), edges_s, edges_s[1:], strict=False):
         started = _session_starts(rng, len(users), int(first_s), int(end_s))
-        events = _walk_sessions(rng, catalogue, shoppers, users, started, behaviour)
+        events = _walk_sessions(rng, catalogue, shoppers, users, started)
         ready, carried = sort_events(join_events(carried, events), int(end_s))
         ready = ready.take(np.arange(min(n_left, len(ready.time_s))))
         n_left -= len(ready.time_s)
@@ -157,18 +157,13 @@ def _walk_sessions(
     shoppers: Shoppers,
     users: NDArray[np.int32],
     started: NDArray[np.int64],
-    behaviour: Behaviour,
 ) -> Events:
-    n_views = _view_counts(rng, len(users))
-    session = np.repeat(np.arange(len(users)), n_views)
-    step = np.arange(len(session)) - np.repeat(np.cumsum(n_views) - n_views, n_views)
-    taste = shoppers.taste[users][session]
-    product, is_repeat = _choose_products(rng, catalogue, shoppers, users, session, step, taste, behaviour)
-    mood = shoppers.appetite[users] + rng.normal(0, behaviour.intent_sd, len(users))
+    session, step, taste, product, is_repeat = _choose_looks(rng, catalogue, shoppers, users)
+    mood = shoppers.appetite[users] + rng.normal(0, _BEHAVIOUR.intent_sd, len(users))
     mood += _harmonics(started % _DAY_S / 3600, _HOUR_APPETITE)
-    odds = mood[session] + catalogue.appeal[product] + behaviour.mismatch * np.abs(catalogue.level[product] - taste)
-    odds += behaviour.repeat * is_repeat + behaviour.decline * np.log1p(step)
-    n_carts, is_bought = _choose_actions(rng, odds, behaviour)
+    odds = mood[session] + catalogue.appeal[product] + _BEHAVIOUR.mismatch * np.abs(catalogue.level[product] - taste)
+    odds += _BEHAVIOUR.repeat * is_repeat + _BEHAVIOUR.decline * np.log1p(step)
+    n_carts, is_bought = _choose_actions(rng, odds)
     n_each = 1 + n_carts + is_bought
     view = np.repeat(np.arange(len(session)), n_each)
     place = np.arange(len(view)) - np.repeat(np.cumsum(n_each) - n_each, n_each)
@@ -176,21 +171,6 @@ def _walk_sessions(
     owner = session[view]
     ids = rng.integers(0, 256, (len(users), 16), dtype=np.uint8)
     return Events(_event_times(rng, owner, started), kind, product[view], users[owner], owner, ids)
-
-
-def _try_looks(
-    rng: np.random.Generator,
-    catalogue: Catalogue,
-    shoppers: Shoppers,
-    users: NDArray[np.int32],
-    behaviour: Behaviour,
-) -> NDArray[np.int64]:
-    """Return the products some sessions look at, to fit prices on."""
-    n_views = _view_counts(rng, len(users))
-    session = np.repeat(np.arange(len(users)), n_views)
-    step = np.arange(len(session)) - np.repeat(np.cumsum(n_views) - n_views, n_views)
-    taste = shoppers.taste[users][session]
-    return _choose_products(rng, catalogue, shoppers, users, session, step, taste, behaviour)[0]
 
 
 def _event_times(rng: np.random.Generator, owner: NDArray[np.int64], started: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -202,46 +182,50 @@ def _event_times(rng: np.random.Generator, owner: NDArray[np.int64], started: ND
     return time_s
 
 
-def _choose_products(
-    rng: np.random.Generator,
-    catalogue: Catalogue,
-    shoppers: Shoppers,
-    users: NDArray[np.int32],
-    session: NDArray[np.int64],
-    step: NDArray[np.int64],
-    taste: NDArray[np.float32],
-    behaviour: Behaviour,
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the product of each view, and whether it is the one of the view before."""
+class _Looks(NamedTuple):
+    """Views: session, place in it, the shopper's taste, the product, and whether it is that of the view before."""
+
+    session: NDArray[np.int64]
+    step: NDArray[np.int64]
+    taste: NDArray[np.float32]
+    product: NDArray[np.int64]
+    is_repeat: NDArray[np.bool_]
+
+
+def _choose_looks(
+    rng: np.random.Generator, catalogue: Catalogue, shoppers: Shoppers, users: NDArray[np.int32]
+) -> _Looks:
+    """Return what is looked at in a session of each of these users."""
+    n_views = _view_counts(rng, len(users))
+    session = np.repeat(np.arange(len(users)), n_views)
+    step = np.arange(len(session)) - np.repeat(np.cumsum(n_views) - n_views, n_views)
+    taste = shoppers.taste[users][session]
     n = len(session)
     main = np.searchsorted(catalogue.category_cdf, rng.random(len(users))).clip(0, len(catalogue.category_cdf) - 1)
-    is_favourite = rng.random(len(users)) < behaviour.favourite
+    is_favourite = rng.random(len(users)) < _BEHAVIOUR.favourite
     main = np.where(is_favourite, shoppers.favourite[users], main)
     other = np.searchsorted(catalogue.category_cdf, rng.random(n)).clip(0, len(catalogue.category_cdf) - 1)
-    category = np.where(rng.random(n, dtype=np.float32) < behaviour.same_category, main[session], other)
+    category = np.where(rng.random(n, dtype=np.float32) < _BEHAVIOUR.same_category, main[session], other)
     start, size = catalogue.category_start[category], catalogue.category_size[category]
     # Two looks at the category, popular products more often; usually the one nearer to the user's price wins.
     one, two = (start + (size * rng.random(n) ** 2).astype(np.int64) for _ in range(2))
     is_nearer = np.abs(catalogue.level[two] - taste) < np.abs(catalogue.level[one] - taste)
-    chosen = np.where(is_nearer & (rng.random(n, dtype=np.float32) < behaviour.loyal_to_taste), two, one)
-    is_repeat = (rng.random(n, dtype=np.float32) < behaviour.same_product) & (step > 0)
+    chosen = np.where(is_nearer & (rng.random(n, dtype=np.float32) < _BEHAVIOUR.loyal_to_taste), two, one)
+    is_repeat = (rng.random(n, dtype=np.float32) < _BEHAVIOUR.same_product) & (step > 0)
     source = np.maximum.accumulate(np.where(is_repeat, 0, np.arange(n)))
-    product: NDArray[np.int64] = chosen[source]
-    return product, is_repeat
+    return _Looks(session, step, taste, chosen[source], is_repeat)
 
 
-def _choose_actions(
-    rng: np.random.Generator, odds: NDArray[np.float64], behaviour: Behaviour
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _choose_actions(rng: np.random.Generator, odds: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return for each view the carts that follow it, and whether a purchase follows them."""
     n = len(odds)
-    is_cart = rng.random(n) < _sigmoid(odds + behaviour.cart)
+    is_cart = rng.random(n) < _sigmoid(odds + _BEHAVIOUR.cart)
     n_carts = is_cart.astype(np.int64)
     at = np.flatnonzero(is_cart)
-    again = rng.geometric(1 - behaviour.again, len(at)) - 1
+    again = rng.geometric(1 - _BEHAVIOUR.again, len(at)) - 1
     n_carts[at] += again
-    is_bought = rng.random(n) < _sigmoid(odds + behaviour.purchase)
-    after = 0.6 * odds[at] + behaviour.purchase_after_cart
+    is_bought = rng.random(n) < _sigmoid(odds + _BEHAVIOUR.purchase)
+    after = 0.6 * odds[at] + _BEHAVIOUR.purchase_after_cart
     is_bought[at] = rng.random(len(at)) < _sigmoid(after)
     return n_carts, is_bought
 

@@ -42,14 +42,8 @@ class Events:
 
     def take(self, rows: NDArray[np.int64]) -> Events:
         """Return some of the events."""
-        return Events(
-            self.time_s[rows],
-            self.kind[rows],
-            self.product[rows],
-            self.user[rows],
-            self.session[rows],
-            self.session_ids,
-        )
+        columns = {name: getattr(self, name)[rows] for name in ("time_s", "kind", "product", "user", "session")}
+        return Events(**columns, session_ids=self.session_ids)
 
 
 def join_events(first: Events | None, second: Events) -> Events:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from catboost import CatBoost
+
 from serve_app.errors import BadRequestError, InvalidDataError
-from serve_app.models.adapters.original import Original, read_original
-from serve_app.models.adapters.package_dir import find_libraries, save_package
+from serve_app.models.adapters.package_dir import save_package
 from serve_app.models.adapters.proof import prove_package
 from serve_app.models.adapters.sample_file import load_sample
+from serve_app.models.catboost.facts import read_facts
+from serve_app.models.catboost.files import load_catboost
 from serve_app.models.catboost.scorer import CatBoostScorer
-from serve_app.models.catboost.vocabulary import hash_labels, read_known
+from serve_app.models.catboost.vocabulary import hash_labels, read_borders, read_known
 from serve_app.models.core.manifest import Manifest
+from serve_app.models.core.model_facts import ModelFacts
 from serve_app.models.core.recommendation import Thresholds
 from serve_app.models.core.schema_file import Schema, parse_schema
 from serve_app.models.service.import_plan import ImportPlan, check_vocabularies, plan_import, propose_fills
 from serve_app.models.service.import_report import build_report
 from serve_app.models.service.importing import Sample, add_sample_classes, build_import
-from serve_app.models.service.ports import CHAMPION, Registry
+from serve_app.models.service.registry import CHAMPION, Registry
+from serve_app.models.untrusted.model_file import ModelFile, read_model_file
 from serve_app.models.untrusted.sandbox import Limits
 from serve_app.storage.document_file import load_document
 
@@ -54,6 +58,23 @@ class ImportOptions:
     memory_gib: float = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Original:
+    """A model as its author made it, loaded; `borders` are the split points of numeric features by position."""
+
+    file: ModelFile
+    model: CatBoost
+    facts: ModelFacts
+    borders: dict[int, tuple[float, ...]]
+
+
+def _read_original(path: Path, folder: Path, limits: Limits) -> _Original:
+    """Read a model file, see `serve_app.models.untrusted.model_file.read_model_file`, and load its model."""
+    file = read_model_file(path, folder, limits)
+    model = load_catboost(file.model)
+    return _Original(file, model, read_facts(model), read_borders(model))
+
+
 def import_and_publish(
     path: Path, registry: Registry, options: ImportOptions, *, report: Callable[[str], None] = lambda _: None
 ) -> tuple[int, Manifest, dict[str, Any]]:
@@ -63,7 +84,7 @@ def import_and_publish(
         registry.aliases(options.name)  # an unusable name is refused before the work, not after it
     with tempfile.TemporaryDirectory(prefix="scorecat-import-") as folder:
         report("reading the file in a process of its own")
-        original = read_original(path, Path(folder), Limits(memory_bytes=int(options.memory_gib * (1 << 30))))
+        original = _read_original(path, Path(folder), Limits(memory_bytes=int(options.memory_gib * (1 << 30))))
         document = original.file.document
         plan = plan_import(original.facts, document, schema)
         name = _choose_name(options.name or schema.name, document, plan, original.facts.task)
@@ -88,17 +109,15 @@ def import_and_publish(
 
 def _build(
     directory: Path,
-    original: Original,
+    original: _Original,
     plan: ImportPlan,
     sample: Sample | None,
     name: str,
     thresholds: Thresholds,
     parent_version: int | None,
 ) -> tuple[Manifest, dict[str, Any]]:
-    built = build_import(
-        directory,
+    package, used = build_import(
         name=name,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         facts=original.facts,
         plan=plan,
         model=CatBoostScorer(original.model, plan.features),
@@ -107,12 +126,11 @@ def _build(
         document=original.file.document,
         imported_from=original.file.describe(),
         thresholds=thresholds,
-        libraries=find_libraries(),
         parent_version=parent_version,
-        save=save_package,
     )
+    manifest = save_package(directory, package)
     prove_package(directory)
-    return built
+    return manifest, used
 
 
 def _load_schema(path: Path | None) -> Schema:
@@ -123,7 +141,7 @@ def _load_sample(path: Path | None, plan: ImportPlan) -> Sample | None:
     return None if path is None else Sample(load_sample(path, plan.features), path.name)
 
 
-def _check_vocabularies(original: Original, plan: ImportPlan, allow: tuple[str, ...]) -> list[str]:
+def _check_vocabularies(original: _Original, plan: ImportPlan, allow: tuple[str, ...]) -> list[str]:
     lacking = check_vocabularies(plan, original.borders, read_known(original.model), hash_labels)
     if lacking and MISSING_CLASSES not in allow:
         raise InvalidDataError(

@@ -16,8 +16,8 @@ from sklearn.preprocessing import LabelEncoder
 
 from serve_app.errors import BadRequestError, PackageError
 from serve_app.models.adapters.package_dir import MODEL, load_parts
-from serve_app.models.catboost.files import save_catboost
-from serve_app.models.catboost.scorer import CatBoostScorer, load_catboost
+from serve_app.models.catboost.files import load_catboost, save_catboost
+from serve_app.models.catboost.scorer import CatBoostScorer
 from serve_app.models.core.manifest import Task
 from serve_app.models.service.importing import LABEL_KINDS
 from serve_app.models.service.ports import PackageParts

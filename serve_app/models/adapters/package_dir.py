@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -24,24 +25,26 @@ VOCABULARIES: Final = "vocabularies.json"
 GOLDEN: Final = "golden.parquet"
 REFERENCE: Final = "reference.parquet"
 FILES: Final = (MODEL, VOCABULARIES, GOLDEN, REFERENCE)
-
-
-def find_libraries() -> dict[str, str]:
-    """Return the versions, for a manifest, of what packages are made with."""
-    return {name: version(name) for name in ("catboost", "numpy", "pyarrow", "scorecat")}
+_LIBRARIES: Final = ("catboost", "numpy", "pyarrow", "scorecat")
 
 
 def save_package(directory: Path, package: Package) -> Manifest:
     """Write a package into `directory` and return its manifest with the hash of every other file.
 
-    The manifest is written last, so a directory that was cut short has none and is never read.
+    The manifest says now and these libraries, unless it says a time and libraries already. It is written last, so a
+    directory that was cut short has none and is never read.
     """
     directory.mkdir(parents=True, exist_ok=True)
     package.model.save(directory / MODEL)
     (directory / VOCABULARIES).write_text(json.dumps(dict(package.vocabularies), ensure_ascii=False), "utf-8")
     pq.write_table(package.golden, directory / GOLDEN)
     pq.write_table(package.reference, directory / REFERENCE)
-    manifest = dataclasses.replace(package.manifest, files={name: hash_file(directory / name) for name in FILES})
+    manifest = dataclasses.replace(
+        package.manifest,
+        created_at=package.manifest.created_at or datetime.now(UTC).isoformat(timespec="seconds"),
+        libraries=package.manifest.libraries or {name: version(name) for name in _LIBRARIES},
+        files={name: hash_file(directory / name) for name in FILES},
+    )
     (directory / MANIFEST).write_bytes(manifest.dump())
     for name in (*FILES, MANIFEST):
         sync_file(directory / name)

@@ -10,37 +10,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from serve_app.errors import ConflictError, NotFoundError, PackageError
 from serve_app.models.adapters.package_cache import PackageCache
 from serve_app.models.adapters.package_dir import MANIFEST, check_files, check_package, load_manifest
-from serve_app.models.adapters.registry_aliases import (
-    RegistryAliases,
+from serve_app.models.core.manifest import Manifest, parse_manifest
+from serve_app.models.service.registry import (
+    Registry,
+    UnfinishedUpload,
     check_name,
     is_name,
     is_number,
     name_mover,
-    resolve_version,
     unknown_version,
 )
-from serve_app.models.core.alias_log import AliasMove
-from serve_app.models.core.manifest import Manifest, parse_manifest
-from serve_app.models.service.ports import Aliases, UnfinishedUpload
 from serve_app.storage.conditional_files import StoredFile
 from serve_app.storage.object_store import FileStatus, ObjectStore
 
-_VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
 
-
-class StoreRegistry:
-    """A `serve_app.models.service.ports.Registry` on an object store.
+class StoreRegistry(Registry):
+    """A registry on an object store.
 
     Parameters
     ----------
@@ -61,16 +55,9 @@ class StoreRegistry:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        super().__init__(store, by, now=now)
         self._store = store
         self._cache = PackageCache(cache, store.identity)
-        self._by = by
-        self._now = now
-        self._aliases = RegistryAliases(store, by, now=now)
-
-    @property
-    def where(self) -> str:
-        """The root as a person writes it."""
-        return self._store.where
 
     def names(self) -> list[str]:
         """Return the names of all models, sorted."""
@@ -167,32 +154,7 @@ class StoreRegistry:
         """Return the version a number or alias stands for; raises NotFoundError."""
         if is_number(wanted) and self._cache.find(check_name(name), int(wanted)) is not None:
             return int(wanted)
-        return resolve_version(self, name, wanted)
-
-    def aliases(self, name: str) -> Aliases:
-        """Return the aliases of a model as they stand now."""
-        return self._aliases.read(name)
-
-    def history(self, name: str) -> list[AliasMove]:
-        """Return every move of a model's aliases, oldest first."""
-        return self._aliases.history(name)
-
-    def move_alias(
-        self, name: str, alias: str, version: int, *, expected: Aliases | None = None, reason: str = ""
-    ) -> Aliases:
-        """Point an alias at a version, by compare-and-swap when `expected` is given.
-
-        Raises
-        ------
-        ConflictError
-            The aliases changed since `expected` was read; read again and decide again.
-        """
-        self._load_manifest(name, version)
-        return self._aliases.move(name, alias, version, expected=expected, reason=reason)
-
-    def remove_alias(self, name: str, alias: str, *, expected: Aliases | None = None, reason: str = "") -> Aliases:
-        """Delete an alias, by compare-and-swap when `expected` is given."""
-        return self._aliases.remove(name, alias, expected=expected, reason=reason)
+        return super().resolve(name, wanted)
 
     def unfinished(self) -> dict[str, list[UnfinishedUpload]]:
         """Return the uploads without a manifest, cut short or still going on, by model."""
@@ -262,7 +224,7 @@ class _Uploads:
                     number, file = claim.removesuffix(".json"), ""
                 case _:
                     continue
-            if not _VERSION.fullmatch(number):
+            if not is_number(number):
                 continue
             version = int(number)
             self.changed_at[version] = max(status.changed_at, self.changed_at.get(version, status.changed_at))

@@ -18,24 +18,22 @@ from typing import Final
 
 from serve_app.errors import BadRequestError, NotFoundError
 from serve_app.models.adapters.package_dir import check_files, check_package, load_manifest
-from serve_app.models.adapters.registry_aliases import (
-    RegistryAliases,
+from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.registry import (
+    Registry,
+    UnfinishedUpload,
     check_name,
     is_name,
     is_number,
-    resolve_version,
     unknown_version,
 )
-from serve_app.models.core.alias_log import AliasMove
-from serve_app.models.core.manifest import Manifest
-from serve_app.models.service.ports import Aliases, UnfinishedUpload
 from serve_app.storage.conditional_files import DirectoryFiles
 
 _STAGING: Final = ".staging-"
 
 
-class DirectoryRegistry:
-    """A `serve_app.models.service.ports.Registry` on a local directory.
+class DirectoryRegistry(Registry):
+    """A registry on a local directory.
 
     Parameters
     ----------
@@ -46,13 +44,8 @@ class DirectoryRegistry:
     """
 
     def __init__(self, root: Path, by: str | None = None) -> None:
+        super().__init__(DirectoryFiles(root), by)
         self.root = root
-        self._aliases = RegistryAliases(DirectoryFiles(root), by)
-
-    @property
-    def where(self) -> str:
-        """The root as a person writes it."""
-        return str(self.root)
 
     def names(self) -> list[str]:
         """Return the names of all models, sorted."""
@@ -125,32 +118,7 @@ class DirectoryRegistry:
                 f"there is no registry at {self.root}: publish a model into it (`scorecat train EVENTS`), "
                 "or set SCORECAT_REGISTRY to where it is"
             )
-        return resolve_version(self, name, wanted)
-
-    def aliases(self, name: str) -> Aliases:
-        """Return the aliases of a model as they stand now."""
-        return self._aliases.read(name)
-
-    def history(self, name: str) -> list[AliasMove]:
-        """Return every move of a model's aliases, oldest first."""
-        return self._aliases.history(name)
-
-    def move_alias(
-        self, name: str, alias: str, version: int, *, expected: Aliases | None = None, reason: str = ""
-    ) -> Aliases:
-        """Point an alias at a version, by compare-and-swap when `expected` is given.
-
-        Raises
-        ------
-        ConflictError
-            The aliases changed since `expected` was read; read again and decide again.
-        """
-        self.locate(name, version)
-        return self._aliases.move(name, alias, version, expected=expected, reason=reason)
-
-    def remove_alias(self, name: str, alias: str, *, expected: Aliases | None = None, reason: str = "") -> Aliases:
-        """Delete an alias, by compare-and-swap when `expected` is given."""
-        return self._aliases.remove(name, alias, expected=expected, reason=reason)
+        return super().resolve(name, wanted)
 
     def unfinished(self) -> dict[str, list[UnfinishedUpload]]:
         """Return the staging folders that publishers left behind, or still work in, by model."""

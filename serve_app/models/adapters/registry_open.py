@@ -7,7 +7,7 @@ from typing import Final
 
 from serve_app.errors import BadRequestError
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from serve_app.models.service.ports import Registry
+from serve_app.models.service.registry import Registry
 
 SCHEMES: Final = ("s3", "gs")
 

@@ -9,6 +9,7 @@ from typing import Any
 from catboost import CatBoost, CatBoostError
 
 from serve_app.errors import PackageError
+from serve_app.models.catboost.files import load_catboost
 from serve_app.models.service.global_figures import GlobalFigures
 
 _KINDS = {"FeatureImportance": "importance", "Interaction": "interactions"}
@@ -36,11 +37,7 @@ def load_facts(path: Path, names: Sequence[str], *, n_interactions: int = 10) ->
     Importance is CatBoost's PredictionValuesChange; a model with leaf weights needs no data for it. A scaled
     model (`set_scale_and_bias`) has no interactions.
     """
-    model = CatBoost()
-    try:
-        model.load_model(str(path))
-    except (CatBoostError, OSError) as exc:
-        raise PackageError(f"{path} is not a readable CatBoost model: {exc}") from exc
+    model = load_catboost(path)
     if len(model.feature_names_) != len(names):
         raise PackageError(f"{path} has {len(model.feature_names_)} features, its manifest {len(names)}")
     missing: list[str] = []

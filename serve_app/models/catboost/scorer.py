@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from serve_app.errors import BadRequestError, InvalidDataError, InvariantError, PackageError
 from serve_app.features.core.specs import FeatureSpec
 from serve_app.models.catboost.facts import count_outputs, read_facts
-from serve_app.models.catboost.files import save_catboost
+from serve_app.models.catboost.files import load_catboost, save_catboost
 from serve_app.models.catboost.trees import build_shap_tables, read_json
 from serve_app.models.core.manifest import Manifest
 from serve_app.models.core.model_facts import ModelFacts, check_features
@@ -247,16 +247,6 @@ class CatBoostScorer:
         for j, column in columns.items():
             rows[:, j] = column
         return rows
-
-
-def load_catboost(path: Path) -> CatBoost:
-    """Load a model file of CatBoost, ``.json`` by suffix or ``.cbm``; raises PackageError when it is none."""
-    model = CatBoost()
-    try:
-        model.load_model(str(path), format="json" if path.suffix == ".json" else "cbm")
-    except (CatBoostError, OSError) as exc:
-        raise PackageError(f"{path} is not a readable CatBoost model: {exc}") from exc
-    return model
 
 
 def train_classifier(

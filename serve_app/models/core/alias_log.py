@@ -85,14 +85,9 @@ class AliasLog:
 
     def record(self, move: AliasMove) -> AliasLog:
         """Return the log after a move."""
-        others = {alias: version for alias, version in self.versions.items() if alias != move.alias}
-        versions = self.versions if move.new is None else {**self.versions, move.alias: move.new}
-        return dataclasses.replace(
-            self,
-            revision=self.revision + 1,
-            versions=others if move.new is None else versions,
-            moves=(*self.moves, move),
-        )
+        changed = {**self.versions, move.alias: move.new}
+        versions = {alias: version for alias, version in changed.items() if version is not None}
+        return dataclasses.replace(self, revision=self.revision + 1, versions=versions, moves=(*self.moves, move))
 
     def split_archive(self) -> tuple[AliasLog, str, bytes]:
         """Return the log without its oldest moves, and name and content of the file that holds them.

@@ -32,7 +32,7 @@ class Manifest:
     name : str
         Model name, for example ``purchase``.
     created_at : str
-        ISO 8601 time in UTC.
+        ISO 8601 time in UTC; empty until the package is written, as `libraries` is.
     task : {"binary", "multiclass", "regression"}
     features : tuple of FeatureSpec
         Inputs in the model's order.

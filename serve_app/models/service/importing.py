@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -22,8 +21,8 @@ from serve_app.models.core.manifest import Manifest
 from serve_app.models.core.model_facts import ModelFacts
 from serve_app.models.core.recommendation import Thresholds
 from serve_app.models.service.import_plan import ImportPlan
-from serve_app.models.service.packaging import MIN_GOLDEN_ROWS, PackageWriter, build_package
-from serve_app.models.service.ports import Model
+from serve_app.models.service.packaging import MIN_GOLDEN_ROWS, build_package
+from serve_app.models.service.ports import Model, Package
 from serve_app.stats.profile import PROFILE_SCHEMA, profile_table
 
 N_SAMPLE_GOLDEN: Final = 96
@@ -67,10 +66,8 @@ def add_sample_classes(plan: ImportPlan, sample: Sample | None) -> ImportPlan:
 
 
 def build_import(
-    directory: Path,
     *,
     name: str,
-    created_at: str,
     facts: ModelFacts,
     plan: ImportPlan,
     model: Model,
@@ -79,11 +76,9 @@ def build_import(
     document: Mapping[str, Any],
     imported_from: Mapping[str, Any],
     thresholds: Thresholds,
-    libraries: Mapping[str, str],
     parent_version: int | None,
-    save: PackageWriter,
-) -> tuple[Manifest, dict[str, Any]]:
-    """Write the package into `directory`; return its manifest and what was done with the sample.
+) -> tuple[Package, dict[str, Any]]:
+    """Return the package, and what was done with the sample.
 
     Raises
     ------
@@ -104,7 +99,7 @@ def build_import(
     metadata = {key: document.get(key) for key in ("metadata", "metrics", "extra_keys", "sklearn_version")}
     manifest = Manifest(
         name=name,
-        created_at=created_at,
+        created_at="",
         task=facts.task,
         features=plan.features,
         classes=facts.classes if facts.classes != ("0", "1") or facts.task != "binary" else (),
@@ -117,14 +112,12 @@ def build_import(
             **({LABEL_KINDS: plan.label_kinds} if plan.label_kinds else {}),
             **used,
         },
-        libraries=dict(libraries),
         parent_version=parent_version,
     )
-    written = build_package(
-        directory, manifest=manifest, model=model, vocabularies=plan.vocabularies, golden_rows=golden,
-        reference=reference, save=save,
-    )  # fmt: skip
-    return written, used
+    package = build_package(
+        manifest=manifest, model=model, vocabularies=plan.vocabularies, golden_rows=golden, reference=reference
+    )
+    return package, used
 
 
 def _use_sample(

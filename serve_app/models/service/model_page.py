@@ -9,7 +9,7 @@ from typing import Any
 from serve_app.models.core.manifest import Manifest
 from serve_app.models.service import model_sections as sections
 from serve_app.models.service.global_figures import GlobalFigures
-from serve_app.models.service.model_sections import interval, number
+from serve_app.models.service.model_sections import interval, number, table
 
 
 def render_model_page(manifest: Manifest, facts: GlobalFigures | None = None, *, plot: str | None = None) -> str:
@@ -64,47 +64,39 @@ def _quality(metrics: Mapping[str, Any]) -> list[str]:
             f"Intervals: {metrics['intervals']}."
         ),
         "",
-        f"| metric | model | best single feature (`{single['feature']}`) | base rate |",
-        "|---|---|---|---|",
     ]
-    lines += [
-        f"| {title} | {interval(overall[key])} | {interval(single[key])} | {number(base[key]['value'])} |"
+    rows = [
+        (title, interval(overall[key]), interval(single[key]), number(base[key]["value"]))
         for key, title in sections.TITLES.items()
     ]
-    return [*lines, ""]
+    return [*lines, *table(("metric", "model", f"best single feature (`{single['feature']}`)", "base rate"), rows)]
 
 
 def _thresholds(metrics: Mapping[str, Any]) -> list[str]:
     overall = metrics["overall"]
     chosen = f"{metrics['chosen_threshold']:g}"
-    lines = ["| threshold | precision | recall | F1 |", "|---|---|---|---|"]
+    rows = []
     for key in overall:
         if key.startswith("precision@"):
             threshold = key.partition("@")[2]
             # Keys carry the threshold as it was; the chosen one is the last.
             note = " (best F1 on the early-stopping slice)" if threshold == chosen else ""
             cells = (interval(overall[f"{name}@{threshold}"]) for name in ("precision", "recall", "f1"))
-            lines.append(f"| {threshold}{note} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+            rows.append((f"{threshold}{note}", *cells))
+    return table(("threshold", "precision", "recall", "F1"), rows)
 
 
 def _reliability(metrics: Mapping[str, Any]) -> list[str]:
-    lines = ["## Calibration", "", "| rows | mean probability | rate of purchases |", "|---|---|---|"]
-    lines += [f"| {r['n']:,} | {number(r['mean_probability'])} | {number(r['rate'])} |" for r in metrics["reliability"]]
-    return [*lines, ""]
+    rows = ((f"{r['n']:,}", number(r["mean_probability"]), number(r["rate"])) for r in metrics["reliability"])
+    return ["## Calibration", "", *table(("rows", "mean probability", "rate of purchases"), rows)]
 
 
 def _slices(metrics: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "## By event type and day",
-        "",
-        "| slice | rows | rate | ROC-AUC | PR-AUC | ECE |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name, part in {**metrics["by_event_type"], **metrics["by_day"]}.items():
-        cells = " | ".join(interval(part[key]) for key in ("roc_auc", "pr_auc", "ece"))
-        lines.append(f"| {name} | {part['n_rows']:,} | {number(part['base_rate']['value'])} | {cells} |")
-    return [*lines, ""]
+        cells = (interval(part[key]) for key in ("roc_auc", "pr_auc", "ece"))
+        rows.append((name, f"{part['n_rows']:,}", number(part["base_rate"]["value"]), *cells))
+    return ["## By event type and day", "", *table(("slice", "rows", "rate", "ROC-AUC", "PR-AUC", "ECE"), rows)]
 
 
 def _given_cart(metrics: Mapping[str, Any]) -> list[str]:
@@ -123,9 +115,8 @@ def _given_cart(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _singles(metrics: Mapping[str, Any]) -> list[str]:
-    lines = ["## Each feature alone", "", "| feature | ROC-AUC |", "|---|---|"]
-    lines += [f"| {single['feature']} | {number(single['roc_auc'])} |" for single in metrics["single_features"]]
-    return [*lines, ""]
+    rows = ((single["feature"], number(single["roc_auc"])) for single in metrics["single_features"])
+    return ["## Each feature alone", "", *table(("feature", "ROC-AUC"), rows)]
 
 
 def _data(training: Mapping[str, Any]) -> list[str]:
@@ -140,12 +131,11 @@ def _data(training: Mapping[str, Any]) -> list[str]:
             f"Users kept: {training['user_share']:.0%}."
         ),
         "",
-        "| slice | rows | positives |",
-        "|---|---|---|",
     ]
-    lines += [f"| {name} | {part['n_rows']:,} | {part['n_positive']:,} |" for name, part in training["slices"].items()]
+    rows = ((name, f"{part['n_rows']:,}", f"{part['n_positive']:,}") for name, part in training["slices"].items())
+    lines += table(("slice", "rows", "positives"), rows)
     params = ", ".join(f"{key} {value}" for key, value in training["params"].items())
-    return [*lines, "", f"Seed {training['seed']}; {params}; category codes {training['category_codes']}.", ""]
+    return [*lines, f"Seed {training['seed']}; {params}; category codes {training['category_codes']}.", ""]
 
 
 def _time(time_s: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from serve_app.features.core.numeric_columns import describe_rule
@@ -54,8 +54,13 @@ def lineage(manifest: Manifest, facts: GlobalFigures | None) -> list[str]:
         ("model digest", f"`{manifest.model_digest[:16]}`, of trees and leaf values"),
         ("libraries", ", ".join(f"{name} {version}" for name, version in sorted(manifest.libraries.items()))),
     ]
-    lines = ["## Lineage", "", "| | |", "|---|---|"]
-    return [*lines, *(f"| {name} | {text} |" for name, text in rows if text), ""]
+    return ["## Lineage", "", *table(("", ""), (row for row in rows if row[1]))]
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]], rule: str = "") -> list[str]:
+    """Return the lines of a table, and an empty one; `rule` is the line below the titles, where it aligns columns."""
+    head = "|" + "".join(f" {title} |" if title else " |" for title in titles)
+    return [head, rule or "|" + "---|" * len(titles), *(f"| {' | '.join(cells)} |" for cells in rows), ""]
 
 
 def author_says(manifest: Manifest) -> list[str]:
@@ -66,9 +71,8 @@ def author_says(manifest: Manifest) -> list[str]:
     if not rows:
         return []
     more = [f"and {len(rows) - _SAID_ROWS} more, in the manifest"] if len(rows) > _SAID_ROWS else []
-    lines = [f"| {cell(name)} | {cell(text)} |" for name, text in rows[:_SAID_ROWS]]
-    head = ["## Said by its author (not measured here)", "", "| | |", "|---|---|"]
-    return [*head, *lines, "", *more, *([""] if more else [])]
+    lines = table(("", ""), ((cell(name), cell(text)) for name, text in rows[:_SAID_ROWS]))
+    return ["## Said by its author (not measured here)", "", *lines, *more, *([""] if more else [])]
 
 
 def _flatten(value: Any, name: str = "") -> list[tuple[str, str]]:
@@ -81,12 +85,8 @@ def _flatten(value: Any, name: str = "") -> list[tuple[str, str]]:
 
 def features(specs: Sequence[FeatureSpec]) -> list[str]:
     """Return what each input is and what happens when it is null."""
-    lines = ["## Features", "", "| feature | kind | unit | null | value |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {cell(spec.name)} | {spec.kind} | {cell(spec.unit)} | {cell(describe_null(spec))} | {_value(spec)} |"
-        for spec in specs
-    ]
-    return [*lines, ""]
+    rows = ((cell(s.name), s.kind, cell(s.unit), cell(describe_null(s)), _value(s)) for s in specs)
+    return ["## Features", "", *table(("feature", "kind", "unit", "null", "value"), rows)]
 
 
 def cell(text: str) -> str:
@@ -120,15 +120,12 @@ def importance(facts: GlobalFigures | None) -> list[str]:
         lines += [
             "How much predictions change with each feature (PredictionValuesChange, percent of all).",
             "",
-            "| feature | % | |",
-            "|---|---:|---|",
         ]
-        lines += [f"| {cell(name)} | {value:.1f} | {bar(value / top)} |" for name, value in facts.importance]
-        lines.append("")
+        rows = ((cell(name), f"{value:.1f}", bar(value / top)) for name, value in facts.importance)
+        lines += table(("feature", "%", ""), rows, "|---|---:|---|")
     if facts.interactions:
-        lines += ["| strongest interactions | % of all pairs' |", "|---|---:|"]
-        lines += [f"| {cell(one)} x {cell(other)} | {strength:.1f} |" for one, other, strength in facts.interactions]
-        lines.append("")
+        pairs = ((f"{cell(a)} x {cell(b)}", f"{strength:.1f}") for a, b, strength in facts.interactions)
+        lines += table(("strongest interactions", "% of all pairs'"), pairs, "|---|---:|")
     return [*lines, *(f"Not available: {note}" for note in facts.missing), ""]
 
 
@@ -156,28 +153,24 @@ def bands(manifest: Manifest) -> list[str]:
         return head
     valued = found["rule"].get("cost_of_action") is not None
     titles = ["band", "rows", "share of rows", "precision", "share of purchases", *(["value of acting"] * valued)]
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
-    lines += [
-        f"| {row['band']} | {row['n_rows']:,} | "
-        + " | ".join(_percent(row[figure]) for figure in ("share", "precision", "captured"))
-        + (f" | {_money(row['expected_value'])} |" if valued else " |")
+    rows = [
+        [
+            row["band"],
+            f"{row['n_rows']:,}",
+            *(_spread(row[figure], ".2%", "-") for figure in ("share", "precision", "captured")),
+            *([_spread(row["expected_value"], ".2f", " to ")] if valued else []),
+        ]
         for row in found["rows"]
     ]
-    return [*head, *lines, ""]
+    return [*head, *table(titles, rows)]
 
 
-def _percent(cell: Mapping[str, float | None]) -> str:
-    value, low, high = (cell[key] for key in ("value", "low", "high"))
+def _spread(cell: Mapping[str, float | None], form: str, to: str, key: str = "value") -> str:
+    """Return a figure with its interval, or a dash."""
+    value, low, high = (cell[name] for name in (key, "low", "high"))
     if value is None or low is None or high is None:
         return "-"
-    return f"{value:.2%} ({low:.2%}-{high:.2%})"
-
-
-def _money(cell: Mapping[str, float | None]) -> str:
-    value, low, high = (cell[key] for key in ("value", "low", "high"))
-    if value is None or low is None or high is None:
-        return "-"
-    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+    return f"{value:{form}} ({low:{form}}{to}{high:{form}})"
 
 
 def _describe_band_rule(rule: Mapping[str, Any]) -> str:
@@ -211,22 +204,19 @@ def comparison(manifest: Manifest) -> list[str]:
             f"users); {found['n_rejected_by_parent']:,} rows the parent rejects are left out."
         ),
         "",
-        "| metric | this one | parent | difference | margin |",
-        "|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {TITLES[name]} | {number(one['candidate'], 5)} | {number(one['parent'], 5)} | {_signed(one)} | "
-        f"{number(one['margin'], 5)} |"
+    rows = [
+        (
+            TITLES[name],
+            number(one["candidate"], 5),
+            number(one["parent"], 5),
+            _spread(one, "+.5f", " to ", key="difference"),
+            number(one["margin"], 5),
+        )
         for name, one in found["differences"].items()
     ]
-    return [*lines, "", *(f"- {note}" for note in found["notes"]), ""]
-
-
-def _signed(one: Mapping[str, float | None]) -> str:
-    value, low, high = (one[key] for key in ("difference", "low", "high"))
-    if value is None or low is None or high is None:
-        return "-"
-    return f"{value:+.5f} ({low:+.5f} to {high:+.5f})"
+    lines += table(("metric", "this one", "parent", "difference", "margin"), rows)
+    return [*lines, *(f"- {note}" for note in found["notes"]), ""]
 
 
 def drift(manifest: Manifest) -> list[str]:
@@ -246,15 +236,18 @@ def drift(manifest: Manifest) -> list[str]:
             f"as the parent sees them. {len(others) - len(moved)} of {len(others)} features moved no more than chance."
         ),
         "",
-        "| | PSI | by chance | verdict | missing | out of range | unseen |",
-        "|---|---|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {one['feature']} | {one['psi']:.4f} | {one['expected_psi']:.4f} | {VERDICT_WORDS[one['verdict']]} | "
-        f"{one['missing_share']:.2%} | {one['out_of_range_share']:.2%} | {one['unseen_share']:.2%} |"
+    rows = [
+        (
+            one["feature"],
+            number(one["psi"]),
+            number(one["expected_psi"]),
+            VERDICT_WORDS[one["verdict"]],
+            *(f"{one[share]:.2%}" for share in ("missing_share", "out_of_range_share", "unseen_share")),
+        )
         for one in shown
     ]
-    return [*head, *lines, ""]
+    return [*head, *lines, *table(("", "PSI", "by chance", "verdict", "missing", "out of range", "unseen"), rows)]
 
 
 def number(value: float | None, n_decimals: int = 4) -> str:
@@ -263,7 +256,5 @@ def number(value: float | None, n_decimals: int = 4) -> str:
 
 
 def interval(cell: Mapping[str, float | None]) -> str:
-    """Return a figure with its interval."""
-    if cell["value"] is None or cell["low"] is None:
-        return number(cell["value"])
-    return f"{number(cell['value'])} ({number(cell['low'])}-{number(cell['high'])})"
+    """Return a figure with its interval, if it has one."""
+    return number(cell["value"]) if cell["low"] is None else _spread(cell, ".4f", "-")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -25,28 +24,21 @@ _INPUT: Final = "input."
 _PREFIX: Final = b"scorecat.inputs"
 """Metadata of the golden rows: what stands before the inputs' names; nothing unless one has a name of the others."""
 
-PackageWriter = Callable[[Path, Package], Manifest]
-"""Writes a package into an empty directory and returns its manifest with the file hashes."""
-
 
 def build_package(
-    directory: Path,
     *,
     manifest: Manifest,
     model: Model,
     vocabularies: Mapping[str, list[str]],
     golden_rows: pa.RecordBatch,
     reference: pa.Table,
-    save: PackageWriter,
-) -> Manifest:
-    """Make golden rows from `golden_rows` and write the whole package into `directory`.
+) -> Package:
+    """Make golden rows from `golden_rows`, and return the package; what writes it says when and with what.
 
     Parameters
     ----------
     golden_rows : RecordBatch
         At least `MIN_GOLDEN_ROWS` acceptable input rows, as different from one another as possible.
-    save : PackageWriter
-        What writes the files, see `serve_app.models.adapters.package_dir.save_package`.
 
     Raises
     ------
@@ -56,7 +48,7 @@ def build_package(
     encoder = FeatureEncoder(manifest.features, vocabularies)
     golden = make_golden(encoder, model, golden_rows, manifest.task)
     complete = dataclasses.replace(manifest, model_digest=model.digest)
-    return save(directory, Package(complete, vocabularies, golden, reference, model))
+    return Package(complete, vocabularies, golden, reference, model)
 
 
 def make_golden(encoder: FeatureEncoder, model: Model, rows: pa.RecordBatch, task: Task = "binary") -> pa.Table:

@@ -16,7 +16,8 @@ import pyarrow as pa
 from serve_app.errors import ScorecatError
 from serve_app.features.core.specs import FeatureSpec
 from serve_app.models.catboost.facts import read_facts
-from serve_app.models.catboost.scorer import CatBoostScorer, load_catboost
+from serve_app.models.catboost.files import load_catboost
+from serve_app.models.catboost.scorer import CatBoostScorer
 from serve_app.models.catboost.structure import check_structure
 from serve_app.models.core.model_facts import check_size
 from serve_app.models.untrusted.sandbox import Limits, enter

@@ -114,7 +114,7 @@ class InertUnpickler(pickle._Unpickler):  # noqa: SLF001
     source : Source
     """
 
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # noqa: SLF001
+    dispatch: ClassVar[dict[int, Any]]
     stack: list[Any]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
@@ -168,14 +168,11 @@ class InertUnpickler(pickle._Unpickler):  # noqa: SLF001
         return Record(args[0])
 
     def load_reduce(self) -> None:
-        """Record a call in place of making it."""
+        """Record a call, or a new object, in place of making it."""
         args = self.stack.pop()
         self.stack[-1] = self._make(self.stack[-1], args)
 
-    def load_newobj(self) -> None:
-        """Record a new object in place of making one."""
-        args = self.stack.pop()
-        self.stack[-1] = self._make(self.stack[-1], args)
+    load_newobj = load_reduce
 
     def load_newobj_ex(self) -> None:
         """Record a new object in place of making one; keyword arguments are refused."""
@@ -237,20 +234,11 @@ class InertUnpickler(pickle._Unpickler):  # noqa: SLF001
         self._instantiate(args[0], args[1:])
 
 
-_CHANGED: Final[dict[bytes, Any]] = {
-    pickle.REDUCE: InertUnpickler.load_reduce,
-    pickle.NEWOBJ: InertUnpickler.load_newobj,
-    pickle.NEWOBJ_EX: InertUnpickler.load_newobj_ex,
-    pickle.BUILD: InertUnpickler.load_build,
-    pickle.APPEND: InertUnpickler.load_append,
-    pickle.APPENDS: InertUnpickler.load_appends,
-    pickle.SETITEM: InertUnpickler.load_setitem,
-    pickle.SETITEMS: InertUnpickler.load_setitems,
-    pickle.ADDITEMS: InertUnpickler.load_additems,
-    pickle.NEXT_BUFFER: InertUnpickler.load_next_buffer,
-    pickle.OBJ: InertUnpickler.load_obj,
+InertUnpickler.dispatch = {
+    code: getattr(InertUnpickler, method.__name__)
+    for code, method in pickle._Unpickler.dispatch.items()  # noqa: SLF001
 }
-InertUnpickler.dispatch.update({code[0]: method for code, method in _CHANGED.items()})
+"""What each instruction does: this class's own method wherever it has one."""
 
 
 def load_inert(source: Source) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from serve_app.models.service.ports import CHAMPION, Registry
+from serve_app.models.service.registry import CHAMPION, Registry
 from serve_app.rollouts.core.state import Phase
 from serve_app.rollouts.service.ports import Rollout, RolloutStore
 from serve_app.rollouts.service.running_rollout import Champion, RunningRollout

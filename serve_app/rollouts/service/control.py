@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from serve_app.errors import ConflictError, NotReadyError
-from serve_app.models.service.ports import CHAMPION, Registry
+from serve_app.models.service.registry import CHAMPION, Registry
 from serve_app.notices.ports import Notifier
 from serve_app.rollouts.core.decide import Observations
 from serve_app.rollouts.core.state import Phase, restart_phase, shift_times

@@ -8,7 +8,7 @@ from typing import Final
 
 from serve_app.errors import BadRequestError, FieldError
 from serve_app.models.core.manifest import Manifest
-from serve_app.models.service.ports import CHAMPION, Registry
+from serve_app.models.service.registry import CHAMPION, Registry
 from serve_app.rollouts.core.plan import DEFAULT_PLAN
 from serve_app.rollouts.core.state import Phase, RolloutState, move_state
 from serve_app.rollouts.service.ports import Rollout, StartRollout

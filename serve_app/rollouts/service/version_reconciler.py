@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from serve_app.models.service.ports import Registry
+from serve_app.models.service.registry import Registry
 from serve_app.rollouts.service.app_reconciler import AppReconciler, Watch
 from serve_app.rollouts.service.champion import find_unsettled, settle_champion
 from serve_app.rollouts.service.ports import RolloutStore

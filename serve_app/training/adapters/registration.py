@@ -5,22 +5,21 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.service.partitions import EventSource
 from serve_app.events.service.synthetic import GeneratedLog
-from serve_app.models.adapters.package_dir import MODEL, find_libraries, load_package, save_package
+from serve_app.models.adapters.package_dir import MODEL, load_package, save_package
 from serve_app.models.catboost.importance import load_facts
 from serve_app.models.catboost.scorer import CatBoostScorer, train_classifier
 from serve_app.models.core.manifest import Manifest
 from serve_app.models.service.global_figures import GlobalFigures
-from serve_app.models.service.ports import CHAMPION, Registry
-from serve_app.training.service.options import DEMO_EVENTS, DEMO_PARAMS, TrainingOptions, TrainingTools
+from serve_app.models.service.registry import CHAMPION, Registry
+from serve_app.training.service.options import DEMO_EVENTS, DEMO_PARAMS, TrainingOptions
 from serve_app.training.service.retraining import Parent
-from serve_app.training.service.train import train as train_package
+from serve_app.training.service.train import train
 
 CHALLENGER: Final = "challenger"
 
@@ -54,26 +53,20 @@ def run_training(
 
     With a parent it becomes the challenger; without one the champion, when there is none yet.
     """
-    tools = TrainingTools(
-        fit=train_classifier,
-        save=save_package,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        libraries=find_libraries(),
-        report=report,
-    )
     follows = registry.aliases(options.name).versions.get(CHAMPION)
     with EventSpill() as spill, tempfile.TemporaryDirectory(prefix="scorecat-package-") as folder:
         directory = Path(folder) / "package"
-        result = train_package(source, spill, directory, tools, options, parent=parent, follows=follows)
-        facts = load_facts(directory / MODEL, result.manifest.feature_names)
+        result = train(source, spill, train_classifier, options, parent=parent, follows=follows, report=report)
+        manifest = save_package(directory, result.package)
+        facts = load_facts(directory / MODEL, manifest.feature_names)
         if result.verdict is not None and not (result.verdict.is_accepted or is_forced):
-            return Trained(result.manifest, None, facts)
+            return Trained(manifest, None, facts)
         version = registry.publish(options.name, directory)
     if parent is not None:
         registry.move_alias(options.name, CHALLENGER, version)
     elif CHAMPION not in registry.aliases(options.name).versions:
         registry.move_alias(options.name, CHAMPION, version)
-    return Trained(result.manifest, version, facts)
+    return Trained(manifest, version, facts)
 
 
 def train_demo(registry: Registry, name: str, report: Callable[[str], None]) -> None:

@@ -153,14 +153,5 @@ def _describe(one: Difference, what: str) -> str:
 
 def differences_to_json(differences: Sequence[Difference]) -> dict[str, dict[str, Any]]:
     """Return differences by metric, for a manifest."""
-    return {
-        one.metric: {
-            "candidate": one.candidate,
-            "parent": one.parent,
-            "difference": one.difference,
-            "low": one.low,
-            "high": one.high,
-            "margin": one.margin,
-        }
-        for one in differences
-    }
+    members = ("candidate", "parent", "difference", "low", "high", "margin")
+    return {one.metric: {name: getattr(one, name) for name in members} for one in differences}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -186,15 +186,8 @@ def _single_features(
 
 def take_rows(rows: Slice, mask: NDArray[np.bool_]) -> Slice:
     """Return some rows of a slice, without their matrix, which no metric needs."""
-    return Slice(
-        rows.matrix[:0],
-        rows.target[mask],
-        rows.probability[mask],
-        rows.user[mask],
-        rows.time_s[mask],
-        rows.event_type[mask],
-        rows.cart_key[mask],
-    )
+    columns = {field.name: getattr(rows, field.name)[mask] for field in fields(Slice) if field.name != "matrix"}
+    return Slice(matrix=rows.matrix[:0], **columns)
 
 
 def _by_day(test: Slice, rng: np.random.Generator) -> dict[str, Any]:

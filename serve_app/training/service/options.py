@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from serve_app.models.service.packaging import PackageWriter
 from serve_app.models.service.ports import Model
 from serve_app.training.core.bands import BandRule
 
@@ -28,20 +23,8 @@ DEMO_PARAMS: Final[Mapping[str, Any]] = {**DEFAULT_PARAMS, "iterations": 400, "l
 """For a first model in about a minute on two cores."""
 
 
-class TrainModel(Protocol):
-    """Trains a model, see `serve_app.models.catboost.scorer.train_classifier`."""
-
-    def __call__(
-        self,
-        train: tuple[NDArray[np.float32], NDArray[np.int8]],
-        stop: tuple[NDArray[np.float32], NDArray[np.int8]],
-        feature_names: Sequence[str],
-        *,
-        init_model: Path | None = None,
-        **params: Any,
-    ) -> Model:
-        """Train on the first pair, stop early on the second, beginning with the trees of `init_model`."""
-        ...
+TrainModel = Callable[..., Model]
+"""Trains a model, see `serve_app.models.catboost.scorer.train_classifier`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +41,6 @@ class TrainingOptions:
         CatBoost parameters.
     max_rows : int
         Above this many events only a share of the users (by hash) is trained on.
-    stop_share, test_share : float
-        Shares of the rows, by time, for early stopping and for the test.
-    min_count, max_classes : int
-        Bounds of the vocabularies.
-    by_rate : bool
-        Order category codes by the rate of positives in the training slice.
     allow : tuple of str
         Guards overridden by name.
     bands : BandRule or None
@@ -74,37 +51,5 @@ class TrainingOptions:
     seed: int = 0
     params: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_PARAMS))
     max_rows: int = 2_000_000
-    stop_share: float = 0.1
-    test_share: float = 0.2
-    min_count: int = 20
-    max_classes: int = 1000
-    by_rate: bool = False
     allow: tuple[str, ...] = ()
     bands: BandRule | None = None
-
-
-def _say_nothing(_: str) -> None:
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingTools:
-    """What a training takes from outside.
-
-    Attributes
-    ----------
-    fit, save
-        What trains and what writes files.
-    created_at : str
-        ISO 8601 time in UTC.
-    libraries : mapping of str to str
-        Versions for the manifest.
-    report : callable
-        Told in a few words what is done next.
-    """
-
-    fit: TrainModel
-    save: PackageWriter
-    created_at: str
-    libraries: Mapping[str, str]
-    report: Callable[[str], None] = _say_nothing

@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from serve_app.errors import InvalidDataError, InvariantError
 from serve_app.events.service.partitions import EventSource, LogSummary, Spill, hash_ids
 from serve_app.features.core.encoding import FeatureEncoder
-from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS, FeatureSpec
+from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES, UNKNOWN_CLASS
 from serve_app.training.core.target import SLICE_NAMES, STOP, TEST, TRAIN, TimeSplit, choose_split
 from serve_app.training.service.features_table import build_features
 
 MIN_POSITIVES: Final = {TRAIN: 5, STOP: 1, TEST: 1}
 """Fewest positives (and negatives) of each slice for which training means anything at all."""
 
+MIN_COUNT: Final = 20
+"""A class with fewer training rows is encoded as ``__unknown__``."""
+MAX_CLASSES: Final = 1000
+"""Most classes of one feature; the most frequent are kept."""
 _HASH_RANGE: Final = 1 << 32
 
 
@@ -70,9 +74,7 @@ class TrainingRows:
         return digest.hexdigest()
 
 
-def collect_rows(
-    source: EventSource, spill: Spill, *, max_rows: int, stop_share: float, test_share: float
-) -> TrainingRows:
+def collect_rows(source: EventSource, spill: Spill, *, max_rows: int) -> TrainingRows:
     """Read a log, compute its features and split the rows by time.
 
     Parameters
@@ -81,8 +83,6 @@ def collect_rows(
         The log, and a temporary place for a large one.
     max_rows : int
         When the log has more events, only the rows of a share of its users (by hash) are kept.
-    stop_share, test_share : float
-        Shares of rows in the slices for early stopping and for the test.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def collect_rows(
             keep &= hash_ids(table.column("user_id").combine_chunks().dictionary_decode()) < user_share * _HASH_RANGE
         tables.append(table.filter(pa.array(keep)))
     table = _in_order(tables)
-    split = choose_split(table.column("session_start_s").to_numpy(), stop_share=stop_share, test_share=test_share)
+    split = choose_split(table.column("session_start_s").to_numpy())
     rows = TrainingRows(table, split, summary, n_open, user_share)
     _check_positives(rows)
     return rows
@@ -128,62 +128,18 @@ def _check_positives(rows: TrainingRows) -> None:
             )
 
 
-def choose_vocabularies(
-    rows: TrainingRows, *, min_count: int, max_classes: int, by_rate: bool = False
-) -> dict[str, list[str]]:
-    """Choose the classes of each categorical feature from the training slice.
-
-    Parameters
-    ----------
-    rows : TrainingRows
-    min_count : int
-        A class with fewer training rows is encoded as ``__unknown__``.
-    max_classes : int
-        Most classes of one feature; the most frequent are kept.
-    by_rate : bool
-        Order classes by their smoothed rate of positives in the training slice instead of by name.
-
-    Returns
-    -------
-    dict of str to list of str
-        Classes by feature, ``__unknown__`` last.
-    """
-    train = rows.split.slices == TRAIN
-    target = rows.target[train]
+def choose_vocabularies(rows: TrainingRows) -> dict[str, list[str]]:
+    """Return the classes of each categorical feature in the training slice, by name, ``__unknown__`` last."""
+    train = pa.array(rows.split.slices == TRAIN)
     out = {}
     for spec in PURCHASE_FEATURES:
         if spec.kind == "categorical":
-            column = rows.table.column(spec.name).combine_chunks().filter(pa.array(train))
-            counts, positives = _count_classes(spec, column, target)
-            names = sorted((name for name in counts if counts[name] >= min_count), key=lambda n: (-counts[n], n))
-            kept = sorted({*names[:max_classes], str(spec.fill)})
-            if by_rate:
-                kept.sort(key=lambda n: _smooth_rate(positives.get(n, 0), counts.get(n, 0), float(target.mean())))
-            out[spec.name] = [*kept, UNKNOWN_CLASS]
+            column = rows.table.column(spec.name).combine_chunks().filter(train).fill_null(str(spec.fill))
+            counts = {c["values"]: c["counts"] for c in column.value_counts().to_pylist()}
+            frequent = [name for name, n in counts.items() if n >= MIN_COUNT and name != UNKNOWN_CLASS]
+            names = sorted(frequent, key=lambda name: (-counts[name], name))
+            out[spec.name] = [*sorted({*names[:MAX_CLASSES], str(spec.fill)}), UNKNOWN_CLASS]
     return out
-
-
-_PRIOR_ROWS: Final = 200.0
-
-
-def _smooth_rate(n_positive: float, n: int, base: float) -> float:
-    return (n_positive + _PRIOR_ROWS * base) / (n + _PRIOR_ROWS)
-
-
-def _count_classes(
-    spec: FeatureSpec, column: pa.DictionaryArray, target: NDArray[np.bool_]
-) -> tuple[dict[str, int], dict[str, float]]:
-    names = column.dictionary.to_pylist()
-    codes = np.asarray(column.indices.fill_null(len(names)).to_numpy(zero_copy_only=False))
-    counts = np.bincount(codes, minlength=len(names) + 1)
-    positives = np.bincount(codes, target, minlength=len(names) + 1)
-    all_names = [*names, str(spec.fill)]
-    n: dict[str, int] = {}
-    y: dict[str, float] = {}
-    for name, count, positive in zip(all_names, counts.tolist(), positives.tolist(), strict=True):
-        if count and name != UNKNOWN_CLASS:
-            n[name], y[name] = n.get(name, 0) + count, y.get(name, 0.0) + positive
-    return n, y
 
 
 def encode_rows(rows: TrainingRows, vocabularies: Mapping[str, Sequence[str]]) -> NDArray[np.float32]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +16,7 @@ from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES, UNK
 from serve_app.models.core.manifest import Manifest
 from serve_app.models.core.recommendation import Thresholds
 from serve_app.models.service.packaging import build_package
-from serve_app.models.service.ports import Model
+from serve_app.models.service.ports import Model, Package
 from serve_app.stats.profile import profile_table
 from serve_app.training.core.bands import BandRule, check_rule, choose_thresholds, measure_bands
 from serve_app.training.core.comparison import ComparisonVerdict
@@ -25,7 +24,7 @@ from serve_app.training.core.guards import Finding, refuse_findings
 from serve_app.training.core.target import STOP, TEST, TRAIN
 from serve_app.training.service.assessment import Assessment, Slice, assess_model, round_metrics
 from serve_app.training.service.manifest import describe_training, pick_golden_rows
-from serve_app.training.service.options import TrainingOptions, TrainingTools
+from serve_app.training.service.options import TrainingOptions, TrainModel
 from serve_app.training.service.retraining import (
     Parent,
     check_parent,
@@ -36,6 +35,7 @@ from serve_app.training.service.retraining import (
 )
 from serve_app.training.service.rows import TrainingRows, choose_vocabularies, collect_rows, encode_rows
 
+Report = Callable[[str], None]
 _BANDS_STREAM: Final = 1
 _COMPARISON_STREAM: Final = 2
 """Each measurement draws from a stream of its own, so that adding one changes no other figure."""
@@ -45,35 +45,40 @@ _COMPARISON_STREAM: Final = 2
 class TrainingResult:
     """A finished package and what was found on the way; `verdict` is None without a parent."""
 
-    manifest: Manifest
+    package: Package
     findings: tuple[Finding, ...]
     verdict: ComparisonVerdict | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """Manifest of the package."""
+        return self.package.manifest
 
 
 def train(
     source: EventSource,
     spill: Spill,
-    directory: Path,
-    tools: TrainingTools,
-    options: TrainingOptions | None = None,
+    fit: TrainModel,
+    options: TrainingOptions,
     *,
     parent: Parent | None = None,
     follows: int | None = None,
+    report: Report = lambda _: None,
 ) -> TrainingResult:
-    """Train the purchase model on an event log and write its package into `directory`.
+    """Train the purchase model on an event log.
 
     Parameters
     ----------
     source, spill
         The log, and a temporary place for a large one.
-    directory : Path
-        Empty directory for the package.
-    tools : TrainingTools
-    options : TrainingOptions, optional
+    fit : TrainModel
+    options : TrainingOptions
     parent : Parent, optional
         Version the candidate is compared with, and continues when it says so.
     follows : int, optional
         Version to name as the parent without a comparison.
+    report : callable
+        Told in a few words what is done next.
 
     Raises
     ------
@@ -84,65 +89,60 @@ def train(
     GuardError
         A feature leaks the outcome, or the probabilities are badly calibrated, and nobody allowed it.
     """
-    options = options or TrainingOptions()
     if parent is not None:
         check_parent(parent)
-    tools.report("reading events and computing features")
-    rows = collect_rows(
-        source, spill, max_rows=options.max_rows, stop_share=options.stop_share, test_share=options.test_share
-    )
-    return train_rows(rows, directory, tools, options, parent=parent, follows=follows)
+    report("reading events and computing features")
+    rows = collect_rows(source, spill, max_rows=options.max_rows)
+    return train_rows(rows, fit, options, parent=parent, follows=follows, report=report)
 
 
 def train_rows(
     rows: TrainingRows,
-    directory: Path,
-    tools: TrainingTools,
+    fit: TrainModel,
     options: TrainingOptions,
     *,
     parent: Parent | None = None,
     follows: int | None = None,
+    report: Report = lambda _: None,
 ) -> TrainingResult:
     """Train on rows whose features are computed already; see `train`."""
     rule = options.bands or (inherit_rule(parent) if parent else BandRule())
     at_stop = rows.split.slices == STOP
     check_rule(rule, int(at_stop.sum()), int(rows.target[at_stop].sum()))
-    fitted = _fit(rows, tools, options, parent)
-    tools.report("measuring on later rows")
+    fitted = _fit(rows, fit, options, parent, report)
+    report("measuring on later rows")
     thresholds = choose_thresholds(rule, fitted.stop.target, fitted.stop.probability)
     assessment = _assess(fitted, thresholds, options)
     metrics = {**assessment.metrics, **_measure_bands(rule, thresholds, fitted.test, options.seed)}
     verdict = None
     if parent is not None:
-        tools.report(f"comparing with version {parent.version}")
+        report(f"comparing with version {parent.version}")
         verdict, beside = _compare(rows, fitted.test, parent, options.seed)
         metrics |= beside
-    tools.report("writing the package")
+    report("writing the package")
     manifest = Manifest(
         name=options.name,
-        created_at=tools.created_at,
+        created_at="",
         task="binary",
         features=PURCHASE_FEATURES,
         thresholds=thresholds,
         metrics=metrics,
         training=_describe(rows, rule, assessment, options, parent),
-        libraries=dict(tools.libraries),
         parent_version=parent.version if parent else follows,
     )
-    return TrainingResult(_write(rows, directory, tools, fitted, manifest), assessment.findings, verdict)
+    return TrainingResult(_build(rows, fitted, manifest), assessment.findings, verdict)
 
 
 def _describe(
     rows: TrainingRows, rule: BandRule, assessment: Assessment, options: TrainingOptions, parent: Parent | None
 ) -> dict[str, Any]:
-    codes = "by rate of positives" if options.by_rate else "by name"
     return describe_training(
         rows,
         rule,
         assessment.findings,
         seed=options.seed,
         params=options.params,
-        category_codes="the parent's" if parent and parent.is_continued else codes,
+        category_codes="the parent's" if parent and parent.is_continued else "by name",
     )
 
 
@@ -157,19 +157,19 @@ class _Fitted:
     test: Slice
 
 
-def _fit(rows: TrainingRows, tools: TrainingTools, options: TrainingOptions, parent: Parent | None) -> _Fitted:
-    tools.report("encoding rows")
+def _fit(
+    rows: TrainingRows, fit: TrainModel, options: TrainingOptions, parent: Parent | None, report: Report
+) -> _Fitted:
+    report("encoding rows")
     continued = parent if parent is not None and parent.is_continued else None
     if continued is None:
-        vocabularies = choose_vocabularies(
-            rows, min_count=options.min_count, max_classes=options.max_classes, by_rate=options.by_rate
-        )
+        vocabularies = choose_vocabularies(rows)
     else:  # the trees know categories by the parent's codes
         vocabularies = {name: list(classes) for name, classes in continued.package.vocabularies.items()}
     matrix, target, slices = encode_rows(rows, vocabularies), rows.target, rows.split.slices
-    tools.report(f"training on {int((slices == TRAIN).sum())} rows")
+    report(f"training on {int((slices == TRAIN).sum())} rows")
     parts = {code: (matrix[slices == code], target[slices == code].astype(np.int8)) for code in (TRAIN, STOP)}
-    model = tools.fit(
+    model = fit(
         parts[TRAIN],
         parts[STOP],
         PURCHASE_NAMES,
@@ -210,16 +210,14 @@ def _compare(rows: TrainingRows, test: Slice, parent: Parent, seed: int) -> tupl
     return verdict, round_metrics({"comparison": comparison, "drift": report_drift(test, parent, scores)})
 
 
-def _write(rows: TrainingRows, directory: Path, tools: TrainingTools, fitted: _Fitted, manifest: Manifest) -> Manifest:
+def _build(rows: TrainingRows, fitted: _Fitted, manifest: Manifest) -> Package:
     test = fitted.test
     return build_package(
-        directory,
         manifest=manifest,
         model=fitted.model,
         vocabularies=fitted.vocabularies,
         golden_rows=pick_golden_rows(rows, test.probability),
         reference=profile_table(test.matrix, test.probability, PURCHASE_NAMES, fitted.vocabularies, UNKNOWN_CLASS),
-        save=tools.save,
     )
 
 

@@ -106,15 +106,14 @@ def make_kind_package(directory: Path, original: Original, name: str = "kind") -
     manifest = Manifest(
         name, "2026-01-01T00:00:00Z", scorer.facts.task, original.features, classes=scorer.facts.classes
     )
-    return build_package(
-        directory,
+    package = build_package(
         manifest=manifest,
         model=scorer,
         vocabularies=original.vocabularies,
         golden_rows=to_batch(rows),
         reference=reference,
-        save=save_package,
     )
+    return save_package(directory, package)
 
 
 def reordered(original: Original) -> Original:

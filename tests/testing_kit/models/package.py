@@ -63,12 +63,11 @@ def make_package(
         iterations=n_trees, depth=4, learning_rate=0.2, random_seed=seed, thread_count=2,
     )  # fmt: skip
     reference = profile_table(matrix, model.predict(matrix), PURCHASE_NAMES, VOCABULARIES, UNKNOWN_CLASS)
-    return build_package(
-        directory,
+    package = build_package(
         manifest=Manifest("purchase", "2026-01-01T00:00:00Z", "binary", tuple(features), training={"seed": seed}),
         model=model,
         vocabularies=VOCABULARIES,
         golden_rows=random_rows(64, seed + 1, features=features),
         reference=reference,
-        save=save_package,
     )
+    return save_package(directory, package)

@@ -51,7 +51,7 @@ def test_metrics_are_those_of_training_on_the_same_rows(log, scores, package):
     """The training path computes features, targets and closed sessions by itself; both must agree to the last bit."""
     outcomes = find_outcomes(read_scores(scores), read_log(log))
     with EventSpill() as spill:
-        rows = collect_rows(log, spill, max_rows=10**6, stop_share=0.1, test_share=0.2)
+        rows = collect_rows(log, spill, max_rows=10**6)
     features = rows.table.select(list(package.manifest.feature_names)).combine_chunks().to_batches()[0]
     order = np.argsort(rows.table.column("position").to_numpy())
     assert np.array_equal(outcomes.rows.target, rows.target[order])

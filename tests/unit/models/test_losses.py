@@ -16,7 +16,8 @@ from serve_app.models.adapters.file_import import ImportOptions, import_and_publ
 from serve_app.models.adapters.model_export import export_model
 from serve_app.models.adapters.package_dir import load_package
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from serve_app.models.catboost.scorer import CatBoostScorer, load_catboost
+from serve_app.models.catboost.files import load_catboost
+from serve_app.models.catboost.scorer import CatBoostScorer
 
 N = 120
 QUIET: dict[str, Any] = {

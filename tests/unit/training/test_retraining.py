@@ -28,7 +28,7 @@ from serve_app.stats.classification import compute_metrics, rank_rows
 from serve_app.stats.profile import PROFILE_SCHEMA
 from serve_app.training.core.bands import BandRule, Capacity, Worth
 from serve_app.training.core.target import TEST
-from serve_app.training.service.options import DEFAULT_PARAMS, TrainingOptions, TrainingTools
+from serve_app.training.service.options import DEFAULT_PARAMS, TrainingOptions
 from serve_app.training.service.retraining import (
     Parent,
     check_parent,
@@ -45,7 +45,6 @@ from tests.testing_kit.deployments.deployed import train_deployed
 pytestmark = pytest.mark.unit
 
 FAST = {"iterations": 40, "learning_rate": 0.15, "depth": 4, "early_stopping_rounds": 20, "thread_count": 1}
-TOOLS = TrainingTools(train_classifier, save_package, "2026-01-01T00:00:00+00:00", {})
 
 
 class Log:
@@ -63,7 +62,7 @@ def events():
 
 def collect(table):
     with EventSpill() as spill:
-        return collect_rows(Log(table), spill, max_rows=10**6, stop_share=0.1, test_share=0.2)
+        return collect_rows(Log(table), spill, max_rows=10**6)
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +76,16 @@ def parent(events, tmp_path_factory):
     directory = tmp_path_factory.mktemp("parent") / "p"
     times = events.column("event_time").to_numpy()
     early = events.filter(pa.array(times < (times.min() + times.max()) / 2))
-    train_rows(collect(early), directory, TOOLS, TrainingOptions(params=FAST, bands=BandRule(Thresholds(0.1, 0.3))))
+    options = TrainingOptions(params=FAST, bands=BandRule(Thresholds(0.1, 0.3)))
+    save_package(directory, train_rows(collect(early), train_classifier, options).package)
     return Parent(1, load_package(directory, CatBoostScorer.load), directory / MODEL)
 
 
 def retrain(rows, directory, parent, **options):
     params = {**FAST, **options.pop("params", {})}
-    return train_rows(rows, directory, TOOLS, TrainingOptions(params=params, **options), parent=parent)
+    result = train_rows(rows, train_classifier, TrainingOptions(params=params, **options), parent=parent)
+    save_package(directory, result.package)
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -197,9 +199,9 @@ def test_thresholds_are_set_by_the_parents_rule_again_unless_told(fresh, parent)
     )
 
 
-def test_bands_chosen_on_one_slice_are_measured_on_the_later_one(rows, tmp_path):
+def test_bands_chosen_on_one_slice_are_measured_on_the_later_one(rows):
     rule = BandRule(capacity=Capacity(0.02, 0.1), worth=Worth(100, 5))
-    manifest = train_rows(rows, tmp_path / "p", TOOLS, TrainingOptions(params=FAST, bands=rule)).manifest
+    manifest = train_rows(rows, train_classifier, TrainingOptions(params=FAST, bands=rule)).manifest
     high, medium, low = manifest.metrics["bands"]["rows"]
     assert sum(row["n_rows"] for row in (high, medium, low)) == manifest.metrics["overall"]["n_rows"]
     assert high["share"]["value"] == pytest.approx(0.02, abs=0.008)
@@ -211,13 +213,13 @@ def test_bands_chosen_on_one_slice_are_measured_on_the_later_one(rows, tmp_path)
     assert "value of acting" in page
 
 
-def test_a_capacity_below_one_row_is_refused_before_training(rows, tmp_path):
+def test_a_capacity_below_one_row_is_refused_before_training(rows):
     def fit(*_args, **_params):
         raise AssertionError("trained for nothing")
 
     rule = BandRule(capacity=Capacity(1e-6, 0.1))
     with pytest.raises(InvalidDataError, match="less than one of the"):
-        train_rows(rows, tmp_path / "p", dataclasses.replace(TOOLS, fit=fit), TrainingOptions(bands=rule))
+        train_rows(rows, fit, TrainingOptions(bands=rule))
 
 
 def with_features(parent, features, **changes):

@@ -24,7 +24,7 @@ from serve_app.models.service.model_page import render_model_page
 from serve_app.models.service.packaging import prove_model
 from serve_app.stats.profile import PROFILE_SCHEMA
 from serve_app.training.core.guards import check_calibration
-from serve_app.training.service.options import TrainingOptions, TrainingTools
+from serve_app.training.service.options import TrainingOptions
 from serve_app.training.service.rows import collect_rows
 from serve_app.training.service.train import train, train_rows
 
@@ -32,7 +32,6 @@ pytestmark = pytest.mark.unit
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "rees46" / "events_head.csv"
 FAST = {"iterations": 40, "learning_rate": 0.15, "depth": 4, "early_stopping_rounds": 20, "thread_count": 1}
-TOOLS = TrainingTools(train_classifier, save_package, "2026-01-01T00:00:00+00:00", {})
 
 
 class Log:
@@ -52,13 +51,15 @@ def generated(n_events=60_000, seed=0):
 
 def train_log(table, directory, **options):
     with EventSpill() as spill:
-        return train(Log(table), spill, directory, TOOLS, TrainingOptions(params=FAST, **options))
+        result = train(Log(table), spill, train_classifier, TrainingOptions(params=FAST, **options))
+    return dataclasses.replace(result, package=dataclasses.replace(
+        result.package, manifest=save_package(directory, result.package)))  # fmt: skip
 
 
 @cache
 def collected():
     with EventSpill() as spill:
-        return collect_rows(Log(generated()), spill, max_rows=10**6, stop_share=0.1, test_share=0.2)
+        return collect_rows(Log(generated()), spill, max_rows=10**6)
 
 
 @pytest.fixture(scope="module")
@@ -158,25 +159,24 @@ def with_totals_of_the_whole_log(rows):
     return dataclasses.replace(rows, table=table)
 
 
-def test_totals_that_include_the_scored_purchase_are_refused_by_name(tmp_path):
+def test_totals_that_include_the_scored_purchase_are_refused_by_name():
     leaky = with_totals_of_the_whole_log(collected())
     with pytest.raises(GuardError) as caught:
-        train_rows(leaky, tmp_path / "p", TOOLS, TrainingOptions(params=FAST))
+        train_rows(leaky, train_classifier, TrainingOptions(params=FAST))
     assert {error.pointer for error in caught.value.errors} == {"/leak:total_purchases", "/leak:conversion_rate"}
     assert "--allow leak:total_purchases" in str(caught.value)
-    assert not (tmp_path / "p").exists()
 
 
-def test_an_overridden_guard_is_written_into_the_manifest(tmp_path):
+def test_an_overridden_guard_is_written_into_the_manifest():
     leaky = with_totals_of_the_whole_log(collected())
     allow = ("leak:total_purchases", "leak:conversion_rate", "calibration")
-    result = train_rows(leaky, tmp_path / "p", TOOLS, TrainingOptions(params=FAST, allow=allow))
+    result = train_rows(leaky, train_classifier, TrainingOptions(params=FAST, allow=allow))
     guards = {finding["guard"] for finding in result.manifest.training["overridden_guards"]}
     assert guards >= {"leak:total_purchases", "leak:conversion_rate"}
     assert "overridden" in render_model_page(result.manifest)
 
 
-def test_a_badly_calibrated_model_is_refused(tmp_path):
+def test_a_badly_calibrated_model_is_refused():
     class Doubled:
         def __init__(self, model):
             self.model = model
@@ -189,7 +189,7 @@ def test_a_badly_calibrated_model_is_refused(tmp_path):
         return Doubled(train_classifier(*args, **params))
 
     with pytest.raises(GuardError, match="allow calibration"):
-        train_rows(collected(), tmp_path / "p", dataclasses.replace(TOOLS, fit=fit), TrainingOptions(params=FAST))
+        train_rows(collected(), fit, TrainingOptions(params=FAST))
 
 
 def test_calibration_is_judged_against_the_base_rate():
@@ -217,11 +217,11 @@ def test_a_log_nothing_can_be_learned_from_is_refused(change, tmp_path):
         train_log(change(generated(20_000)), tmp_path / "p")
 
 
-def test_the_real_head_of_the_log_trains_and_is_called_too_small(tmp_path):
+def test_the_real_head_of_the_log_trains_and_is_called_too_small():
     if not REAL.exists():
         pytest.skip("the real events are not beside this checkout")
     with EventSpill() as spill:
-        result = train(EventLog(REAL), spill, tmp_path / "p", TOOLS, TrainingOptions(params=FAST))
+        result = train(EventLog(REAL), spill, train_classifier, TrainingOptions(params=FAST))
     metrics = result.manifest.metrics
     assert metrics["enough_data"] is False
     assert "too little data" in render_model_page(result.manifest)
