@@ -108,12 +108,6 @@ def log_hypergeometric(x: _FLOAT, n_canary: int, n_stable: int, n_errors: int) -
     return _log_choose(n_canary, x) + _log_choose(n_stable, n_errors - x) - margin
 
 
-def log_noncentral(x: int, n_canary: int, n_stable: int, n_errors: int) -> _FLOAT:
-    """Return log P_theta(x) for every theta of `THETAS`, shape (24,)."""
-    central = log_hypergeometric(np.array([float(x)]), n_canary, n_stable, n_errors)
-    return log_ratios_of(x, n_canary, n_stable, n_errors) + central
-
-
 def log_ratios_of(x: int, n_canary: int, n_stable: int, n_errors: int) -> _FLOAT:
     """Return log P_theta(x) - log P_1(x) for every theta, shape (24,).
 
