@@ -27,7 +27,7 @@ from serve_app.models.adapters.registry_aliases import name_mover
 from serve_app.models.service.packaging import golden_inputs
 from serve_app.models.service.ports import CHAMPION, Registry
 from serve_app.rollouts.adapters.sql_store import SqlRolloutStore
-from serve_app.rollouts.service.control import begin_split
+from serve_app.rollouts.service.split import begin_split
 from serve_app.scoring.adapters.split_file import SplitFile
 from serve_app.scoring.core.split import Split
 from serve_app.settings import Settings, load_settings

@@ -78,7 +78,7 @@ class ControlApp:
             SplitFile(settings.split_path, reserve),
             registry,
             ServeVersionApps(registry, build),
-            webhooks,
+            webhooks.wake,
             model=served,
             pins=settings.pins,
         )
