@@ -22,12 +22,7 @@ logger = logging.getLogger("scorecat.state")
 
 
 class EventProcess:
-    """Writes events to the states of a config, in a process of its own.
-
-    Parameters
-    ----------
-    config : StateConfig
-    """
+    """Writes events to the states of a config, in a process of its own."""
 
     def __init__(self, config: StateConfig) -> None:
         self._config = config

@@ -36,11 +36,6 @@ class Webhooks:
 
     A redirect is not followed, and the answer's body is not read. Only the address' host is logged: its path may be a
     secret.
-
-    Parameters
-    ----------
-    outbox : Outbox
-    timeout_s, first_wait_s, look_s : float
     """
 
     def __init__(

@@ -31,10 +31,6 @@ class PartVerifier:
         The one that stands for a row without an answer.
     on_event : callable
         Called after each event.
-
-    Attributes
-    ----------
-    report : SkewReport
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,32 +88,26 @@ def status(
     print_result(found, print_rollout, as_json=as_json)
 
 
-def pause(
-    rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
-) -> None:
-    """Keep the shares as they are until `resume`; a failure still rolls back."""
-    _tell("pause", rollout_id, why, url, as_json)
+def _tell_to(command: str, what: str) -> Callable[..., None]:
+    """Return the command that tells a rollout to do something, with its help."""
+
+    def tell(
+        rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
+    ) -> None:
+        with connect(url) as client:
+            found = client.command(_need_newest(client, rollout_id), command, name_caller(), why)
+        print_result(found, print_brief, as_json=as_json)
+
+    tell.__doc__ = what
+    return tell
 
 
-def resume(
-    rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
-) -> None:
-    """Go on after a pause; the step is measured anew."""
-    _tell("resume", rollout_id, why, url, as_json)
-
-
-def promote(
-    rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
-) -> None:
-    """Give the canary everything now, whatever the measurements say."""
-    _tell("promote", rollout_id, why, url, as_json)
-
-
-def abort(
-    rollout_id: IdArgument = None, why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False
-) -> None:
-    """Take everything back at once; also ends A/B tests and shadows, and takes back what has just succeeded."""
-    _tell("abort", rollout_id, why, url, as_json)
+pause = _tell_to("pause", "Keep the shares as they are until `resume`; a failure still rolls back.")
+resume = _tell_to("resume", "Go on after a pause; the step is measured anew.")
+promote = _tell_to("promote", "Give the canary everything now, whatever the measurements say.")
+abort = _tell_to(
+    "abort", "Take everything back at once; also ends A/B tests and shadows, and takes back what has just succeeded."
+)
 
 
 def history(
@@ -162,12 +156,6 @@ def finish(client: RolloutClient, rollout_id: int, as_json: bool) -> None:
     print_result(found, print_rollout, as_json=as_json)
     if is_over(found) and found["phase"] != "succeeded":
         raise typer.Exit(1)
-
-
-def _tell(command: str, rollout_id: int | None, why: str, url: str | None, as_json: bool) -> None:
-    with connect(url) as client:
-        found = client.command(_need_newest(client, rollout_id), command, name_caller(), why)
-    print_result(found, print_brief, as_json=as_json)
 
 
 def _need_newest(client: RolloutClient, rollout_id: int | None) -> int:

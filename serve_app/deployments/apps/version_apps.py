@@ -49,13 +49,7 @@ class ServeVersionApps:
         return {key: state for app, state in states.items() if (key := parse_version_app(app)) is not None}
 
     def create(self, model: str, version: int) -> None:
-        """Begin to start a version's app and return; does nothing while one lives.
-
-        Raises
-        ------
-        ScorecatError
-            The package cannot be fetched or is damaged, or the cluster refused the app.
-        """
+        """Begin to start a version's app and return, see `VersionApps.create`."""
         state = self.states().get((model, version))
         if state is not None and state.status == "deleting":
             raise NotReadyError(f"the last application of {model} v{version} is still being removed", 2.0)
@@ -74,15 +68,7 @@ class ServeVersionApps:
                 delete_app(version_app(model, version))
 
     def prove(self, model: str, version: int) -> None:
-        """Send golden rows through both deployments of a version and compare.
-
-        Raises
-        ------
-        GoldenMismatchError
-            It answers, and wrongly.
-        NotReadyError
-            It does not answer, or its replicas fail for a reason of their own.
-        """
+        """Send golden rows through both deployments of a version and compare, see `VersionApps.prove`."""
         proof = self._proofs.get((model, version))
         if proof is None:
             parts = load_parts(self._registry.locate(model, version))

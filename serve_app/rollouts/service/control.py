@@ -112,16 +112,7 @@ class RolloutControl:
         self._is_fresh = True
 
     def start(self, asked: StartRollout, who: str, why: str) -> dict[str, Any]:
-        """Start a rollout and return it as `describe` does; no traffic moves before its version is ready.
-
-        Raises
-        ------
-        BadRequestError
-            It cannot be done, and why: NotFoundError for a version that is not there, ConflictError when the model
-            has an active rollout.
-        PackageError
-            The version's package is damaged.
-        """
+        """Start a rollout, see `Rollouts.start`; no traffic moves before its version is ready."""
         model = self._model
         stable = read_split(self._store, model).stable
         found = check_asked(asked, model, stable, self._registry)
@@ -144,16 +135,9 @@ class RolloutControl:
         return self.describe(stored.id)
 
     def command(self, rollout_id: int, command: Command, who: str, why: str) -> dict[str, Any]:
-        """Tell a rollout what to do and return it; the split that follows is written when this returns.
+        """Tell a rollout what to do, see `Rollouts.command`; the split that follows is written when this returns.
 
-        Raises
-        ------
-        NotReadyError
-            Nothing was stored, or it was and the split could not be written where Gateways read it.
-        ConflictError
-            Its phase or kind does not allow that; says what can be done.
-        NotFoundError
-            There is no such rollout.
+        NotReadyError says that nothing was stored, or that it was and Gateways cannot read the split yet.
         """
         with self._lock:
             running = parse_running(self._store.find(rollout_id))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import math
 import multiprocessing
@@ -84,10 +83,6 @@ class Assumptions:
         if not math.isfinite(self.score_shift):
             raise BadRequestError(f"score_shift must be a number, got {self.score_shift:g}")
 
-    def to_json(self) -> dict[str, float]:
-        """Return the assumptions as a plain dict."""
-        return dataclasses.asdict(self)
-
     @property
     def is_equal(self) -> bool:
         """Whether the canary is no worse, so that every rollback is a false one."""
@@ -127,10 +122,6 @@ class Summary:
     canary_requests: tuple[float, float, float] | None
     seconds_to_rollback: tuple[float, float, float] | None
     seconds_to_promotion: tuple[float, float, float] | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the summary as a plain dict."""
-        return dataclasses.asdict(self)
 
 
 def simulate_plan(
