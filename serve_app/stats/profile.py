@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from serve_app.stats.bins import count_ranges, decile_edges
+
 SCORE: Final = "score"
 TOP_CLASSES: Final = 20
 OUT_OF_RANGE: Final = "out of range"
@@ -35,27 +37,14 @@ up to `high`; the first one includes `low`), ``out of range``, ``missing``; or a
 def profile_numbers(feature: str, values: NDArray[Any], *, kind: str = "numeric") -> list[dict[str, Any]]:
     """Return the bins of one numeric column: its deciles, then out of range and missing."""
     known = values[~np.isnan(values)].astype(np.float64)
-    edges = _decile_edges(known) if len(known) else np.empty(0)
-    inner = edges[1:-1]
-    counts = np.bincount(np.searchsorted(inner, known, side="left"), minlength=max(len(edges) - 1, 0))
+    edges = decile_edges(known) if len(known) else np.empty(0)
     rows = [
         _bin(feature, kind, k, "range", int(count), len(values), float(edges[k]), float(edges[k + 1]))
-        for k, count in enumerate(counts)
+        for k, count in enumerate(count_ranges(edges, known))
     ]
     rows.append(_bin(feature, kind, len(rows), OUT_OF_RANGE, 0, len(values)))
     rows.append(_bin(feature, kind, len(rows), MISSING, len(values) - len(known), len(values)))
     return rows
-
-
-def _decile_edges(known: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the distinct deciles; a lowest value that fills a tenth or more has a bin of its own.
-
-    Most shoppers have bought nothing yet: with 0 in one bin with what is above, no index would see their
-    share change.
-    """
-    deciles = np.quantile(known, np.arange(11) / 10)
-    edges = np.unique(deciles)
-    return np.concatenate([edges[:1], edges]) if deciles[0] == deciles[1] else edges
 
 
 def profile_classes(feature: str, codes: NDArray[Any], classes: Sequence[str], unseen: str) -> list[dict[str, Any]]:

@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from serve_app.rollouts.core.group_cap import cap_counts
-from serve_app.scoring.core.counters import measure_dispersion
 from serve_app.scoring.core.split import N_GROUPS
+from serve_app.stats.design_effect import measure_dispersion
 
 _FLOAT = NDArray[np.float64]
 

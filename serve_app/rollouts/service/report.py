@@ -13,9 +13,10 @@ from serve_app.rollouts.core.state import Phase, RolloutState, Tally, canary_sha
 from serve_app.rollouts.core.verdict import describe_mismatch, describe_ratio
 from serve_app.rollouts.service.ports import Rollout, RolloutChange
 from serve_app.rollouts.service.running_rollout import COUNTED, RunningRollout, to_time
-from serve_app.scoring.core.counters import ArmCounters, measure_dispersion
+from serve_app.scoring.core.counters import ArmCounters
 from serve_app.scoring.core.shadow import describe_shadow
 from serve_app.scoring.core.split import Split
+from serve_app.stats.design_effect import measure_dispersion
 from serve_app.stats.intervals import mean_interval, share_interval
 
 

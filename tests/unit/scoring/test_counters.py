@@ -14,11 +14,11 @@ from serve_app.scoring.core.counters import (
     ArmCounters,
     dump_counters,
     find_score_bin,
-    measure_dispersion,
     merge_counters,
     parse_counters,
 )
 from serve_app.scoring.core.split import N_GROUPS
+from serve_app.stats.design_effect import measure_dispersion
 
 pytestmark = pytest.mark.unit
 
