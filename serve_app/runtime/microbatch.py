@@ -93,11 +93,6 @@ class MicroBatcher(Generic[Row, Result]):
         """Rows that have not left yet and whose caller still waits."""
         return sum(w.settle is not None for w in self._waiting)
 
-    @property
-    def n_batches(self) -> int:
-        """Batches under way."""
-        return len(self._tasks)
-
     async def submit(self, row: Row, deadline_at: float) -> Result:
         """Send a row with the next batch and return its result.
 

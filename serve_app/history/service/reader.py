@@ -153,12 +153,10 @@ class HistoryReader:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._run(rows)
-        except TimeoutError as exc:
-            error = NotReadyError(f"the store of the states did not answer within {self._timeout_s:g} s", LAST_RETRY_S)
-            self._give_up(error)
-            raise error from exc
         except Exception as exc:
-            error = NotReadyError(f"the store of the states failed: {exc}", LAST_RETRY_S)
+            is_late = isinstance(exc, TimeoutError)
+            what = f"did not answer within {self._timeout_s:g} s" if is_late else f"failed: {exc}"
+            error = NotReadyError(f"the store of the states {what}", LAST_RETRY_S)
             self._give_up(error)
             raise error from exc
 
