@@ -21,7 +21,6 @@ from serve_app.http.row.fast_protocol import open_fast_lane
 from serve_app.models.adapters.package_dir import load_parts
 from serve_app.models.adapters.registry_open import open_registry
 from serve_app.models.service.packaging import prove_replicas
-from serve_app.models.service.ports import PackageParts
 from serve_app.runtime.json_logs import log_json_lines
 from serve_app.runtime.microbatch import BatchLimits
 from serve_app.scoring.adapters.access_log import AccessLogFile
@@ -77,15 +76,12 @@ class Gateway:
 
     async def _connect(self, name: str, version: int) -> VersionScorer:
         """Connect to a version and prove the way there and back with one of its golden rows."""
-        parts = await asyncio.to_thread(self._load_parts, name, version)
+        # a package that is not on this machine is fetched first, which may take seconds
+        parts = await asyncio.to_thread(lambda: load_parts(self._registry.locate(name, version)))
         app = version_app(name, version)
         encoder, model = EncoderHandle(app), ModelHandle(app)
         await prove_replicas(parts, encoder, model, n_rows=1, timeout_s=PROBE_TIMEOUT_S)
         return VersionScorer(version, parts.manifest, encoder, model, BatchLimits())
-
-    def _load_parts(self, name: str, version: int) -> PackageParts:
-        """Read a package, fetched first when it is not on this machine; may take seconds."""
-        return load_parts(self._registry.locate(name, version))
 
 
 async def _sweep_shared_arrays() -> None:

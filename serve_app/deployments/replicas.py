@@ -131,6 +131,18 @@ class Encoder(DirectReplica):
         return encoded
 
 
+async def _run_slices(
+    threads: ThreadPoolExecutor,
+    function: Callable[[ModelRows, int, int], NDArray[np.float64]],
+    rows: ModelRows,
+    step: int,
+) -> NDArray[np.float64]:
+    """Return what a function gives for the rows, `step` at a time in threads."""
+    loop, n_rows = asyncio.get_running_loop(), rows[0].shape[0]
+    slices = [loop.run_in_executor(threads, function, rows, k, k + step) for k in range(0, max(n_rows, 1), step)]
+    return np.concatenate(await asyncio.gather(*slices))
+
+
 class CatBoostModel(DirectReplica):
     """Matrices to probabilities, for one package.
 
@@ -163,20 +175,14 @@ class CatBoostModel(DirectReplica):
             return self._model.predict(matrix, strings)
         n_slices = self._n_threads * math.ceil(n_rows / (self._n_threads * SLICE_ROWS))
         step = math.ceil(n_rows / n_slices)
-        loop = asyncio.get_running_loop()
-        parts = [
-            loop.run_in_executor(self._threads, self._predict_slice, rows, start, start + step)
-            for start in range(0, n_rows, step)
-        ]
-        return np.concatenate(await asyncio.gather(*parts))
+        return await _run_slices(self._threads, self._predict_slice, rows, step)
 
     async def predict_bulk(self, given: ModelRows | SharedArray) -> NDArray[np.float64]:
         """Return what `predict` gives for a batch of a job, behind online rows.
 
         Online rows are predicted on the event loop, or in threads that the kernel prefers to these.
         """
-        rows = unpack(given)
-        return await self._run_bulk(self._predict_slice, rows, BULK_SLICE_ROWS)
+        return await _run_slices(self._bulk_threads, self._predict_slice, unpack(given), BULK_SLICE_ROWS)
 
     async def compute_bulk(self, extra: Extra, given: ModelRows | SharedArray) -> NDArray[np.float64]:
         """Return what `compute` gives for a batch of a job, behind online rows."""
@@ -187,21 +193,7 @@ class CatBoostModel(DirectReplica):
             return function(matrix[start:stop], None if strings is None else strings.slice(start, stop - start))
 
         step = min(BULK_EXPLAIN_ROWS, self._model.max_explained_rows or BULK_EXPLAIN_ROWS)
-        return await self._run_bulk(compute_slice, unpack(given), step)
-
-    async def _run_bulk(
-        self, function: Callable[[ModelRows, int, int], NDArray[np.float64]], rows: ModelRows, step: int
-    ) -> NDArray[np.float64]:
-        loop = asyncio.get_running_loop()
-        n_rows = rows[0].shape[0]
-        return np.concatenate(
-            await asyncio.gather(
-                *(
-                    loop.run_in_executor(self._bulk_threads, function, rows, start, start + step)
-                    for start in range(0, max(n_rows, 1), step)
-                )
-            )
-        )
+        return await _run_slices(self._bulk_threads, compute_slice, unpack(given), step)
 
     async def compute(self, extra: Extra, given: ModelRows | SharedArray) -> NDArray[np.float64]:
         """Return raw scores or SHAP values, see `CatBoostScorer.predict_raw` and `explain`."""

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from ray.serve import Application
 from ray.serve.exceptions import RayServeException
@@ -22,8 +22,6 @@ from serve_app.scoring.service.ports import AppState
 
 PROVE_TIMEOUT_S: Final = 5.0
 """For each of the two calls; golden rows take milliseconds."""
-
-T = TypeVar("T")
 
 
 class ServeVersionApps:
@@ -108,10 +106,10 @@ class _LoopThread:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="handles", daemon=True).start()
 
-    def run(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
+    def run(self, work: Coroutine[Any, Any, None], timeout_s: float) -> None:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return future.result(timeout_s)
+            future.result(timeout_s)
         except TimeoutError as exc:
             future.cancel()
             raise NotReadyError(f"no answer in {timeout_s:g} s") from exc

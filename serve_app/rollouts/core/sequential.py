@@ -183,7 +183,7 @@ def _take_in(
     stable_groups: Sequence[int] | None,
 ) -> tuple[ErrorEvidence, int, float]:
     """Return the evidence with an interval's counts, how many of the canary's errors weigh, and their dispersion."""
-    seen = _add(evidence.groups, groups)
+    seen = add_counts(evidence.groups, groups)
     capped = cap_counts(seen)
     weighing = min(canary[1], max(0, sum(capped) - evidence.counted))
     counted = dataclasses.replace(
@@ -193,7 +193,7 @@ def _take_in(
         n_stable=evidence.n_stable + stable[0],
         x_stable=evidence.x_stable + stable[1],
         groups=seen,
-        stable_groups=_add(evidence.stable_groups, stable_groups) if stable_groups else evidence.stable_groups,
+        stable_groups=add_counts(evidence.stable_groups, stable_groups) if stable_groups else evidence.stable_groups,
         counted=evidence.counted + weighing,
     )
     return counted, weighing, measure_dispersion(capped)
@@ -225,7 +225,8 @@ def _start(evidence: ErrorEvidence, weight: float) -> ErrorEvidence:
     return dataclasses.replace(evidence, log_ratios=ratios, spent=evidence.spent + weight)
 
 
-def _add(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:
+def add_counts(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:
+    """Return the sums of two samples' counts of the same bins or groups."""
     return tuple([a + b for a, b in zip(left, right, strict=True)])
 
 

@@ -115,12 +115,12 @@ class RolloutControl:
         """Start a rollout, see `Rollouts.start`; no traffic moves before its version is ready."""
         model = self._model
         stable = read_split(self._store, model).stable
-        found = check_asked(asked, model, stable, self._registry)
+        canary, terms = check_asked(asked, model, stable, self._registry)
         with contextlib.suppress(ConflictError):  # aliases move right now: refused below while it is unsettled
             self._care.settle_champion()  # what this rollout begins with is what it goes back to
         now_s = self._clock()
-        text = why or f"{who} asked for v{found.canary}"
-        running = begin_running(asked, found, model, stable, self._registry, now_s, text)
+        text = why or f"{who} asked for v{canary}"
+        running = begin_running(asked, canary, terms, model, stable, self._registry, now_s, text)
         with self._lock:
             split = read_split(self._store, model)
             if split.stable != stable:

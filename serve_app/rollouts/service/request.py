@@ -137,10 +137,6 @@ def _read_shares(value: Any) -> dict[int, float]:
     return shares
 
 
-def _read_share(value: Any) -> float:
-    return _read_number(value, 1.0, "share of the requests that are copied")
-
-
 def _read_number(value: Any, most: float, what: str) -> float:
     if not is_number(value) or not 0 < value <= most:
         raise ValueError(f"must be a {what} above 0 and up to {most:g}, got {show(value)}")
@@ -161,7 +157,7 @@ FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "model": _read_model,
     "kind": _read_kind,
     "shares": _read_shares,
-    "share": _read_share,
+    "share": lambda value: _read_number(value, 1.0, "share of the requests that are copied"),
     "allow": _read_users,
 }
 """What there is beside a plan."""
