@@ -6,7 +6,7 @@ The population stability index of a sample is judged against what chance alone g
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -149,37 +149,28 @@ def measure_drift(
         Independent rows behind the two samples, see `serve_app.stats.design_effect`.
     """
     columns = {(name, False): matrix[:, j] for j, name in enumerate(names)} | {(SCORE, True): scores}
-    binned = [
-        _bin_column(name, bins, columns[name, is_score], vocabularies.get(name, ()), unseen)
-        for (name, is_score), bins in _bins_by_feature(reference).items()
-        if (name, is_score) in columns
-    ]
-    if not binned:
+    sizes, found = (n_reference, n_new), []
+    for (name, is_score), bins in _bins_by_feature(reference).items():
+        if (name, is_score) not in columns:
+            continue
+        column, is_categorical = columns[name, is_score], bins[0]["kind"] == "categorical"
+        classes = vocabularies.get(name, ())
+        new = count_classes(bins, column, classes, unseen) if is_categorical else count_numbers(bins, column)
+        psi, n_bins = measure_psi(np.array([row["count"] for row in bins], dtype=np.float64), new)
+        before, last = (new[-2:] / max(new.sum(), 1.0)).tolist()  # a profile's last bins
+        odd = (0.0, 0.0, last) if is_categorical else (last, before, 0.0)
+        p_value = psi_p_value(psi, n_bins, *sizes)
+        found.append(Drift(name, psi, expected_psi(n_bins, *sizes), p_value, n_bins, *odd, verdict="none"))
+    if not found:
         return []
-    sizes = (n_reference, n_new)
-    psis = [measure_psi(column.reference, column.new) for column in binned]
-    p_values = [psi_p_value(psi, n_bins, *sizes) for psi, n_bins in psis]
-    is_beyond_chance = find_discoveries(p_values, FALSE_DISCOVERY_SHARE)
     drifts = []
-    for column, (psi, n_bins), p_value, beyond in zip(binned, psis, p_values, is_beyond_chance, strict=True):
-        expected, visible = expected_psi(n_bins, *sizes), smallest_visible_psi(n_bins, *sizes, FALSE_DISCOVERY_SHARE)
-        verdict = judge_psi(psi, expected, visible, is_beyond_chance=beyond)
-        missing, outside, unseen_share = column.odd_shares()
-        drifts.append(Drift(column.name, psi, expected, p_value, n_bins, missing, outside, unseen_share, verdict))
+    for one, is_real in zip(
+        found, find_discoveries([one.p_value for one in found], FALSE_DISCOVERY_SHARE), strict=True
+    ):
+        visible = smallest_visible_psi(one.n_bins, *sizes, FALSE_DISCOVERY_SHARE)
+        verdict = judge_psi(one.psi, one.expected_psi, visible, is_beyond_chance=is_real)
+        drifts.append(replace(one, verdict=verdict))
     return sorted(drifts, key=lambda drift: (drift.feature != SCORE, -drift.psi))
-
-
-@dataclass(frozen=True, slots=True)
-class _Binned:
-    name: str
-    is_categorical: bool
-    reference: _COUNTS
-    new: _COUNTS
-
-    def odd_shares(self) -> tuple[float, float, float]:
-        """Return the shares of the new rows that are missing, out of range, unseen: a profile's last bins."""
-        last, before = (float(self.new[k] / max(self.new.sum(), 1.0)) for k in (-1, -2))
-        return (0.0, 0.0, last) if self.is_categorical else (last, before, 0.0)
 
 
 def _bins_by_feature(reference: pa.Table) -> dict[tuple[str, bool], list[dict[str, Any]]]:
@@ -188,11 +179,3 @@ def _bins_by_feature(reference: pa.Table) -> dict[tuple[str, bool], list[dict[st
     for row in reference.to_pylist():
         out.setdefault((row["feature"], row["kind"] == SCORE), []).append(row)
     return out
-
-
-def _bin_column(
-    name: str, bins: Sequence[Mapping[str, Any]], column: NDArray[Any], classes: Sequence[str], unseen: str
-) -> _Binned:
-    is_categorical = bins[0]["kind"] == "categorical"
-    new = count_classes(bins, column, classes, unseen) if is_categorical else count_numbers(bins, column)
-    return _Binned(name, is_categorical, np.array([row["count"] for row in bins], dtype=np.float64), new)

@@ -171,16 +171,18 @@ class SqlRolloutStore:
 
     def find(self, rollout_id: int) -> Rollout:
         """Return a rollout; raises NotFoundError."""
-        with self._read() as connection:
-            row = connection.execute(sa.select(_ROLLOUTS).where(_ROLLOUTS.c.id == rollout_id)).mappings().first()
-        if row is None:
+        found = self._find_where(_ROLLOUTS.c.id == rollout_id)
+        if found is None:
             raise NotFoundError(f"there is no rollout {rollout_id}")
-        return _from_row(row)
+        return found
 
     def find_active(self, model: str) -> Rollout | None:
         """Return the model's rollout that owns the split, or None."""
+        return self._find_where(_ROLLOUTS.c.active_model == model)
+
+    def _find_where(self, is_wanted: sa.ColumnElement[bool]) -> Rollout | None:
         with self._read() as connection:
-            row = connection.execute(sa.select(_ROLLOUTS).where(_ROLLOUTS.c.active_model == model)).mappings().first()
+            row = connection.execute(sa.select(_ROLLOUTS).where(is_wanted)).mappings().first()
         return _from_row(row) if row is not None else None
 
     def recent(self, model: str, limit: int = 20) -> list[Rollout]:
