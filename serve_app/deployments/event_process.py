@@ -11,8 +11,9 @@ from typing import Final
 from serve_app.errors import ScorecatError, UnknownOutcomeError
 from serve_app.history.adapters.open_store import open_live_history
 from serve_app.history.service.config import StateConfig
+from serve_app.history.service.intake import Result, Work
 from serve_app.history.service.live_history import LiveHistory
-from serve_app.history.service.writer import Result, Work, write_events
+from serve_app.history.service.writer import write_events
 from serve_app.http.events.event_bodies import parse_events
 from serve_app.http.parsing_process import ParsingProcess
 

@@ -14,7 +14,7 @@ from serve_app.deployments.control_handle import ControlHandle
 from serve_app.deployments.event_process import EventProcess
 from serve_app.deployments.meters import HttpMeter
 from serve_app.deployments.reporting import report_counts
-from serve_app.history.service.writer import EventWriter
+from serve_app.history.service.intake import EventSink
 from serve_app.http.app import create_app
 from serve_app.http.asgi import ASGIApp
 from serve_app.http.row.fast_protocol import open_fast_lane
@@ -68,7 +68,7 @@ class Gateway:
             rollouts=self._control.rollouts,
             jobs=self._control.jobs,
             meter=HttpMeter(),
-            events=EventWriter(self._events.write) if self._events is not None else None,
+            events=EventSink(self._events.write) if self._events is not None else None,
         )
         app.lane.ongoing = ReplicaLoad.of_this_process()
         open_fast_lane(app.lane)  # Ray starts the server later

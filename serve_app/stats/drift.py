@@ -163,10 +163,9 @@ def measure_drift(
         found.append(Drift(name, psi, expected_psi(n_bins, *sizes), p_value, n_bins, *odd, verdict="none"))
     if not found:
         return []
+    is_beyond_chance = find_discoveries([one.p_value for one in found], FALSE_DISCOVERY_SHARE)
     drifts = []
-    for one, is_real in zip(
-        found, find_discoveries([one.p_value for one in found], FALSE_DISCOVERY_SHARE), strict=True
-    ):
+    for one, is_real in zip(found, is_beyond_chance, strict=True):
         visible = smallest_visible_psi(one.n_bins, *sizes, FALSE_DISCOVERY_SHARE)
         verdict = judge_psi(one.psi, one.expected_psi, visible, is_beyond_chance=is_real)
         drifts.append(replace(one, verdict=verdict))

@@ -96,7 +96,10 @@ def decide(plan: Plan, state: RolloutState, observations: Observations, now_s: f
         )
     if state.phase is Phase.PROMOTING:
         return _bake(plan, state, observations, now_s)
-    return _analyse(plan, state, observations, now_s)
+    state = add_intervals(plan, state, observations.intervals)
+    mismatch = describe_mismatch(state)
+    state, verdicts = _measure_due(plan, state, observations, mismatch, now_s, now_s)
+    return dataclasses.replace(_conclude(plan, state, mismatch, now_s), verdicts=verdicts)
 
 
 def decide_trial(plan: Plan, state: RolloutState, observations: Observations, now_s: float) -> Decision:
@@ -156,13 +159,6 @@ def _bake(plan: Plan, state: RolloutState, observations: Observations, now_s: fl
     else:
         decision = Decision("hold", f"v{state.canary} has everything and bakes for {plan.bake_time_s:g} s", state)
     return dataclasses.replace(decision, verdicts=verdicts)
-
-
-def _analyse(plan: Plan, state: RolloutState, observations: Observations, now_s: float) -> Decision:
-    state = add_intervals(plan, state, observations.intervals)
-    mismatch = describe_mismatch(state)
-    state, verdicts = _measure_due(plan, state, observations, mismatch, now_s, now_s)
-    return dataclasses.replace(_conclude(plan, state, mismatch, now_s), verdicts=verdicts)
 
 
 def _measure_due(
