@@ -109,7 +109,7 @@ class Encoder(DirectReplica):
         A job can wait for the store of the states: NotReadyError tells it to.
         """
         batch = unpack(packed).unpack()
-        found = await self._reader.read_table(batch, must_answer=True) if self._reader else None
+        found = await self._reader.read(batch, is_table=True, must_answer=True) if self._reader else None
 
         def encode() -> tuple[EncodedBatch, PackedRows]:
             encoded = encode_rows(self._encoder, batch, found)
@@ -122,7 +122,7 @@ class Encoder(DirectReplica):
     async def _run(self, packed: PackedBatch, *, is_table: bool = False) -> EncodedBatch:
         batch, found = packed.unpack(), None
         if self._reader is not None:
-            found = await (self._reader.read_table(batch) if is_table else self._reader.read(batch))
+            found = await self._reader.read(batch, is_table=is_table)
         if batch.num_rows <= INLINE_ENCODE_ROWS:
             encoded = encode_rows(self._encoder, batch, found)
         else:

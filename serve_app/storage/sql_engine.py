@@ -42,13 +42,11 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def build_engine(database: Path | str) -> Engine:
-    """Return an engine for a SQLite file (its folder is made) or for a SQLAlchemy URL."""
-    if isinstance(database, str):
-        return sa.create_engine(database, pool_pre_ping=True)
+def build_engine(database: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
+    """Return an engine for a SQLite file, whose folder is made; a writer waits at most so long for another."""
     database.parent.mkdir(parents=True, exist_ok=True)
     url = sa.URL.create("sqlite", database=str(database))
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    engine = sa.create_engine(url, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
