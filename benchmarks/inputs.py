@@ -56,7 +56,7 @@ async def main() -> None:
             return answer
 
         encoded = encoder.encode(packed.unpack())
-        meter = InputMeter(PURCHASE_NAMES, "purchase", 1, rows=Increment(), values=Increment())
+        meter = InputMeter(PURCHASE_NAMES, "purchase", 1, lambda _: Increment())
         encode_us = measure(encode, max(3, 2_000 // size))
         n_batches = int(1e6 / encode_us)  # a second's worth at full load: of so much Ray is told at once
 

@@ -17,14 +17,13 @@ from ray.serve import Application
 from serve_app.cluster.spec import ClusterSpec
 from serve_app.deployments.apps.apps import await_apps, read_states, run_apps
 from serve_app.deployments.calls.handles import version_app
-from serve_app.deployments.control_app import ControlApp, ControlConfig
+from serve_app.deployments.control_app import ControlApp
 from serve_app.deployments.control_handle import CONTROL_APP, CONTROL_DEPLOYMENT
-from serve_app.deployments.gateway import Gateway, GatewayConfig
+from serve_app.deployments.gateway import Gateway
 from serve_app.deployments.options import OPTIONS, DeploymentOptions, Profile, pool_options
 from serve_app.deployments.replicas import CatBoostModel, Encoder
 from serve_app.errors import InvariantError, ScorecatError
 from serve_app.history.service.config import StateConfig
-from serve_app.jobs.service.control import JobLimits
 from serve_app.models.service.registry import Registry
 from serve_app.scoring.core.split import Split
 from serve_app.scoring.service.ports import AppState
@@ -78,46 +77,20 @@ def build_pool_app(package: Path, max_replicas: int, profile: Profile, state: St
     return build_version_app(package, profile, state=state, options=pool_options(max_replicas))
 
 
-def build_gateway_app(
-    settings: Settings, profile: Profile, *, options: dict[str, DeploymentOptions] | None = None
-) -> Application:
+def build_gateway_app(settings: Settings, profile: Profile) -> Application:
     """Return the application of the Gateway."""
-    config = GatewayConfig(
-        registry_root=str(settings.registry_root),
-        package_cache=str(settings.package_cache),
-        split_path=str(settings.split_path),
-        log_dir=str(settings.log_dir),
-        request_timeout_s=settings.request_timeout_s,
-        state=settings.state_config,
-    )
-    chosen = {**OPTIONS[profile], **(options or {})}
     gateway = serve.deployment(serve.ingress()(Gateway), name="Gateway")
-    bound: Application = gateway.options(**chosen["Gateway"].to_ray()).bind(config)
+    bound: Application = gateway.options(**OPTIONS[profile]["Gateway"].to_ray()).bind(settings)
     return bound
 
 
 def build_control_app(settings: Settings, profile: Profile, model: str) -> Application:
     """Return the application that owns the rollouts of a model, and the batch jobs."""
-    config = ControlConfig(
-        served=model,
-        home=str(settings.home),
-        registry_root=str(settings.registry_root),
-        package_cache=str(settings.package_cache),
-        database=str(settings.database),
-        split_path=str(settings.split_path),
-        log_dir=str(settings.log_dir),
-        job_dir=str(settings.job_dir),
-        model=settings.model,
-        job_roots=settings.job_places,
-        job_limits=JobLimits(settings.job_slots, settings.job_queue, settings.job_keep_hours * 3600),
-        user=settings.user,
-        pins=settings.pins,
-    )
     options = OPTIONS[profile][CONTROL_DEPLOYMENT]
     deployment = serve.deployment(ControlApp, name=CONTROL_DEPLOYMENT).options(**options.to_ray())
     build = partial(build_version_app, profile=profile, state=settings.state_config)
     build_pool = partial(build_pool_app, profile=profile, state=settings.state_config)
-    bound: Application = deployment.bind(config, build, build_pool)
+    bound: Application = deployment.bind(settings, model, settings.job_places, build, build_pool)
     return bound
 
 

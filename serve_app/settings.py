@@ -68,20 +68,19 @@ class Settings(BaseModel):
     @property
     def registry_root(self) -> str | Path:
         """Root of the package registry: a directory, or the URL of a prefix in an object store."""
-        if self.registry is None:
-            return self.home / "registry"
-        return self.registry if "://" in self.registry else Path(self.registry).absolute()
+        if self.registry is not None and "://" in self.registry:
+            return self.registry
+        return Path(self.registry or self.home / "registry")
 
     @property
     def state_config(self) -> StateConfig | None:
         """How to open the states of live history; None when it is off."""
         if self.state == "off":
             return None
-        place = self.state or str(self.home / "state" / "history.db")
         days = self.state_retention_days
         return StateConfig(
-            place if "://" in place else str(Path(place).absolute()),
-            str((self.state_secret or self.home / "state" / "history.secret").absolute()),
+            self.state or str(self.home / "state" / "history.db"),
+            str(self.state_secret or self.home / "state" / "history.secret"),
             None if days is None else round(days * DAY_S),
             self.state_timeout_s,
         )
@@ -106,8 +105,7 @@ class Settings(BaseModel):
         """Absolute folders and URLs that jobs asked for over HTTP may use."""
         if self.job_roots is None:
             return (str(self.home / "data"),)
-        named = [root.strip() for root in self.job_roots.split(",") if root.strip()]
-        return tuple(root if "://" in root else str(Path(root).absolute()) for root in named)
+        return tuple(_anchor(root.strip()) for root in self.job_roots.split(",") if root.strip())
 
     @property
     def split_path(self) -> Path:
@@ -121,7 +119,7 @@ class Settings(BaseModel):
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings; paths become absolute.
+    """Read the settings; paths become absolute, so that they mean the same in every process of the cluster.
 
     Raises
     ------
@@ -142,7 +140,17 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as exc:
         first = exc.errors()[0]
         raise BadRequestError(f"setting {PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from exc
-    return settings.model_copy(update={"home": settings.home.absolute()})
+    absolute = {
+        "home": settings.home.absolute(),
+        "registry": settings.registry and _anchor(settings.registry),
+        "state": settings.state if settings.state in (None, "off") else _anchor(settings.state),
+        "state_secret": settings.state_secret and settings.state_secret.absolute(),
+    }
+    return settings.model_copy(update=absolute)
+
+
+def _anchor(place: str) -> str:
+    return place if "://" in place else str(Path(place).absolute())
 
 
 INTERNAL = frozenset({"SCORECAT_CLUSTER", "SCORECAT_HAPROXY", "SCORECAT_SHARED_ARRAYS", "SCORECAT_SOCKETS"})

@@ -26,7 +26,7 @@ from serve_app.models.adapters.package_dir import load_parts
 from serve_app.models.service.packaging import golden_inputs
 from serve_app.models.service.registry import CHAMPION, Registry, name_mover
 from serve_app.rollouts.adapters.sql_store import SqlRolloutStore
-from serve_app.rollouts.service.control import begin_split
+from serve_app.rollouts.service.split import begin_split
 from serve_app.scoring.adapters.split_file import SplitFile
 from serve_app.scoring.core.split import Split
 from serve_app.settings import Settings, load_settings

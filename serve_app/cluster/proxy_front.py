@@ -33,21 +33,16 @@ BINARY_VARIABLE: Final = "SCORECAT_HAPROXY"
 """Environment variable with the path of the real binary."""
 
 _DETAILS: Final = {
-    400: (
-        400,
-        "malformed-request",
-        "Bad request",
-        "the request is not valid HTTP, or its line or headers exceed 16 KiB",
-    ),
-    405: (405, "method-not-allowed", "Method not allowed", "there is no such method here; /docs lists what is"),
-    408: (408, "request-timeout", "Request timeout", "the request did not arrive within 10 seconds"),
-    413: (413, "payload-too-large", "Payload too large", "the body is too large"),
-    500: (500, "internal", "Internal error", "the proxy failed; try again"),
-    502: (503, "replica-lost", "Not ready", "the gateway replica was lost while it had this request; try again"),
-    503: (503, "not-ready", "Not ready", "no gateway replica can take the request right now; try again"),
-    504: (504, "deadline-exceeded", "Deadline exceeded", "the gateway did not answer in time; try again"),
+    400: ("malformed-request", "Bad request", "the request is not valid HTTP, or its line or headers exceed 16 KiB"),
+    405: ("method-not-allowed", "Method not allowed", "there is no such method here; /docs lists what is"),
+    408: ("request-timeout", "Request timeout", "the request did not arrive within 10 seconds"),
+    413: ("payload-too-large", "Payload too large", "the body is too large"),
+    500: ("internal", "Internal error", "the proxy failed; try again"),
+    502: ("replica-lost", "Not ready", "the gateway replica was lost while it had this request; try again"),
+    503: ("not-ready", "Not ready", "no gateway replica can take the request right now; try again"),
+    504: ("deadline-exceeded", "Deadline exceeded", "the gateway did not answer in time; try again"),
 }
-"""Status, code, title and detail of HAProxy's own answers."""
+"""Code, title and detail of HAProxy's own answers; what it would answer with 502 becomes a 503."""
 _REASONS: Final = {
     400: "Bad Request",
     405: "Method Not Allowed",
@@ -109,8 +104,8 @@ def render_overloaded() -> str:
 
 def render_error(cause: int) -> str:
     """Return the raw HTTP answer for HAProxy's own 502, 503 or 504, as problem details."""
-    status, code, title, detail = _DETAILS[cause]
-    body = _dump_problem(status, code, title, detail)
+    status = 503 if cause == 502 else cause  # noqa: PLR2004
+    body = _dump_problem(status, *_DETAILS[cause])
     lines = [
         f"HTTP/1.1 {status} {_REASONS[status]}",
         "Content-Type: application/problem+json",

@@ -66,12 +66,7 @@ class ReplicaLoad:
 
 
 class HandleReplicas:
-    """The replicas that a Serve handle calls, and its count of calls under way, by which Ray scales them too.
-
-    Parameters
-    ----------
-    handle : DeploymentHandle
-    """
+    """The replicas that a Serve handle calls, and its count of calls under way, by which Ray scales them too."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle

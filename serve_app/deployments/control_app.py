@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +30,7 @@ from serve_app.rollouts.service.control import RolloutControl
 from serve_app.runtime.json_logs import log_json_lines
 from serve_app.runtime.rounds import Rounds
 from serve_app.scoring.adapters.split_file import SplitFile
+from serve_app.settings import Settings
 from serve_app.storage.disk_reserve import DiskReserve
 from serve_app.storage.sql_engine import build_engine
 
@@ -42,49 +42,17 @@ RECONCILE_LIMIT_S: Final = 300.0
 """A round that takes longer hangs. Reconciling may fetch a package from a bucket."""
 
 
-@dataclass(frozen=True, slots=True)
-class ControlConfig:
-    """What the control app is started with; the composition root fills it from the settings.
-
-    Attributes
-    ----------
-    served : str
-        Model whose rollouts these are.
-    home, registry_root, package_cache, database, split_path, log_dir, job_dir : str
-        State folder, package registry, folder that versions of a remote one are fetched to, file of the
-        rollout database, split record, folder of the logs, folder of the records of batch jobs.
-    model : str
-        Model whose champion scores jobs that name none.
-    job_roots : tuple of str
-        Where jobs asked for over HTTP may read and write.
-    job_limits : JobLimits
-    user : str or None
-        Who moves aliases, for their history.
-    pins : bool
-        Whether requests may name their version.
-    """
-
-    served: str
-    home: str
-    registry_root: str
-    package_cache: str
-    database: str
-    split_path: str
-    log_dir: str
-    job_dir: str
-    model: str
-    job_roots: tuple[str, ...]
-    job_limits: JobLimits
-    user: str | None = None
-    pins: bool = False
-
-
 class ControlApp:
     """The deployment; its methods are sync, so Serve runs them in threads.
 
     Parameters
     ----------
-    config : ControlConfig
+    settings : Settings
+        Their model scores jobs that name none.
+    served : str
+        Model whose rollouts these are.
+    job_roots : tuple of str
+        Where jobs asked for over HTTP may read and write.
     build : callable
         Returns the application of a model version for the directory of its package.
     build_pool : callable
@@ -93,28 +61,29 @@ class ControlApp:
 
     def __init__(
         self,
-        config: ControlConfig,
+        settings: Settings,
+        served: str,
+        job_roots: tuple[str, ...],
         build: Callable[[Path], Application],
         build_pool: Callable[[Path, int], Application],
     ) -> None:
         bind_to_node_address()
-        log_json_lines(Path(config.log_dir) / f"controller-{os.getpid()}.jsonl")
-        mover = config.user or f"controller@{socket.gethostname()}"
-        registry = open_registry(config.registry_root, cache=Path(config.package_cache), by=mover)
-        database = Path(config.database)
-        reserve, engine = DiskReserve(database.with_suffix(".reserve")), build_engine(database)
+        log_json_lines(settings.log_dir / f"controller-{os.getpid()}.jsonl")
+        mover = settings.user or f"controller@{socket.gethostname()}"
+        registry = open_registry(settings.registry_root, cache=settings.package_cache, by=mover)
+        reserve, engine = DiskReserve(settings.database.with_suffix(".reserve")), build_engine(settings.database)
         webhooks = Webhooks(SqlOutbox(engine))
         rollouts = RolloutControl(
             SqlRolloutStore(engine, reserve),
-            SplitFile(Path(config.split_path), reserve),
+            SplitFile(settings.split_path, reserve),
             registry,
             ServeVersionApps(registry, build),
-            webhooks,
-            model=config.served,
-            pins=config.pins,
+            webhooks.wake,
+            model=served,
+            pins=settings.pins,
         )
         webhooks.wake()  # a process that died may have left something to tell
-        jobs = _create_jobs(config, registry, ServePoolApps(registry, build_pool))
+        jobs = _create_jobs(settings, job_roots, registry, ServePoolApps(registry, build_pool))
         self._tenants: Mapping[Tenant, Any] = {"rollouts": rollouts, "jobs": jobs}
         self._rounds = [
             Rounds("tick", rollouts.tick, TICK_S, TICK_LIMIT_S),
@@ -139,14 +108,16 @@ class ControlApp:
         return getattr(self._tenants[tenant], method)(*arguments, **named)
 
 
-def _create_jobs(config: ControlConfig, registry: Registry, pools: ServePoolApps) -> JobControl:
+def _create_jobs(
+    settings: Settings, job_roots: tuple[str, ...], registry: Registry, pools: ServePoolApps
+) -> JobControl:
     return JobControl(
-        JobFolders(Path(config.job_dir)),
-        RayJobRunner(Path(config.home)),
+        JobFolders(settings.job_dir),
+        RayJobRunner(settings.home),
         pools,
-        AllowedPlaces(config.job_roots).check,
-        lambda asked: resolve_model(asked, config.model, registry.resolve, CHAMPION),
+        AllowedPlaces(job_roots).check,
+        lambda asked: resolve_model(asked, settings.model, registry.resolve, CHAMPION),
         RayJobMeter(),
-        config.job_limits,
+        JobLimits(settings.job_slots, settings.job_queue, settings.job_keep_hours * 3600),
         count_committed,
     )

@@ -38,11 +38,6 @@ class ControlHandle:
     """Calls of the control app's replica.
 
     A call that ran into its time limit may have been carried out; none is sent twice from here.
-
-    Attributes
-    ----------
-    rollouts : Rollouts
-    jobs : Jobs
     """
 
     def __init__(self) -> None:

@@ -11,8 +11,9 @@ from typing import Final
 from serve_app.errors import ScorecatError, UnknownOutcomeError
 from serve_app.history.adapters.open_store import open_live_history
 from serve_app.history.service.config import StateConfig
+from serve_app.history.service.intake import Result, Work
 from serve_app.history.service.live_history import LiveHistory
-from serve_app.history.service.writer import Result, Work, write_events
+from serve_app.history.service.writer import write_events
 from serve_app.http.events.event_bodies import parse_events
 from serve_app.http.parsing_process import ParsingProcess
 
@@ -22,12 +23,7 @@ logger = logging.getLogger("scorecat.state")
 
 
 class EventProcess:
-    """Writes events to the states of a config, in a process of its own.
-
-    Parameters
-    ----------
-    config : StateConfig
-    """
+    """Writes events to the states of a config, in a process of its own."""
 
     def __init__(self, config: StateConfig) -> None:
         self._config = config

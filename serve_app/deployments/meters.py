@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,52 +62,19 @@ KEPT_ROWS: Final = 16_384
 """Most rows that are kept before they are counted (about 2 MB)."""
 
 
-class CounterPort(Protocol):
-    """A counter with labels."""
-
-    def inc(self, value: float, tags: dict[str, str]) -> None:
-        """Add to one label set."""
-        ...
-
-
-class HistogramPort(Protocol):
-    """A histogram with labels."""
-
-    def observe(self, value: float, tags: dict[str, str]) -> None:
-        """Add a value to one label set."""
-        ...
-
-
-def create_histogram(name: str) -> HistogramPort:
-    """Return a histogram of `METRICS`; works inside a replica."""
+def create_metric(name: str) -> Any:
+    """Return the counter, histogram or level of `METRICS` that a name's ending says; works inside a replica."""
     description, labels = METRICS[name]
-    bounds = DURATIONS_S if name == "scorecat_request_seconds" else AGES_S
-    histogram: HistogramPort = metrics.Histogram(
-        name, description=description, boundaries=list(bounds), tag_keys=labels
-    )
-    return histogram
+    if name.endswith("_total"):
+        return metrics.Counter(name, description=description, tag_keys=labels)
+    if name.endswith("_seconds"):
+        bounds = list(DURATIONS_S if name == "scorecat_request_seconds" else AGES_S)
+        return metrics.Histogram(name, description=description, boundaries=bounds, tag_keys=labels)
+    return metrics.Gauge(name, description=description, tag_keys=labels)
 
 
-def create_counter(name: str) -> CounterPort:
-    """Return a counter of `METRICS`; works inside a replica."""
-    description, labels = METRICS[name]
-    counter: CounterPort = metrics.Counter(name, description=description, tag_keys=labels)
-    return counter
-
-
-class GaugePort(Protocol):
-    """A level with labels."""
-
-    def set(self, value: float, tags: dict[str, str]) -> None:
-        """Set one label set."""
-        ...
-
-
-def create_gauge(name: str) -> GaugePort:
-    """Return a gauge of `METRICS`; works inside a replica."""
-    description, labels = METRICS[name]
-    gauge: GaugePort = metrics.Gauge(name, description=description, tag_keys=labels)
-    return gauge
+Create = Callable[[str], Any]
+"""Makes the metric of a name, see `create_metric`."""
 
 
 class InputMeter:
@@ -122,31 +89,16 @@ class InputMeter:
         The model's features, in its order.
     model : str
     version : int
-    rows, values : CounterPort
-        ``scorecat_encoded_rows_total`` and ``scorecat_input_values_total``.
-    histories : CounterPort, optional
-        ``scorecat_history_rows_total``.
-    ages : HistogramPort, optional
-        ``scorecat_history_age_seconds``.
+    create : callable
     """
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        model: str,
-        version: int,
-        *,
-        rows: CounterPort,
-        values: CounterPort,
-        histories: CounterPort | None = None,
-        ages: HistogramPort | None = None,
-    ) -> None:
+    def __init__(self, names: Sequence[str], model: str, version: int, create: Create = create_metric) -> None:
         self._names = names
         self._tags = {"model": model, "version": str(version)}
-        self._rows = rows
-        self._values = values
-        self._histories = histories
-        self._ages = ages
+        self._rows = create("scorecat_encoded_rows_total")
+        self._values = create("scorecat_input_values_total")
+        self._histories = create("scorecat_history_rows_total")
+        self._ages = create("scorecat_history_age_seconds")
         self._statuses: NDArray[np.int64] = np.zeros(len(HISTORY_STATUSES), dtype=np.int64)
         self._kept_ages_s: list[NDArray[np.float64]] = []
         self._kept: list[EncodedBatch] = []
@@ -181,9 +133,9 @@ class InputMeter:
 
     def _flush_histories(self) -> None:
         for status, n in zip(HISTORY_STATUSES, self._statuses.tolist(), strict=True):
-            if n and self._histories is not None:
+            if n:
                 self._histories.inc(n, {**self._tags, "kind": status})
-        if self._kept_ages_s and self._ages is not None:
+        if self._kept_ages_s:
             ages_s = np.concatenate(self._kept_ages_s)
             for age_s in ages_s[:: -(-len(ages_s) // SAMPLED_AGES)].tolist():
                 self._ages.observe(age_s, self._tags)
@@ -201,29 +153,16 @@ def create_input_meter(names: Sequence[str]) -> InputMeter:
     """Return the meter of the Encoder replica this runs in; its application's name says model and version."""
     app = serve.get_replica_context().app_name
     model, version = parse_version_app(app) or parse_pool_app(app) or (app, 0)
-    rows, values = (create_counter(f"scorecat_{what}_total") for what in ("encoded_rows", "input_values"))
-    return InputMeter(
-        names,
-        model,
-        version,
-        rows=rows,
-        values=values,
-        histories=create_counter("scorecat_history_rows_total"),
-        ages=create_histogram("scorecat_history_age_seconds"),
-    )
+    return InputMeter(names, model, version)
 
 
 class RayJobMeter(JobMeter):
     """Counts what the control app reads in the records of batch jobs."""
 
-    def __init__(
-        self,
-        create: Callable[[str], CounterPort] = create_counter,
-        create_level: Callable[[str], GaugePort] = create_gauge,
-    ) -> None:
+    def __init__(self, create: Create = create_metric) -> None:
         self._rows = create("scorecat_job_rows_total")
         self._ended = create("scorecat_jobs_ended_total")
-        self._jobs = create_level("scorecat_jobs")
+        self._jobs = create("scorecat_jobs")
 
     def count_rows(self, model: str, version: int, kind: str, n: int) -> None:
         """Count rows that were scored or rejected."""
@@ -238,26 +177,29 @@ class RayJobMeter(JobMeter):
         self._jobs.set(n, {"kind": kind})
 
 
-class RequestMeter:
-    """Counts answered requests: a microsecond each, and tells Ray of all of them once a second."""
+class HttpMeter(Meter):
+    """Counts what a Gateway answers, refuses and ignores; Ray is told of requests once a second."""
 
-    def __init__(self, requests: CounterPort, durations: HistogramPort) -> None:
-        self._requests = requests
-        self._durations = durations
+    def __init__(self, create: Create = create_metric) -> None:
+        self._problems = create("scorecat_problems_total")
+        self._ignored = create("scorecat_ignored_columns_total")
+        self._events = create("scorecat_events_total")
+        self._delays = create("scorecat_event_delay_seconds")
+        self._requests = create("scorecat_requests_total")
+        self._durations = create("scorecat_request_seconds")
         self._counted: Counter[tuple[str, int, int | None]] = Counter()
         self._kept_s: dict[tuple[str, int | None], list[float]] = {}
         self._is_due = False
 
-    def note(self, route: str, status: int, version: int | None, duration_s: float) -> None:
-        """Count a request. Call it on the event loop."""
+    def count_request(self, route: str, status: int, version: int | None, duration_s: float) -> None:
+        """Count an answered request, about a microsecond. Call it on the event loop."""
         if not self._is_due:
-            asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+            asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
             self._is_due = True
         self._counted[route, status, version] += 1
         self._kept_s.setdefault((route, version), []).append(duration_s)
 
-    def flush(self) -> None:
-        """Tell Ray."""
+    def _flush(self) -> None:
         counted, self._counted = self._counted, Counter()
         kept_s, self._kept_s = self._kept_s, {}
         self._is_due = False
@@ -267,29 +209,6 @@ class RequestMeter:
             step = -(-len(durations_s) // SAMPLED_DURATIONS)
             for duration_s in durations_s[::step]:
                 self._durations.observe(duration_s, {"route": route, "version": _name_version(version)})
-
-
-def _name_version(version: int | None) -> str:
-    return "" if version is None else str(version)
-
-
-class HttpMeter(Meter):
-    """Counts what a Gateway refuses and ignores."""
-
-    def __init__(
-        self,
-        create: Callable[[str], CounterPort] = create_counter,
-        create_ages: Callable[[str], HistogramPort] = create_histogram,
-    ) -> None:
-        self._problems = create("scorecat_problems_total")
-        self._ignored = create("scorecat_ignored_columns_total")
-        self._events = create("scorecat_events_total")
-        self._delays = create_ages("scorecat_event_delay_seconds")
-        self._requests = RequestMeter(create("scorecat_requests_total"), create_ages("scorecat_request_seconds"))
-
-    def count_request(self, route: str, status: int, version: int | None, duration_s: float) -> None:
-        """Count an answered request."""
-        self._requests.note(route, status, version, duration_s)
 
     def count_problem(self, route: str, code: str) -> None:
         """Count an answer with a problem."""
@@ -306,3 +225,7 @@ class HttpMeter(Meter):
     def note_delay(self, route: str, delay_s: float) -> None:
         """Keep how old the newest event of a request was when it arrived."""
         self._delays.observe(delay_s, {"route": route})
+
+
+def _name_version(version: int | None) -> str:
+    return "" if version is None else str(version)

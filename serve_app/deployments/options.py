@@ -6,7 +6,7 @@ holds each field against Ray's own schema.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
 Profile = Literal["laptop", "production"]
@@ -55,28 +55,23 @@ class DeploymentOptions:
 
     def to_ray(self) -> dict[str, Any]:
         """Return the keyword arguments of ``Deployment.options``."""
+        options = asdict(self)
+        scaling = {name: options.pop(name) for name in _SCALING}
         return {
-            "autoscaling_config": {
-                "min_replicas": self.min_replicas,
-                "initial_replicas": self.min_replicas,
-                "max_replicas": self.max_replicas,
-                "target_ongoing_requests": self.target_ongoing_requests,
-                "upscale_delay_s": self.upscale_delay_s,
-                "downscale_delay_s": self.downscale_delay_s,
-                "metrics_interval_s": self.metrics_interval_s,
-                "look_back_period_s": self.look_back_period_s,
-            },
-            "max_ongoing_requests": self.max_ongoing_requests,
-            "max_queued_requests": self.max_queued_requests,
-            "graceful_shutdown_timeout_s": self.graceful_shutdown_timeout_s,
-            "graceful_shutdown_wait_loop_s": self.graceful_shutdown_wait_loop_s,
-            "health_check_period_s": self.health_check_period_s,
-            "health_check_timeout_s": self.health_check_timeout_s,
-            "ray_actor_options": {"num_cpus": self.num_cpus},
+            "autoscaling_config": {"initial_replicas": self.min_replicas, **scaling},
+            "ray_actor_options": {"num_cpus": options.pop("num_cpus")},
             # Ray's access log costs about 100 us a request; ours is buffered, see AccessLogFile. Below WARNING
             # Ray makes a record for each request even then.
             "logging_config": {"encoding": "JSON", "enable_access_log": False, "log_level": "WARNING"},
+            **options,
         }
+
+
+_SCALING: Final = (
+    *("min_replicas", "max_replicas", "target_ongoing_requests", "upscale_delay_s", "downscale_delay_s"),
+    *("metrics_interval_s", "look_back_period_s"),
+)
+"""Fields that are Ray's options of autoscaling."""
 
 
 # The Gateway accepts more than it will queue, so that it answers overload itself with a problem and
@@ -94,9 +89,7 @@ OPTIONS: Final[dict[Profile, dict[str, DeploymentOptions]]] = {
         "ControlApp": _CONTROL,
     },
     "production": {
-        "Gateway": DeploymentOptions(
-            min_replicas=2, max_replicas=8, max_ongoing_requests=10_000, target_ongoing_requests=200.0
-        ),
+        "Gateway": replace(_GATEWAY, min_replicas=2, max_replicas=8),
         "Encoder": DeploymentOptions(min_replicas=2, max_replicas=16),
         "CatBoostModel": DeploymentOptions(min_replicas=2, max_replicas=16),
         "ControlApp": _CONTROL,

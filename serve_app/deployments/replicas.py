@@ -109,7 +109,7 @@ class Encoder(DirectReplica):
         A job can wait for the store of the states: NotReadyError tells it to.
         """
         batch = unpack(packed).unpack()
-        found = await self._reader.read_table(batch, must_answer=True) if self._reader else None
+        found = await self._reader.read(batch, is_table=True, must_answer=True) if self._reader else None
 
         def encode() -> tuple[EncodedBatch, PackedRows]:
             encoded = encode_rows(self._encoder, batch, found)
@@ -122,13 +122,25 @@ class Encoder(DirectReplica):
     async def _run(self, packed: PackedBatch, *, is_table: bool = False) -> EncodedBatch:
         batch, found = packed.unpack(), None
         if self._reader is not None:
-            found = await (self._reader.read_table(batch) if is_table else self._reader.read(batch))
+            found = await self._reader.read(batch, is_table=is_table)
         if batch.num_rows <= INLINE_ENCODE_ROWS:
             encoded = encode_rows(self._encoder, batch, found)
         else:
             encoded = await asyncio.to_thread(encode_rows, self._encoder, batch, found)
         self._meter.note(encoded, found)
         return encoded
+
+
+async def _run_slices(
+    threads: ThreadPoolExecutor,
+    function: Callable[[ModelRows, int, int], NDArray[np.float64]],
+    rows: ModelRows,
+    step: int,
+) -> NDArray[np.float64]:
+    """Return what a function gives for the rows, `step` at a time in threads."""
+    loop, n_rows = asyncio.get_running_loop(), rows[0].shape[0]
+    slices = [loop.run_in_executor(threads, function, rows, k, k + step) for k in range(0, max(n_rows, 1), step)]
+    return np.concatenate(await asyncio.gather(*slices))
 
 
 class CatBoostModel(DirectReplica):
@@ -163,20 +175,14 @@ class CatBoostModel(DirectReplica):
             return self._model.predict(matrix, strings)
         n_slices = self._n_threads * math.ceil(n_rows / (self._n_threads * SLICE_ROWS))
         step = math.ceil(n_rows / n_slices)
-        loop = asyncio.get_running_loop()
-        parts = [
-            loop.run_in_executor(self._threads, self._predict_slice, rows, start, start + step)
-            for start in range(0, n_rows, step)
-        ]
-        return np.concatenate(await asyncio.gather(*parts))
+        return await _run_slices(self._threads, self._predict_slice, rows, step)
 
     async def predict_bulk(self, given: ModelRows | SharedArray) -> NDArray[np.float64]:
         """Return what `predict` gives for a batch of a job, behind online rows.
 
         Online rows are predicted on the event loop, or in threads that the kernel prefers to these.
         """
-        rows = unpack(given)
-        return await self._run_bulk(self._predict_slice, rows, BULK_SLICE_ROWS)
+        return await _run_slices(self._bulk_threads, self._predict_slice, unpack(given), BULK_SLICE_ROWS)
 
     async def compute_bulk(self, extra: Extra, given: ModelRows | SharedArray) -> NDArray[np.float64]:
         """Return what `compute` gives for a batch of a job, behind online rows."""
@@ -187,21 +193,7 @@ class CatBoostModel(DirectReplica):
             return function(matrix[start:stop], None if strings is None else strings.slice(start, stop - start))
 
         step = min(BULK_EXPLAIN_ROWS, self._model.max_explained_rows or BULK_EXPLAIN_ROWS)
-        return await self._run_bulk(compute_slice, unpack(given), step)
-
-    async def _run_bulk(
-        self, function: Callable[[ModelRows, int, int], NDArray[np.float64]], rows: ModelRows, step: int
-    ) -> NDArray[np.float64]:
-        loop = asyncio.get_running_loop()
-        n_rows = rows[0].shape[0]
-        return np.concatenate(
-            await asyncio.gather(
-                *(
-                    loop.run_in_executor(self._bulk_threads, function, rows, start, start + step)
-                    for start in range(0, max(n_rows, 1), step)
-                )
-            )
-        )
+        return await _run_slices(self._bulk_threads, compute_slice, unpack(given), step)
 
     async def compute(self, extra: Extra, given: ModelRows | SharedArray) -> NDArray[np.float64]:
         """Return raw scores or SHAP values, see `CatBoostScorer.predict_raw` and `explain`."""

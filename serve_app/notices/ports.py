@@ -39,11 +39,3 @@ class Outbox(Protocol):
     def settle(self, notice_id: int, status: NoticeStatus, n_attempts: int, problem: str) -> None:
         """Record what became of a notice; `problem` is empty when nothing went wrong."""
         ...
-
-
-class Notifier(Protocol):
-    """Tells webhooks what waits in an outbox."""
-
-    def wake(self) -> None:
-        """Look into the outbox soon; never blocks and never raises."""
-        ...

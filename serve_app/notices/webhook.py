@@ -32,15 +32,10 @@ logger = logging.getLogger("scorecat.webhook")
 
 
 class Webhooks:
-    """A `serve_app.notices.ports.Notifier` that posts JSON.
+    """Posts what waits in an outbox as JSON.
 
     A redirect is not followed, and the answer's body is not read. Only the address' host is logged: its path may be a
     secret.
-
-    Parameters
-    ----------
-    outbox : Outbox
-    timeout_s, first_wait_s, look_s : float
     """
 
     def __init__(

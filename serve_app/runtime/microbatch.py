@@ -47,7 +47,9 @@ class BatchLimits:
 
 
 @dataclass(slots=True)
-class _Waiting(Generic[Row, Result]):
+class Waiting(Generic[Row, Result]):
+    """A row whose caller waits."""
+
     row: Row
     deadline_at: float
     settle: Callable[[Result | Exception], None] | None
@@ -62,6 +64,7 @@ class _Waiting(Generic[Row, Result]):
             settle(outcome)
 
     def expire(self) -> None:
+        """Tell the caller that it is too late."""
         self.end(DeadlineExceededError("the answer was not ready before the request's deadline", 1.0))
 
 
@@ -84,7 +87,7 @@ class MicroBatcher(Generic[Row, Result]):
     ) -> None:
         self._run = run
         self._limits = limits
-        self._waiting: deque[_Waiting[Row, Result]] = deque()
+        self._waiting: deque[Waiting[Row, Result]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
 
@@ -92,11 +95,6 @@ class MicroBatcher(Generic[Row, Result]):
     def n_waiting(self) -> int:
         """Rows that have not left yet and whose caller still waits."""
         return sum(w.settle is not None for w in self._waiting)
-
-    @property
-    def n_batches(self) -> int:
-        """Batches under way."""
-        return len(self._tasks)
 
     async def submit(self, row: Row, deadline_at: float) -> Result:
         """Send a row with the next batch and return its result.
@@ -109,7 +107,7 @@ class MicroBatcher(Generic[Row, Result]):
             `deadline_at` passed first; the row is dropped from the queue when it had not left yet.
         """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        waiting = self._add(row, deadline_at, partial(_resolve, future))
+        waiting = self.put(row, deadline_at, partial(_resolve, future))
         try:
             return await future
         finally:
@@ -117,7 +115,7 @@ class MicroBatcher(Generic[Row, Result]):
             if waiting.timer is not None:
                 waiting.timer.cancel()
 
-    def put(self, row: Row, deadline_at: float, settle: Callable[[Result | Exception], None]) -> None:
+    def put(self, row: Row, deadline_at: float, settle: Callable[[Result | Exception], None]) -> Waiting[Row, Result]:
         """Send a row with the next batch; `settle` is called with what `submit` returns or raises, by the event loop.
 
         The same without a task and a future a row, about 5 us of CPU.
@@ -127,15 +125,12 @@ class MicroBatcher(Generic[Row, Result]):
         OverloadedError
             The queue is full.
         """
-        self._add(row, deadline_at, settle)
-
-    def _add(self, row: Row, deadline_at: float, settle: Callable[[Result | Exception], None]) -> _Waiting[Row, Result]:
         if len(self._waiting) >= self._limits.max_queued_rows:
             self._waiting = deque(w for w in self._waiting if w.settle is not None)
         if len(self._waiting) >= self._limits.max_queued_rows:
             raise OverloadedError("more rows wait than can be answered in time", 1.0)
         loop = asyncio.get_running_loop()
-        waiting: _Waiting[Row, Result] = _Waiting(row, deadline_at, settle)
+        waiting: Waiting[Row, Result] = Waiting(row, deadline_at, settle)
         waiting.timer = loop.call_at(deadline_at, waiting.expire)
         self._waiting.append(waiting)
         if self._timer is None:
@@ -152,7 +147,7 @@ class MicroBatcher(Generic[Row, Result]):
             self._timer = None
         if len(self._tasks) >= self._limits.max_batches:
             return  # the next batch to finish dispatches
-        batch: list[_Waiting[Row, Result]] = []
+        batch: list[Waiting[Row, Result]] = []
         while self._waiting and len(batch) < self._limits.max_rows:
             waiting = self._waiting.popleft()
             if waiting.settle is not None:
@@ -173,7 +168,7 @@ class MicroBatcher(Generic[Row, Result]):
         if self._waiting:
             self._dispatch()
 
-    async def _work(self, batch: list[_Waiting[Row, Result]]) -> None:
+    async def _work(self, batch: list[Waiting[Row, Result]]) -> None:
         outcome: Sequence[Result | Exception]
         try:
             outcome = await self._run([w.row for w in batch], max(w.deadline_at for w in batch))

@@ -1,10 +1,8 @@
-"""The users of a log sent through the live service, each user's next event after the previous answer."""
+"""What is sent to the live service of a log, user by user."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,21 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve_app.client.clients import AsyncClient
 from serve_app.client.logs.log_rows import encode_events
-from serve_app.client.rows import Prediction
-from serve_app.errors import InvalidRowError, InvariantError, NotReadyError
 from serve_app.events.core.event_rows import EVENT_TYPES, PURCHASE
 from serve_app.events.service.partitions import Partition
 from serve_app.features.core.row_keys import MAX_ID_LENGTH
 
 WEEK_S: Final = 7 * 86_400
-SETTLED: Final = ("recorded", "duplicate")
-UNAVAILABLE: Final = "unavailable"
-UNAVAILABLE_TRIES: Final = 40
-UNAVAILABLE_WAIT_S: Final = 0.5
-"""After a failure the service leaves its store alone for a second."""
-OFF: Final = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,96 +100,6 @@ def rename(prefix: str, name: str) -> str:
     if len(prefix) + len(name) <= MAX_ID_LENGTH:
         return prefix + name
     return prefix + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-class UserSender:
-    """Sends users side by side, and each user's events one after the other.
-
-    Parameters
-    ----------
-    client : AsyncClient
-        With at least `concurrency` connections.
-    concurrency : int
-        Users under way at once, at most.
-    on_answer : callable
-        Called with the number of a row and its answer, or the error that rejected it.
-    on_purchase : callable
-        Called after each purchase that was recorded.
-
-    Attributes
-    ----------
-    n_unavailable : int
-        Answers without history, because the store took too long, that were asked for again.
-    """
-
-    def __init__(
-        self,
-        client: AsyncClient,
-        concurrency: int,
-        on_answer: Callable[[int, Prediction | InvalidRowError], None],
-        on_purchase: Callable[[], None],
-    ) -> None:
-        self._client = client
-        self._concurrency = concurrency
-        self._on_answer = on_answer
-        self._on_purchase = on_purchase
-        self.n_unavailable = 0
-
-    async def send(self, users: Sequence[Sequence[Step]]) -> None:
-        """Send all users.
-
-        Raises
-        ------
-        ScorecatError
-            A request got no answer in all its tries, or an event was not recorded; the first one.
-        """
-        queue = iter(users)
-        tasks = [asyncio.create_task(self._work(queue)) for _ in range(min(self._concurrency, len(users)))]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _work(self, queue: Iterable[Sequence[Step]]) -> None:
-        for steps in queue:
-            for step in steps:
-                if step.row is None:
-                    await self._record(step)
-                else:
-                    self._on_answer(step.row, await self._score(step.body))
-
-    async def _score(self, body: bytes) -> Prediction | InvalidRowError:
-        """Score and record a row, and ask again while the service says that its store did not answer in time.
-
-        Asking again is exact: a row whose event is stored is not added to its history once more.
-        """
-        for _ in range(UNAVAILABLE_TRIES):
-            try:
-                answer = await self._client.predict(body, detail=True)
-            except InvalidRowError as error:
-                return error
-            detail = answer.detail or {}
-            observed = detail.get("observed") or {}
-            status, history = observed.get("status"), (detail.get("history") or {}).get("status")
-            if OFF in {status, history}:
-                raise NotReadyError("this service keeps no history: start it with SCORECAT_STATE set to a place")
-            if status in SETTLED and history != UNAVAILABLE:
-                return answer
-            if UNAVAILABLE not in {status, history}:
-                raise InvariantError(f"a row was not recorded: {status} {observed.get('detail', '')}".rstrip())
-            self.n_unavailable += 1
-            await asyncio.sleep(UNAVAILABLE_WAIT_S)
-        raise NotReadyError(f"the store of histories did not answer in {UNAVAILABLE_TRIES} tries")
-
-    async def _record(self, step: Step) -> None:
-        answer = await self._client.send_events(step.event)
-        # A duplicate is one whose first answer was lost.
-        if sum(answer.counts[status] for status in SETTLED) != 1:
-            why = answer.errors[0].detail if answer.errors else "without a reason"
-            raise InvariantError(f"a purchase was not recorded: {why}")
-        self._on_purchase()
 
 
 def read_positions(partition: Partition) -> list[int]:

@@ -13,13 +13,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_app.stats.intervals import TAIL
+
 _FLOAT = NDArray[np.float64]
 
 RELIABILITY_SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Bins of the reliability table, as shares of the rows by probability; finer where rare positives are."""
 
 BOOTSTRAP_ROUNDS: Final = 200
-CONFIDENCE: Final = 0.95
 _CLIP: Final = 1e-15
 
 
@@ -178,8 +179,7 @@ def percentile_interval(values: Sequence[float]) -> tuple[float, float]:
     known = known[np.isfinite(known)]
     if len(known) == 0:
         return math.nan, math.nan
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(known, [tail, 1 - tail])
+    low, high = np.quantile(known, [TAIL, 1 - TAIL])
     return float(low), float(high)
 
 

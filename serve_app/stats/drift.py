@@ -6,16 +6,16 @@ The population stability index of a sample is judged against what chance alone g
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import special
 
+from serve_app.stats.bins import count_ranges
 from serve_app.stats.profile import SCORE
-from serve_app.stats.psi import expected_psi, measure_psi, psi_p_value
+from serve_app.stats.psi import expected_psi, measure_psi, psi_p_value, smallest_visible_psi
 
 _COUNTS = NDArray[np.float64]
 
@@ -60,17 +60,6 @@ class Drift:
     verdict: Verdict
 
 
-def effective_rows(cluster: NDArray[np.int64]) -> float:
-    """Return how many independent rows clustered rows are worth at least, (sum m)**2 / sum m**2.
-
-    Notes
-    -----
-    Kish's effective size for clusters whose rows are all alike, the worst case.
-    """
-    sizes = np.unique(cluster, return_counts=True)[1].astype(np.float64)
-    return float(sizes.sum() ** 2 / (sizes @ sizes)) if len(sizes) else 0.0
-
-
 def find_discoveries(p_values: Sequence[float], share: float) -> list[bool]:
     """Return which of many tests to believe, so that at most this share of them is expected to be chance.
 
@@ -84,13 +73,6 @@ def find_discoveries(p_values: Sequence[float], share: float) -> list[bool]:
     return [bool(p_value <= limit) for p_value in p_values]
 
 
-def smallest_visible_psi(n_bins: int, n_reference: float, n_new: float) -> float:
-    """Return the PSI from which chance is ruled out for a feature on its own."""
-    if n_bins <= 1:
-        return 0.0
-    return float(special.chdtri(n_bins - 1, FALSE_DISCOVERY_SHARE)) * (1 / n_reference + 1 / n_new)
-
-
 def judge_psi(psi: float, expected: float, visible: float, *, is_beyond_chance: bool) -> Verdict:
     """Return what a PSI means.
 
@@ -98,8 +80,8 @@ def judge_psi(psi: float, expected: float, visible: float, *, is_beyond_chance: 
     ----------
     psi, expected : float
     visible : float
-        See `smallest_visible_psi`. When that is a moderate drift already, nothing found does not mean
-        nothing there.
+        See `serve_app.stats.psi.smallest_visible_psi`. When that is a moderate drift already, nothing found does
+        not mean nothing there.
     is_beyond_chance : bool
         Whether chance alone is ruled out.
     """
@@ -118,8 +100,7 @@ def count_numbers(bins: Sequence[Mapping[str, Any]], values: NDArray[Any]) -> _C
     known = values[~np.isnan(values)].astype(np.float64)
     if ranges:
         inside = known[(known >= ranges[0]["low"]) & (known <= ranges[-1]["high"])]
-        inner = [row["high"] for row in ranges[:-1]]
-        counts[: len(ranges)] = np.bincount(np.searchsorted(inner, inside, side="left"), minlength=len(ranges))
+        counts[: len(ranges)] = count_ranges([ranges[0]["low"], *(row["high"] for row in ranges)], inside)
     counts[-2] = len(known) - counts.sum()
     counts[-1] = len(values) - len(known)
     return counts
@@ -165,40 +146,30 @@ def measure_drift(
     vocabularies, unseen
         Classes of the categorical features, and the one unseen values have.
     n_reference, n_new : float
-        Independent rows behind the two samples, see `effective_rows`.
+        Independent rows behind the two samples, see `serve_app.stats.design_effect`.
     """
     columns = {(name, False): matrix[:, j] for j, name in enumerate(names)} | {(SCORE, True): scores}
-    binned = [
-        _bin_column(name, bins, columns[name, is_score], vocabularies.get(name, ()), unseen)
-        for (name, is_score), bins in _bins_by_feature(reference).items()
-        if (name, is_score) in columns
-    ]
-    if not binned:
+    sizes, found = (n_reference, n_new), []
+    for (name, is_score), bins in _bins_by_feature(reference).items():
+        if (name, is_score) not in columns:
+            continue
+        column, is_categorical = columns[name, is_score], bins[0]["kind"] == "categorical"
+        classes = vocabularies.get(name, ())
+        new = count_classes(bins, column, classes, unseen) if is_categorical else count_numbers(bins, column)
+        psi, n_bins = measure_psi(np.array([row["count"] for row in bins], dtype=np.float64), new)
+        before, last = (new[-2:] / max(new.sum(), 1.0)).tolist()  # a profile's last bins
+        odd = (0.0, 0.0, last) if is_categorical else (last, before, 0.0)
+        p_value = psi_p_value(psi, n_bins, *sizes)
+        found.append(Drift(name, psi, expected_psi(n_bins, *sizes), p_value, n_bins, *odd, verdict="none"))
+    if not found:
         return []
-    sizes = (n_reference, n_new)
-    psis = [measure_psi(column.reference, column.new) for column in binned]
-    p_values = [psi_p_value(psi, n_bins, *sizes) for psi, n_bins in psis]
-    is_beyond_chance = find_discoveries(p_values, FALSE_DISCOVERY_SHARE)
+    is_beyond_chance = find_discoveries([one.p_value for one in found], FALSE_DISCOVERY_SHARE)
     drifts = []
-    for column, (psi, n_bins), p_value, beyond in zip(binned, psis, p_values, is_beyond_chance, strict=True):
-        expected, visible = expected_psi(n_bins, *sizes), smallest_visible_psi(n_bins, *sizes)
-        verdict = judge_psi(psi, expected, visible, is_beyond_chance=beyond)
-        missing, outside, unseen_share = column.odd_shares()
-        drifts.append(Drift(column.name, psi, expected, p_value, n_bins, missing, outside, unseen_share, verdict))
+    for one, is_real in zip(found, is_beyond_chance, strict=True):
+        visible = smallest_visible_psi(one.n_bins, *sizes, FALSE_DISCOVERY_SHARE)
+        verdict = judge_psi(one.psi, one.expected_psi, visible, is_beyond_chance=is_real)
+        drifts.append(replace(one, verdict=verdict))
     return sorted(drifts, key=lambda drift: (drift.feature != SCORE, -drift.psi))
-
-
-@dataclass(frozen=True, slots=True)
-class _Binned:
-    name: str
-    is_categorical: bool
-    reference: _COUNTS
-    new: _COUNTS
-
-    def odd_shares(self) -> tuple[float, float, float]:
-        """Return the shares of the new rows that are missing, out of range, unseen: a profile's last bins."""
-        last, before = (float(self.new[k] / max(self.new.sum(), 1.0)) for k in (-1, -2))
-        return (0.0, 0.0, last) if self.is_categorical else (last, before, 0.0)
 
 
 def _bins_by_feature(reference: pa.Table) -> dict[tuple[str, bool], list[dict[str, Any]]]:
@@ -207,11 +178,3 @@ def _bins_by_feature(reference: pa.Table) -> dict[tuple[str, bool], list[dict[st
     for row in reference.to_pylist():
         out.setdefault((row["feature"], row["kind"] == SCORE), []).append(row)
     return out
-
-
-def _bin_column(
-    name: str, bins: Sequence[Mapping[str, Any]], column: NDArray[Any], classes: Sequence[str], unseen: str
-) -> _Binned:
-    is_categorical = bins[0]["kind"] == "categorical"
-    new = count_classes(bins, column, classes, unseen) if is_categorical else count_numbers(bins, column)
-    return _Binned(name, is_categorical, np.array([row["count"] for row in bins], dtype=np.float64), new)

@@ -1,7 +1,7 @@
 """95 % intervals of shares and means, also of requests that come in clusters of one user.
 
 A clustered sample says as much as a smaller one of independent requests; every interval takes the factor by which
-clusters inflate the variance, see `serve_app.scoring.core.counters.measure_dispersion`.
+clusters inflate the variance, see `serve_app.stats.design_effect`.
 
 References
 ----------
@@ -12,12 +12,14 @@ sample size.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
-from scipy.special import betaincinv, stdtrit
+import numpy as np
+from scipy.special import bdtrik, betaincinv, stdtrit
 
-CONFIDENCE: Final = 0.95
-_TAIL: Final = (1 - CONFIDENCE) / 2
+TAIL: Final = (1 - 0.95) / 2
+"""Probability beyond each end of an interval."""
 
 
 def share_interval(k: float, n: float, dispersion: float = 1.0) -> tuple[float, float, float]:
@@ -25,8 +27,8 @@ def share_interval(k: float, n: float, dispersion: float = 1.0) -> tuple[float, 
     if n <= 0:
         return 0.0, 0.0, 1.0
     share, k, n = k / n, k / dispersion, n / dispersion
-    low = float(betaincinv(k, n - k + 1, _TAIL)) if k > 0 else 0.0
-    high = float(betaincinv(k + 1, n - k, 1 - _TAIL)) if k < n else 1.0
+    low = float(betaincinv(k, n - k + 1, TAIL)) if k > 0 else 0.0
+    high = float(betaincinv(k + 1, n - k, 1 - TAIL)) if k < n else 1.0
     return share, low, high
 
 
@@ -45,5 +47,15 @@ def mean_interval(n: int, total: float, squares: float, dispersion: float = 1.0)
         return None
     mean = total / n
     variance = max(squares - total * mean, 0.0) / (n - 1) * dispersion
-    reach = float(stdtrit(max(n / dispersion - 1, 1.0), 1 - _TAIL)) * math.sqrt(variance / n)
+    reach = float(stdtrit(max(n / dispersion - 1, 1.0), 1 - TAIL)) * math.sqrt(variance / n)
     return mean, mean - reach, mean + reach
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float, float] | None:
+    """Return the median with its distribution-free 95 % interval from order statistics."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    n = len(ordered)
+    k = max(0, math.ceil(float(bdtrik(TAIL, n, 0.5))) - 1)
+    return float(np.median(ordered)), float(ordered[k]), float(ordered[n - 1 - k])

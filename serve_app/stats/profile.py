@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from serve_app.stats.bins import count_ranges, decile_edges
 
 SCORE: Final = "score"
 TOP_CLASSES: Final = 20
@@ -35,27 +37,11 @@ up to `high`; the first one includes `low`), ``out of range``, ``missing``; or a
 def profile_numbers(feature: str, values: NDArray[Any], *, kind: str = "numeric") -> list[dict[str, Any]]:
     """Return the bins of one numeric column: its deciles, then out of range and missing."""
     known = values[~np.isnan(values)].astype(np.float64)
-    edges = _decile_edges(known) if len(known) else np.empty(0)
-    inner = edges[1:-1]
-    counts = np.bincount(np.searchsorted(inner, known, side="left"), minlength=max(len(edges) - 1, 0))
-    rows = [
-        _bin(feature, kind, k, "range", int(count), len(values), float(edges[k]), float(edges[k + 1]))
-        for k, count in enumerate(counts)
-    ]
-    rows.append(_bin(feature, kind, len(rows), OUT_OF_RANGE, 0, len(values)))
-    rows.append(_bin(feature, kind, len(rows), MISSING, len(values) - len(known), len(values)))
-    return rows
-
-
-def _decile_edges(known: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the distinct deciles; a lowest value that fills a tenth or more has a bin of its own.
-
-    Most shoppers have bought nothing yet: with 0 in one bin with what is above, no index would see their
-    share change.
-    """
-    deciles = np.quantile(known, np.arange(11) / 10)
-    edges = np.unique(deciles)
-    return np.concatenate([edges[:1], edges]) if deciles[0] == deciles[1] else edges
+    edges = decile_edges(known) if len(known) else np.empty(0)
+    counts = count_ranges(edges, known).tolist()
+    ranges = [("range", n, low, high) for n, low, high in zip(counts, edges.tolist(), edges[1:].tolist(), strict=False)]
+    odd = [(OUT_OF_RANGE, 0, None, None), (MISSING, len(values) - len(known), None, None)]
+    return _describe_bins(feature, kind, len(values), [*ranges, *odd])
 
 
 def profile_classes(feature: str, codes: NDArray[Any], classes: Sequence[str], unseen: str) -> list[dict[str, Any]]:
@@ -63,11 +49,10 @@ def profile_classes(feature: str, codes: NDArray[Any], classes: Sequence[str], u
     counts = np.bincount(codes.astype(np.int64), minlength=len(classes))
     seen = [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k] and classes[k] != unseen]
     top, others = seen[:TOP_CLASSES], seen[TOP_CLASSES:]
-    rows = [_bin(feature, "categorical", i, classes[k], int(counts[k]), len(codes)) for i, k in enumerate(top)]
-    rows.append(_bin(feature, "categorical", len(rows), OTHER_CLASSES, int(counts[others].sum()), len(codes)))
+    counted = [(classes[k], int(counts[k])) for k in top]
     n_unseen = int(counts[list(classes).index(unseen)]) if unseen in classes else 0
-    rows.append(_bin(feature, "categorical", len(rows), UNSEEN, n_unseen, len(codes)))
-    return rows
+    counted += [(OTHER_CLASSES, int(counts[others].sum())), (UNSEEN, n_unseen)]
+    return _describe_bins(feature, "categorical", len(codes), [(label, n, None, None) for label, n in counted])
 
 
 def profile_table(
@@ -97,18 +82,14 @@ def profile_table(
     return pa.Table.from_pylist(rows, schema=PROFILE_SCHEMA)
 
 
-def _bin(
-    feature: str,
-    kind: str,
-    number: int,
-    label: str,
-    count: int,
-    n_rows: int,
-    low: float | None = None,
-    high: float | None = None,
-) -> dict[str, Any]:
-    share = count / n_rows if n_rows else 0.0
-    return {
-        "feature": feature, "kind": kind, "bin": number, "label": label, "low": low, "high": high, "count": count,
-        "share": share,
-    }  # fmt: skip
+def _describe_bins(
+    feature: str, kind: str, n_rows: int, bins: Iterable[tuple[str, int, float | None, float | None]]
+) -> list[dict[str, Any]]:
+    """Return the rows of bins, each given as label, count and limits."""
+    return [
+        {
+            "feature": feature, "kind": kind, "bin": number, "label": label, "low": low, "high": high, "count": count,
+            "share": count / n_rows if n_rows else 0.0,
+        }
+        for number, (label, count, low, high) in enumerate(bins)
+    ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 It is above zero for two samples of one population too: (B - 1)(1/n + 1/m) on average for n and m rows in B bins, so
 "PSI above 0.1" is noise below some hundred rows. In units of 1/n + 1/m it is close to a chi-square with B - 1
-degrees of freedom.
+degrees of freedom, noncentral by PSI_true / (1/n + 1/m) when the populations are apart.
 
 References
 ----------
@@ -60,3 +60,16 @@ def psi_p_value(psi: float, n_bins: int, n_reference: float, n_new: float) -> fl
     if n_bins <= 1:
         return 1.0
     return float(special.chdtrc(n_bins - 1, psi / (1 / n_reference + 1 / n_new)))
+
+
+def smallest_visible_psi(n_bins: int, n_reference: float, n_new: float, alpha: float) -> float:
+    """Return the PSI from which chance is ruled out, at most a share `alpha` of drift-free samples being above it."""
+    if n_bins <= 1:
+        return 0.0
+    return float(special.chdtri(n_bins - 1, alpha)) * (1 / n_reference + 1 / n_new)
+
+
+def psi_share_below(psi: float, n_bins: int, n_reference: float, n_new: float, true: float) -> float:
+    """Return the probability of a PSI at most this large when the populations are apart by `true`."""
+    unit = 1 / n_reference + 1 / n_new
+    return float(special.chndtr(psi / unit, n_bins - 1, true / unit))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.types import TypeDecorator
 
-from serve_app.errors import NotReadyError
+from serve_app.errors import InvariantError, NotReadyError
 
 BUSY_TIMEOUT_S: Final = 5.0
 RETRY_AFTER_S: Final = 1.0
@@ -21,13 +23,30 @@ READ_ONLY: Final = "scorecat_read_only"
 """Execution option of connections that only read."""
 
 
-def build_engine(database: Path | str) -> Engine:
-    """Return an engine for a SQLite file (its folder is made) or for a SQLAlchemy URL."""
-    if isinstance(database, str):
-        return sa.create_engine(database, pool_pre_ping=True)
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware times; stored in UTC, also where the database forgets the zone (SQLite)."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Return the time in UTC."""
+        if value is not None and value.tzinfo is None:
+            raise InvariantError(f"the time {value} has no zone")
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Return the time, aware."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def build_engine(database: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
+    """Return an engine for a SQLite file, whose folder is made; a writer waits at most so long for another."""
     database.parent.mkdir(parents=True, exist_ok=True)
     url = sa.URL.create("sqlite", database=str(database))
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    engine = sa.create_engine(url, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,11 +133,9 @@ def history(
             print_history(client.describe(number), changes)
 
 
-@contextlib.contextmanager
-def connect(url: str | None) -> Iterator[RolloutClient]:
-    """Give a client of the service at `url`, or of the one that `up` started."""
-    with RolloutClient(url or read_url(load_settings())) as client:
-        yield client
+def connect(url: str | None) -> RolloutClient:
+    """Return a client of the service at `url`, or of the one that `up` started; a context."""
+    return RolloutClient(url or read_url(load_settings()))
 
 
 def name_caller() -> str:

@@ -86,9 +86,11 @@ def summarise(rollout: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def print_brief(rollout: Mapping[str, Any]) -> None:
-    """Print one line of a rollout."""
-    _say_state(rollout)
+def print_brief(rollout: Mapping[str, Any], more: str = "") -> None:
+    """Print one line of a rollout, with more at its end."""
+    state = summarise(rollout)
+    line = Text(show_line(f"{_name(rollout)}: ")).append(show_line(state), choose_style(state))
+    out.print(line.append(more))
 
 
 def print_list(rollouts: Sequence[Mapping[str, Any]]) -> None:
@@ -120,7 +122,7 @@ def print_history(rollout: Mapping[str, Any], changes: Sequence[Mapping[str, Any
 
 def print_rollout(rollout: Mapping[str, Any]) -> None:
     """Print everything a person wants to know of a rollout."""
-    _say_state(rollout, f" since {_say_time(rollout['since'])}")
+    print_brief(rollout, f" since {_say_time(rollout['since'])}")
     if rollout["why"]:
         _say(f"  {rollout['why']}")
     if rollout.get("mismatch") or rollout.get("sample_ratio"):
@@ -144,12 +146,6 @@ def print_rollout(rollout: Mapping[str, Any]) -> None:
 def _say(line: str) -> None:
     """Print a line; names and reasons in it were written by others."""
     out.print(show_line(line), markup=False)
-
-
-def _say_state(rollout: Mapping[str, Any], more: str = "") -> None:
-    state = summarise(rollout)
-    line = Text(show_line(f"{_name(rollout)}: ")).append(show_line(state), choose_style(state))
-    out.print(line.append(more))
 
 
 def _print_arms(rollout: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +52,7 @@ def simulate(
         )
     summary = summarise_runs(found)
     if as_json:
-        print_json({"plan": dump_plan(plan), "assumed": assumed.to_json(), "seed": seed, **summary.to_json()})
+        print_json({"plan": dump_plan(plan), "assumed": asdict(assumed), "seed": seed, **asdict(summary)})
         return
     _print(plan, assumed, summary)
 

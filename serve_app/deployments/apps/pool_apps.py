@@ -36,13 +36,7 @@ class ServePoolApps:
             return {app: state for app, state in read_states().items() if parse_pool_app(app) is not None}
 
     def create(self, wish: PoolWish) -> None:
-        """Begin to start one.
-
-        Raises
-        ------
-        ScorecatError
-            The package cannot be fetched or is damaged, or the cluster refused the app.
-        """
+        """Begin to start one, see `PoolApps.create`."""
         package = self._registry.locate(wish.model, wish.version)
         load_parts(package)  # a torn package is refused here, by name
         with translated():

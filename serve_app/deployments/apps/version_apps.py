@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from ray.serve import Application
 from ray.serve.exceptions import RayServeException
@@ -23,8 +23,6 @@ from serve_app.scoring.service.ports import AppState
 
 PROVE_TIMEOUT_S: Final = 5.0
 """For each of the two calls; golden rows take milliseconds."""
-
-T = TypeVar("T")
 
 
 class ServeVersionApps:
@@ -50,13 +48,7 @@ class ServeVersionApps:
         return {key: state for app, state in states.items() if (key := parse_version_app(app)) is not None}
 
     def create(self, model: str, version: int) -> None:
-        """Begin to start a version's app and return; does nothing while one lives.
-
-        Raises
-        ------
-        ScorecatError
-            The package cannot be fetched or is damaged, or the cluster refused the app.
-        """
+        """Begin to start a version's app and return, see `VersionApps.create`."""
         state = self.states().get((model, version))
         if state is not None and state.status == "deleting":
             raise NotReadyError(f"the last application of {model} v{version} is still being removed", 2.0)
@@ -75,15 +67,7 @@ class ServeVersionApps:
                 delete_app(version_app(model, version))
 
     def prove(self, model: str, version: int) -> None:
-        """Send golden rows through both deployments of a version and compare.
-
-        Raises
-        ------
-        GoldenMismatchError
-            It answers, and wrongly.
-        NotReadyError
-            It does not answer, or its replicas fail for a reason of their own.
-        """
+        """Send golden rows through both deployments of a version and compare, see `VersionApps.prove`."""
         proof = self._proofs.get((model, version))
         if proof is None:
             parts = load_parts(self._registry.locate(model, version))
@@ -123,10 +107,10 @@ class _LoopThread:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="handles", daemon=True).start()
 
-    def run(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
+    def run(self, work: Coroutine[Any, Any, None], timeout_s: float) -> None:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return future.result(timeout_s)
+            future.result(timeout_s)
         except TimeoutError as exc:
             future.cancel()
             raise NotReadyError(f"no answer in {timeout_s:g} s") from exc

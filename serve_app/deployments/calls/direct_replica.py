@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
 from typing import ClassVar
 
 from ray import serve
@@ -37,13 +36,10 @@ class DirectReplica:
         path = socket_path(serve.get_replica_context().replica_id.unique_id)
         if path is not None and (self._server is None or not path.exists()):
             try:
-                await self._listen(path)
+                if self._server is not None:
+                    self._server.close()  # what is connected stays so
+                methods = {name: getattr(self, name) for name in self.METHODS}
+                self._server = await answer_calls(path, methods, ReplicaLoad.of_this_process())
             except OSError as exc:
                 if self._trouble.is_new(exc):
                     logger.warning("%s: %s; calls come through handles", path, exc)
-
-    async def _listen(self, path: Path) -> None:
-        if self._server is not None:
-            self._server.close()  # what is connected stays so
-        methods = {name: getattr(self, name) for name in self.METHODS}
-        self._server = await answer_calls(path, methods, ReplicaLoad.of_this_process())

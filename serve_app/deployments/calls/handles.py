@@ -139,16 +139,14 @@ class _Calls:
             async with asyncio.timeout(timeout_s):
                 if chosen is None:
                     return await self._remote(*arguments)
-                return await self._call_directly(*chosen, arguments)
+                replica, link, counts = chosen
+                counts.begin(replica)
+                try:
+                    return await link.call(self._method, arguments)
+                finally:
+                    counts.end(replica)
         except FAILURES as exc:
             raise translate(exc) from exc
-
-    async def _call_directly(self, replica: Any, link: Link, counts: HandleReplicas, arguments: tuple[Any, ...]) -> Any:
-        counts.begin(replica)
-        try:
-            return await link.call(self._method, arguments)
-        finally:
-            counts.end(replica)
 
 
 class EncoderHandle:

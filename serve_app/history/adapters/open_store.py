@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -46,21 +45,16 @@ def open_state_store(place: str | Path, check: bytes) -> StateStore:
     return RedisStateStore(str(place), check)
 
 
-def open_live_history(config: StateConfig, clock: Callable[[], float] = time.time) -> LiveHistory:
-    """Open the live history of a machine; makes the secret when there is none yet.
-
-    Raises
-    ------
-    BadRequestError
-        The place is of no known form, or the client library is not installed.
-    NotReadyError, InvariantError
-        The store or the secret cannot be used, or they do not belong together.
-    """
+def open_live_history(config: StateConfig) -> LiveHistory:
+    """Open the live history of a machine, see `open_states`."""
     store, names = open_states(config)
-    return LiveHistory(store, names, clock, retention_s=config.retention_s)
+    return LiveHistory(store, names, time.time, retention_s=config.retention_s)
 
 
 def open_states(config: StateConfig) -> tuple[StateStore, Pseudonyms]:
-    """Open the states of a machine and what names them, see `open_live_history`."""
+    """Open the states of a machine and what names them; makes the secret when there is none yet.
+
+    Raises as `open_state_store` does; also when the secret cannot be used.
+    """
     names = Pseudonyms(load_state_secret(Path(config.secret_path)))
     return open_state_store(config.place, names.check), names

@@ -38,10 +38,6 @@ from serve_app.privacy.pseudonyms import ITEM_BYTES, KEY_BYTES
 
 SCHEMA_VERSION: Final = 1
 CONNECT_TIMEOUT_S: Final = 1.0
-ANSWER_TIMEOUT_S: Final = 5.0
-CONTEND_TIMEOUT_S: Final = 5.0
-"""A batch that meets other writers of the same users is folded again for so long."""
-
 _SCHEMA: Final = str(SCHEMA_VERSION).encode()
 DEFAULT_PREFIX: Final = b"scorecat:state:"
 _RETRY_AFTER_S: Final = 1.0
@@ -64,6 +60,10 @@ class RedisStateStore:
         Of the secret the ids are keyed with, `serve_app.privacy.pseudonyms.Pseudonyms.check`.
     prefix : bytes
         Begins every key, so that several systems may share a database.
+    answer_timeout_s : float
+        How long the server may take for an answer.
+    contend_timeout_s : float
+        A batch that meets other writers of the same users is folded again for so long.
 
     Raises
     ------
@@ -73,16 +73,25 @@ class RedisStateStore:
         The states are of another schema, or were written under another secret.
     """
 
-    def __init__(self, url: str, check: bytes, prefix: bytes = DEFAULT_PREFIX) -> None:
+    def __init__(
+        self,
+        url: str,
+        check: bytes,
+        prefix: bytes = DEFAULT_PREFIX,
+        *,
+        answer_timeout_s: float = 5.0,
+        contend_timeout_s: float = 5.0,
+    ) -> None:
         # Nothing is sent twice by the client itself: an event without id would be counted twice.
         self._client: Any = redis.Redis.from_url(
             url,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=ANSWER_TIMEOUT_S,
+            socket_timeout=answer_timeout_s,
             retry=Retry(NoBackoff(), 0),
         )
         self._prefix = prefix
         self._check = check
+        self._contend_timeout_s = contend_timeout_s
         self._apply_script = self._client.register_script(APPLY)
         self._erase_script = self._client.register_script(ERASE)
         with _translated():
@@ -225,7 +234,7 @@ class RedisStateStore:
         return applied > 0
 
     def _until_applied(self, attempt: Callable[[], tuple[bool, _T]]) -> _T:
-        deadline = time.monotonic() + CONTEND_TIMEOUT_S
+        deadline = time.monotonic() + self._contend_timeout_s
         while True:
             with _translated():
                 is_applied, result = attempt()

@@ -1,7 +1,7 @@
 """What is known of one session and one user, and how one event changes it.
 
 The same definition as `serve_app.history.core.as_of`, event by event: `add_event` folds an event into the
-states and returns the accumulators as of it. Everything is an integer, so both forms agree exactly.
+states, and `peek_event` returns the accumulators as of it. Everything is an integer, so both forms agree exactly.
 """
 
 from __future__ import annotations
@@ -105,9 +105,7 @@ def mean_micros_of(cents: int, count: int) -> int:
     return whole + (twice > count or (twice == count and whole % 2 == 1))
 
 
-def add_event(
-    user: UserState, session: SessionState | None, event: HistoryEvent
-) -> tuple[UserState, SessionState, Accumulators]:
+def add_event(user: UserState, session: SessionState | None, event: HistoryEvent) -> tuple[UserState, SessionState]:
     """Fold one event into the states of its user and session.
 
     Parameters
@@ -120,9 +118,8 @@ def add_event(
 
     Returns
     -------
-    (UserState, SessionState, Accumulators)
-        The states after the event, and what is known at it, itself included: its own purchase counts
-        only from the next event on.
+    (UserState, SessionState)
+        The states after the event.
 
     Notes
     -----
@@ -153,12 +150,11 @@ def add_event(
             0,
             after.micros - mean_micros_of(total, events),
         )
-    grown = _add(user, more)
-    return grown, after, accumulate_states(grown._replace(purchases=user.purchases), after)
+    return _add(user, more), after
 
 
 def peek_event(user: UserState, session: SessionState | None, event: HistoryEvent) -> Accumulators:
-    """Return the accumulators of `add_event` without the states after it, for half its cost."""
+    """Return what is known at an event, itself included; its own purchase counts only from the next event on."""
     product, category, time_s, cents, _ = event
     if session is None:
         micros = mean_micros_of(cents, 1)

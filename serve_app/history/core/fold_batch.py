@@ -186,7 +186,7 @@ def fold_events(known: Known, events: Sequence[KeyedEvent]) -> Folded:
             body = body._replace(time_s=before.last_s)
         if event.takes_category and body.category is None:
             body = body._replace(category=known.categories.get(body.product))
-        user, session, _ = add_event(known.users.get(user_key, NO_USER), before, body)
+        user, session = add_event(known.users.get(user_key, NO_USER), before, body)
         known.users[user_key], known.sessions[session_key] = user, session
         folded.users.add(user_key)
         folded.sessions[session_key] = user_key

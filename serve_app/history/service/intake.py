@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
+from serve_app.errors import DeadlineExceededError, NotReadyError, OverloadedError, ScorecatError
 from serve_app.history.service.live_history import LiveEvent, Recorded
+from serve_app.runtime.log_once import LogOnce
+from serve_app.runtime.microbatch import BatchLimits, MicroBatcher
 
 MAX_EVENTS: Final = 20_000
 """Events of one request, which are one commit: a second or so in which other writers wait."""
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+"""Bodies that may wait in one Gateway; more are refused."""
+LIMITS: Final = BatchLimits(max_rows=64, max_queued_rows=1024, eager_batches=1, max_batches=1)
 MAX_ERRORS: Final = 100
 """Errors an answer names; the others are counted."""
 COUNTED: Final = ("recorded", "duplicate", "dropped", "conflict", "refused", "rejected")
+
+logger = logging.getLogger("scorecat.state")
 
 IntakeStatus = Literal["recorded", "duplicate", "dropped", "conflict", "refused", "rejected"]
 
@@ -88,8 +97,34 @@ def summarize(parsed: ParsedEvents, outcomes: Sequence[Recorded]) -> Intake:
     return Intake({name: counts[name] for name in COUNTED}, errors[:MAX_ERRORS], len(errors), newest_s)
 
 
-class EventSink(Protocol):
-    """Records events durably; every call raises NotReadyError while the store cannot be written."""
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Events as they came."""
+
+    media: str
+    content: bytes
+
+
+Work = Body | LiveEvent
+Result = Intake | Recorded | ScorecatError
+
+
+class EventSink:
+    """Records events durably: those of concurrent requests together, one commit for all that wait, one under way.
+
+    Every call raises NotReadyError while the store cannot be written.
+
+    Parameters
+    ----------
+    write : callable
+        ``await write(works)`` does what `serve_app.history.service.writer.write_events` does, beside the event loop.
+    """
+
+    def __init__(self, write: Callable[[Sequence[Work]], Awaitable[Sequence[Result]]]) -> None:
+        self._write = write
+        self._batcher: MicroBatcher[Work, Intake | Recorded] = MicroBatcher(self._run, LIMITS)
+        self._n_bytes = 0
+        self._trouble = LogOnce(logger)
 
     async def record(self, media: str, body: bytes, deadline_at: float) -> Intake:
         """Record the events of a body before `deadline_at` (event-loop time), in one commit.
@@ -99,8 +134,46 @@ class EventSink(Protocol):
         BadRequestError
             The body is not what its content type says, or has too many events.
         """
-        ...
+        if self._n_bytes and self._n_bytes + len(body) > MAX_WAITING_BYTES:
+            raise OverloadedError("more events wait than can be written in time", 1.0)
+        self._n_bytes += len(body)
+        try:
+            found = await self._submit(Body(media, body), deadline_at)
+        finally:
+            self._n_bytes -= len(body)
+        assert isinstance(found, Intake)
+        return found
 
     async def observe(self, event: LiveEvent, deadline_at: float) -> Recorded:
         """Record one event before `deadline_at`."""
-        ...
+        found = await self._submit(event, deadline_at)
+        assert isinstance(found, Recorded)
+        return found
+
+    async def _submit(self, work: Work, deadline_at: float) -> Intake | Recorded:
+        try:
+            return await self._batcher.submit(work, deadline_at)
+        except DeadlineExceededError as exc:
+            raise DeadlineExceededError(
+                "it is not known yet whether the events were stored: send them again, events with an event_id "
+                "count once",
+                1.0,
+            ) from exc
+
+    async def _run(self, works: Sequence[Work], _: float) -> Sequence[Intake | Recorded | Exception]:
+        try:
+            results = list(await self._write(works))
+        except ScorecatError as exc:
+            self._note([exc])
+            raise
+        self._note(results)
+        return results
+
+    def _note(self, results: Sequence[Result]) -> None:
+        """Log why the store cannot be written, once for each reason, and that it can be again."""
+        failed = next((r for r in results if isinstance(r, NotReadyError)), None)
+        if failed is not None:
+            if self._trouble.is_new(failed):
+                logger.error("events are not recorded: %s", failed)
+        elif not all(isinstance(r, ScorecatError) for r in results) and self._trouble.clear():
+            logger.warning("events are recorded again")

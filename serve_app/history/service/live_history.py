@@ -132,8 +132,6 @@ class LiveHistory:
         Seconds since 1970 UTC.
     retention_s : int or None
         Sessions whose latest event is older are forgotten, and older events refused; None keeps everything.
-    future_s : int
-        Events farther ahead of the clock are refused.
     """
 
     def __init__(
@@ -143,13 +141,11 @@ class LiveHistory:
         clock: Callable[[], float],
         *,
         retention_s: int | None,
-        future_s: int = FUTURE_S,
     ) -> None:
         self._store = store
         self._pseudonyms = pseudonyms
         self._clock = clock
         self._retention_s = retention_s
-        self._future_s = future_s
 
     def record(self, events: Sequence[LiveEvent]) -> list[Recorded]:
         """Record events in their order, in one transaction, and return what became of each.
@@ -215,10 +211,10 @@ class LiveHistory:
         if event.time_s is None:
             return None
         ahead_s = event.time_s - now_s
-        if ahead_s > self._future_s:
+        if ahead_s > FUTURE_S:
             return Recorded(
                 "refused",
-                f"event_time is {ahead_s:,} s ahead of this server's clock, {self._future_s:,} are allowed: check the "
+                f"event_time is {ahead_s:,} s ahead of this server's clock, {FUTURE_S:,} are allowed: check the "
                 f"sender's clock, or the server's",
             )
         if self._retention_s is not None and -ahead_s > self._retention_s:
@@ -254,7 +250,7 @@ class LiveHistory:
     def _key_row(self, row: ScoredRow, now_s: int) -> KeyedRow | None:
         if not (row.user_id and row.session_id and row.product_id) or not is_price(row.price):
             return None
-        last_s = min(now_s + self._future_s, END_S - 1)
+        last_s = min(now_s + FUTURE_S, END_S - 1)
         make = self._pseudonyms
         user = make.user(row.user_id)
         return KeyedRow(

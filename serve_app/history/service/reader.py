@@ -97,12 +97,8 @@ class HistoryReader:
         except Exception as exc:  # noqa: BLE001 - scores do not need it
             logger.warning("the state cannot be used yet: %s", exc)
 
-    async def read(self, batch: pa.RecordBatch) -> RowHistories:
-        """Return the history of a micro-batch, within `timeout_s` and in one round trip."""
-        return await self._read(batch, max(batch.num_rows, 1), must_answer=False)
-
-    async def read_table(self, batch: pa.RecordBatch, *, must_answer: bool = False) -> RowHistories:
-        """Return the history of a table of any length, a slice at a time.
+    async def read(self, batch: pa.RecordBatch, *, is_table: bool = False, must_answer: bool = False) -> RowHistories:
+        """Return the history of a micro-batch in one round trip, within `timeout_s`; of a table a slice at a time.
 
         Raises
         ------
@@ -111,9 +107,7 @@ class HistoryReader:
         BadRequestError
             With `must_answer`: there are rows to look up, and no state is kept.
         """
-        return await self._read(batch, SLICE_ROWS, must_answer=must_answer)
-
-    async def _read(self, batch: pa.RecordBatch, step: int, *, must_answer: bool) -> RowHistories:
+        step = SLICE_ROWS if is_table else max(batch.num_rows, 1)
         statuses = judge_rows(batch)
         at = np.flatnonzero(statuses == NEW)
         if not len(at):
@@ -153,12 +147,10 @@ class HistoryReader:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._run(rows)
-        except TimeoutError as exc:
-            error = NotReadyError(f"the store of the states did not answer within {self._timeout_s:g} s", LAST_RETRY_S)
-            self._give_up(error)
-            raise error from exc
         except Exception as exc:
-            error = NotReadyError(f"the store of the states failed: {exc}", LAST_RETRY_S)
+            is_late = isinstance(exc, TimeoutError)
+            what = f"did not answer within {self._timeout_s:g} s" if is_late else f"failed: {exc}"
+            error = NotReadyError(f"the store of the states {what}", LAST_RETRY_S)
             self._give_up(error)
             raise error from exc
 

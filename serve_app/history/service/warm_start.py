@@ -113,7 +113,8 @@ def _stored_users(
         stored = []
         for session, state in sessions:
             key = pseudonyms.session(user_key, session_ids[session_id[session]])
-            stored.append(StoredSession(key, state, _key_events(events.get(session, ()), key, pseudonyms)))
+            mine = [(pseudonyms.event(e[0]), pseudonyms.content(key, *e[1:])) for e in events.get(session, ())]
+            stored.append(StoredSession(key, state, tuple(StoredEvent(*each) for each in mine)))
         yield StoredUser(user_key, user, tuple(stored))
 
 
@@ -136,12 +137,6 @@ def _events_by_session(partition: Partition, numbers: dict[str, NDArray[np.int64
             fields = (event_id, products[row], category, EVENT_TYPES[kinds[row]], prices[row], int(events.time_s[row]))
             out.setdefault(int(events.session[row]), []).append(fields)
     return out
-
-
-def _key_events(
-    events: list[_EventFields] | tuple[()], session_key: bytes, pseudonyms: Pseudonyms
-) -> tuple[StoredEvent, ...]:
-    return tuple(StoredEvent(pseudonyms.event(e[0]), pseudonyms.content(session_key, *e[1:])) for e in events)
 
 
 def _note_categories(

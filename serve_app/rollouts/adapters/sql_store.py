@@ -15,20 +15,18 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Dialect, Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.types import TypeDecorator
 
 from serve_app.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
 from serve_app.notices.sql_outbox import OUTBOX, OUTBOX_METADATA, put_notice, say_delivery
 from serve_app.rollouts.service.changes import make_event
 from serve_app.rollouts.service.ports import Rollout, RolloutChange
 from serve_app.storage.disk_reserve import DiskReserve
-from serve_app.storage.sql_engine import READ_ONLY, identify, is_full, translated
+from serve_app.storage.sql_engine import READ_ONLY, UtcDateTime, identify, is_full, translated
 
 SCHEMA_VERSION: Final = 1
 
@@ -40,23 +38,6 @@ _ADVICE: Final = {
 
 logger = logging.getLogger("scorecat.rollouts")
 T = TypeVar("T")
-
-
-class _UtcDateTime(TypeDecorator[datetime]):
-    """Aware times; stored in UTC, also where the database forgets the zone (SQLite)."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        if value is not None and value.tzinfo is None:
-            raise InvariantError(f"the time {value} has no zone")
-        return value.astimezone(UTC) if value is not None else None
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 _METADATA: Final = sa.MetaData()
@@ -82,8 +63,8 @@ _ROLLOUTS: Final = sa.Table(
     sa.Column("step", sa.Integer, nullable=False),
     sa.Column("split_revision", sa.Integer, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
-    sa.Column("created_at", _UtcDateTime, nullable=False),
-    sa.Column("updated_at", _UtcDateTime, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Index("rollouts_by_model", "model", "id"),
     sqlite_autoincrement=True,  # an id is never given twice
 )
@@ -92,7 +73,7 @@ _CHANGES: Final = sa.Table(
     _METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("rollout_id", sa.Integer, sa.ForeignKey("rollouts.id"), nullable=False),
-    sa.Column("at", _UtcDateTime, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
     sa.Column("who", sa.String(256), nullable=False),
     sa.Column("from_phase", sa.String(16), nullable=False),
     sa.Column("to_phase", sa.String(16), nullable=False),
@@ -108,10 +89,11 @@ _SPLITS: Final = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("record", sa.JSON, nullable=False),
 )
+_CHANGE_FIELDS: Final = [field.name for field in dataclasses.fields(RolloutChange) if field.name in _CHANGES.c]
 
 
 class SqlRolloutStore:
-    """A `serve_app.models.service.ports.RolloutStore` on one database.
+    """A `serve_app.rollouts.service.ports.RolloutStore` on one database.
 
     Parameters
     ----------
@@ -189,16 +171,18 @@ class SqlRolloutStore:
 
     def find(self, rollout_id: int) -> Rollout:
         """Return a rollout; raises NotFoundError."""
-        with self._read() as connection:
-            row = connection.execute(sa.select(_ROLLOUTS).where(_ROLLOUTS.c.id == rollout_id)).mappings().first()
-        if row is None:
+        found = self._find_where(_ROLLOUTS.c.id == rollout_id)
+        if found is None:
             raise NotFoundError(f"there is no rollout {rollout_id}")
-        return _from_row(row)
+        return found
 
     def find_active(self, model: str) -> Rollout | None:
         """Return the model's rollout that owns the split, or None."""
+        return self._find_where(_ROLLOUTS.c.active_model == model)
+
+    def _find_where(self, is_wanted: sa.ColumnElement[bool]) -> Rollout | None:
         with self._read() as connection:
-            row = connection.execute(sa.select(_ROLLOUTS).where(_ROLLOUTS.c.active_model == model)).mappings().first()
+            row = connection.execute(sa.select(_ROLLOUTS).where(is_wanted)).mappings().first()
         return _from_row(row) if row is not None else None
 
     def recent(self, model: str, limit: int = 20) -> list[Rollout]:
@@ -301,25 +285,13 @@ def _from_row(row: sa.RowMapping) -> Rollout:
 
 def _record(connection: Connection, rollout: Rollout, change: RolloutChange) -> None:
     """Store a change, and with it what a webhook is to be told."""
-    key = connection.execute(_CHANGES.insert().values(_change_row(rollout.id, change))).inserted_primary_key
+    values = {name: getattr(change, name) for name in _CHANGE_FIELDS} | {"rollout_id": rollout.id}
+    key = connection.execute(_CHANGES.insert().values(values)).inserted_primary_key
     url = rollout.plan.get("webhook")
     if url is not None:
         put_notice(connection, url, int(key[0] if key else 0), make_event(rollout, change))
 
 
 def _from_change_row(row: sa.RowMapping) -> RolloutChange:
-    names = [field.name for field in dataclasses.fields(RolloutChange) if field.name != "delivery"]
     delivery = say_delivery(row["status"], row["n_attempts"], row["problem"])
-    return RolloutChange(**{name: row[name] for name in names}, delivery=delivery)
-
-
-def _change_row(rollout_id: int, change: RolloutChange) -> dict[str, Any]:
-    return {
-        "rollout_id": rollout_id,
-        "at": change.at,
-        "who": change.who,
-        "from_phase": change.from_phase,
-        "to_phase": change.to_phase,
-        "why": change.why,
-        "evidence": dict(change.evidence),
-    }
+    return RolloutChange(**{name: row[name] for name in _CHANGE_FIELDS}, delivery=delivery)

@@ -96,7 +96,10 @@ def decide(plan: Plan, state: RolloutState, observations: Observations, now_s: f
         )
     if state.phase is Phase.PROMOTING:
         return _bake(plan, state, observations, now_s)
-    return _analyse(plan, state, observations, now_s)
+    state = add_intervals(plan, state, observations.intervals)
+    mismatch = describe_mismatch(state)
+    state, verdicts = _measure_due(plan, state, observations, mismatch, now_s, now_s)
+    return dataclasses.replace(_conclude(plan, state, mismatch, now_s), verdicts=verdicts)
 
 
 def decide_trial(plan: Plan, state: RolloutState, observations: Observations, now_s: float) -> Decision:
@@ -158,13 +161,6 @@ def _bake(plan: Plan, state: RolloutState, observations: Observations, now_s: fl
     return dataclasses.replace(decision, verdicts=verdicts)
 
 
-def _analyse(plan: Plan, state: RolloutState, observations: Observations, now_s: float) -> Decision:
-    state = add_intervals(plan, state, observations.intervals)
-    mismatch = describe_mismatch(state)
-    state, verdicts = _measure_due(plan, state, observations, mismatch, now_s, now_s)
-    return dataclasses.replace(_conclude(plan, state, mismatch, now_s), verdicts=verdicts)
-
-
 def _measure_due(
     plan: Plan, state: RolloutState, observations: Observations, mismatch: str | None, due_s: float, now_s: float
 ) -> tuple[RolloutState, tuple[Verdict, ...]]:
@@ -208,14 +204,15 @@ def _conclude(plan: Plan, state: RolloutState, mismatch: str | None, now_s: floa
     if state.phase is Phase.PAUSED:
         return Decision("hold", state.why, state)
     if stop is not None:
-        return _pause(state, stop[1], now_s)
+        return _leave("pause", Phase.PAUSED, state, stop[1], now_s)
     where = f"step {state.step + 1} of {len(plan.steps)} ({plan.steps[state.step]:g} %)"
     waiting = [m.name for m in plan.metrics if not m.dry_run and state.tallies[m.name].n_passed < m.count]
     if waiting:
         return Decision("hold", f"{where}: not enough data yet for {', '.join(waiting)}", state)
     if now_s < state.since_s + plan.interval_s:
         return Decision("hold", f"{where}: every metric passed; it lasts at least {plan.interval_s:g} s", state)
-    return _advance(plan, state, _summarise(where, plan, state), now_s)
+    passed = [f"{m.name} passed: {state.tallies[m.name].evidence}" for m in plan.metrics if not m.dry_run]
+    return _advance(plan, state, "; ".join([f"{where} is done", *passed]), now_s)
 
 
 def _find_stop(metrics: Sequence[Metric], state: RolloutState, mismatch: str | None) -> tuple[Phase, str] | None:
@@ -242,20 +239,11 @@ def _find_stop(metrics: Sequence[Metric], state: RolloutState, mismatch: str | N
 def _advance(plan: Plan, state: RolloutState, why: str, now_s: float) -> Decision:
     step = state.step + 1
     if step == len(plan.steps):
-        return _pause(state, f"{why}; {PLAN_ENDS}", now_s)
+        return _leave("pause", Phase.PAUSED, state, f"{why}; {PLAN_ENDS}", now_s)
     if plan.steps[step] >= _FULL:
         moved = dataclasses.replace(move_state(state, Phase.PROMOTING, now_s, why), step=step)
         return Decision("promote", why, moved)
     return Decision("advance", why, enter_step(plan, state, step, now_s, why))
-
-
-def _summarise(where: str, plan: Plan, state: RolloutState) -> str:
-    parts = [f"{m.name} passed: {state.tallies[m.name].evidence}" for m in plan.metrics if not m.dry_run]
-    return "; ".join([f"{where} is done", *parts])
-
-
-def _pause(state: RolloutState, why: str, now_s: float) -> Decision:
-    return _leave("pause", Phase.PAUSED, state, why, now_s)
 
 
 def _leave(action: Action, phase: Phase, state: RolloutState, why: str, now_s: float) -> Decision:

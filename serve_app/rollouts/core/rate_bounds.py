@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 from scipy.special import betaln
 
 from serve_app.rollouts.core.sequential import ErrorEvidence
-from serve_app.scoring.core.counters import measure_dispersion
+from serve_app.stats.design_effect import measure_dispersion
 
 _PRIOR: Final = (0.5, 0.5)
 """Beta prior (Jeffreys) of the confidence sequences: tight for rare errors, valid for all."""

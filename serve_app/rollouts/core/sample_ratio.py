@@ -21,8 +21,8 @@ from typing import Final
 import numpy as np
 from scipy.special import gammaln
 
-from serve_app.scoring.core.counters import measure_dispersion
 from serve_app.scoring.core.split import N_GROUPS
+from serve_app.stats.design_effect import measure_dispersion
 
 CONCENTRATION: Final = 100.0
 """Weight of the prior around the shares that were set: at 1 % it looks for 0 to 3 %, at 50 % for 40 to 60 %."""

@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from serve_app.rollouts.core.group_cap import cap_counts
-from serve_app.scoring.core.counters import measure_dispersion
 from serve_app.scoring.core.split import N_GROUPS
+from serve_app.stats.design_effect import measure_dispersion
 
 _FLOAT = NDArray[np.float64]
 
@@ -106,12 +106,6 @@ def log_hypergeometric(x: _FLOAT, n_canary: int, n_stable: int, n_errors: int) -
     """Return log P_1(x): the central hypergeometric distribution of the canary's errors, on its support."""
     margin = _log_choose(n_canary + n_stable, np.array([float(n_errors)]))
     return _log_choose(n_canary, x) + _log_choose(n_stable, n_errors - x) - margin
-
-
-def log_noncentral(x: int, n_canary: int, n_stable: int, n_errors: int) -> _FLOAT:
-    """Return log P_theta(x) for every theta of `THETAS`, shape (24,)."""
-    central = log_hypergeometric(np.array([float(x)]), n_canary, n_stable, n_errors)
-    return log_ratios_of(x, n_canary, n_stable, n_errors) + central
 
 
 def log_ratios_of(x: int, n_canary: int, n_stable: int, n_errors: int) -> _FLOAT:
@@ -189,7 +183,7 @@ def _take_in(
     stable_groups: Sequence[int] | None,
 ) -> tuple[ErrorEvidence, int, float]:
     """Return the evidence with an interval's counts, how many of the canary's errors weigh, and their dispersion."""
-    seen = _add(evidence.groups, groups)
+    seen = add_counts(evidence.groups, groups)
     capped = cap_counts(seen)
     weighing = min(canary[1], max(0, sum(capped) - evidence.counted))
     counted = dataclasses.replace(
@@ -199,7 +193,7 @@ def _take_in(
         n_stable=evidence.n_stable + stable[0],
         x_stable=evidence.x_stable + stable[1],
         groups=seen,
-        stable_groups=_add(evidence.stable_groups, stable_groups) if stable_groups else evidence.stable_groups,
+        stable_groups=add_counts(evidence.stable_groups, stable_groups) if stable_groups else evidence.stable_groups,
         counted=evidence.counted + weighing,
     )
     return counted, weighing, measure_dispersion(capped)
@@ -231,7 +225,8 @@ def _start(evidence: ErrorEvidence, weight: float) -> ErrorEvidence:
     return dataclasses.replace(evidence, log_ratios=ratios, spent=evidence.spent + weight)
 
 
-def _add(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:
+def add_counts(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:
+    """Return the sums of two samples' counts of the same bins or groups."""
     return tuple([a + b for a, b in zip(left, right, strict=True)])
 
 

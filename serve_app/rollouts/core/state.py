@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -225,8 +226,8 @@ def can_take_back(plan: Plan, state: RolloutState, now_s: float) -> bool:
 
 
 def dump_state(state: RolloutState) -> dict[str, Any]:
-    """Return a state as a plain dict for JSON."""
-    record: dict[str, Any] = _to_lists(dataclasses.asdict(state) | {"phase": str(state.phase)})
+    """Return a state as the plain dict that JSON gives back."""
+    record: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(state)))
     return record
 
 
@@ -252,13 +253,6 @@ def parse_state(record: Mapping[str, Any]) -> RolloutState:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise InvariantError(f"this is not the state of a rollout: {exc!r}") from exc
-
-
-def _to_lists(value: Any) -> Any:
-    """Return the value as JSON gives it back."""
-    if isinstance(value, dict):
-        return {name: _to_lists(each) for name, each in value.items()}
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _with_tuples(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from serve_app.rollouts.core.plan import Metric, Plan
 from serve_app.rollouts.core.rate_bounds import log_harmless, upper_rate
 from serve_app.rollouts.core.sample_ratio import RatioEvidence, add_routed
 from serve_app.rollouts.core.score_shift import MIN_SCORES, compare_scores, spend_alpha
-from serve_app.rollouts.core.sequential import ErrorEvidence, add_alone, add_errors
+from serve_app.rollouts.core.sequential import ErrorEvidence, add_alone, add_counts, add_errors
 from serve_app.rollouts.core.state import Phase, RolloutState, StepCounts, spend_by_step
 from serve_app.scoring.core.counters import ArmCounters
 
@@ -233,8 +233,8 @@ def _add_interval(state: RolloutState, interval: Interval, metric: Metric | None
             step.x_stable + stable.n_errors,
             step.log_harmless + harmless,
             add_latencies(step.latency, *latencies),
-            _add(step.scores_canary, canary.score_bins),
-            _add(step.scores_stable, stable.score_bins),
+            add_counts(step.scores_canary, canary.score_bins),
+            add_counts(step.scores_stable, stable.score_bins),
         ),
     )
 
@@ -262,10 +262,6 @@ def _held_against(metric: Metric, seen: ErrorEvidence) -> str:
 def _one_group(seen: ErrorEvidence) -> str:
     is_lopsided = seen.counted < seen.x_canary
     return f" (few users make many of them: they count as {seen.counted:,})" if is_lopsided else ""
-
-
-def _add(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:
-    return tuple([a + b for a, b in zip(left, right, strict=True)])
 
 
 def _exp(value: float) -> float:

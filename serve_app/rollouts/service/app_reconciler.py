@@ -9,10 +9,11 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from serve_app.errors import GoldenMismatchError, NotFoundError, PackageError, ScorecatError
+from serve_app.rollouts.core.decide import Observations
 from serve_app.rollouts.service.ports import VersionApps
 from serve_app.rollouts.service.running_rollout import to_time
 from serve_app.runtime.log_once import LogOnce
@@ -80,21 +81,6 @@ class AppHealth:
     is_failure: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AppsFinding:
-    """What was found of all versions that a rollout tries."""
-
-    is_ready: bool
-    failures: tuple[str, ...] = ()
-    unready: str = ""
-
-
-@dataclass(slots=True)
-class _Seen:
-    states: dict[int, AppState] = field(default_factory=dict)
-    health: dict[int, AppHealth] = field(default_factory=dict)
-
-
 class AppReconciler:
     """Keeps the apps of one model; `keep` is called by one thread, everything else by any.
 
@@ -111,7 +97,8 @@ class AppReconciler:
         self._apps = apps
         self._clock = clock
         self._drain_s = drain_s
-        self._seen = _Seen()
+        self._states: dict[int, AppState] = {}
+        self._health: dict[int, AppHealth] = {}
         self._errors: dict[int, tuple[int, Exception]] = {}
         self._tried_s: dict[int, tuple[int, float]] = {}
         self._created_for: dict[int, int] = {}
@@ -131,11 +118,11 @@ class AppReconciler:
             Asked once more right before a version's app is deleted.
         """
         states = {version: state for (name, version), state in self._apps.states().items() if name == model}
-        self._seen.states = states
+        self._states = states
         for version in sorted(wanted):
             with self._trouble.guard("cannot create v%d", version):
                 self._create(model, version, watch)
-        self._seen.health = {v: h for v, h in self._seen.health.items() if v in watch.versions}
+        self._health = {v: h for v, h in self._health.items() if v in watch.versions}
         for version in watch.versions:
             with self._trouble.guard("cannot check v%d", version):
                 self._look(model, version, watch)
@@ -144,9 +131,9 @@ class AppReconciler:
             with self._trouble.guard("cannot delete v%d", version):
                 self._retire(model, version, is_wanted)
 
-    def find(self, rollout_id: int, versions: Collection[int]) -> AppsFinding:
+    def find(self, rollout_id: int, versions: Collection[int]) -> Observations:
         """Return what the last rounds found of a rollout's versions."""
-        health, now_s = self._seen.health, self._clock()
+        health, now_s = self._health, self._clock()
         known = {v: h for v in versions if (h := health.get(v)) and h.rollout_id == rollout_id}
         fresh = {v: h for v, h in known.items() if now_s - h.checked_s <= FOUND_FOR_S}
         failures = tuple(h.problem for h in fresh.values() if h.is_failure)
@@ -155,16 +142,16 @@ class AppReconciler:
             for v in versions
             if v not in fresh or fresh[v].proved_s is None or fresh[v].problem
         ]
-        return AppsFinding(not unready, failures, "; ".join(filter(None, unready)))
+        return Observations(is_ready=not unready, failures=failures, unready="; ".join(filter(None, unready)))
 
     def is_settled(self, wanted: Collection[int]) -> bool:
         """Return whether the last round found the wanted apps running, and no others."""
-        states = self._seen.states
+        states = self._states
         return set(states) == set(wanted) and all(state.status == "running" for state in states.values())
 
     def describe(self, now_s: float) -> list[dict[str, Any]]:
         """Return the apps as they were last seen, as plain JSON; the wall clock says `now_s`."""
-        states, health, errors = self._seen.states, self._seen.health, dict(self._errors)
+        states, health, errors = self._states, self._health, dict(self._errors)
         steady_s = self._clock()
         rows = []
         for version in sorted({*states, *health, *errors}):
@@ -197,11 +184,11 @@ class AppReconciler:
             raise
         self._errors.pop(version, None)
         self._created_for[version] = watch.rollout_id
-        self._seen.states = {**self._seen.states, version: AppState("starting")}
+        self._states = {**self._states, version: AppState("starting")}
 
     def _is_missing(self, version: int, watch: Watch) -> bool:
         """Return whether an app has to be created: there is none, or one that failed and that no rollout fails by."""
-        state = self._seen.states.get(version)
+        state = self._states.get(version)
         if state is None or state.status != "failed":
             return not self._is_there(version)
         return version not in watch.versions or self._is_left_over(version, watch)
@@ -211,19 +198,19 @@ class AppReconciler:
         return not watch.is_live and self._created_for.get(version) != watch.rollout_id
 
     def _is_there(self, version: int) -> bool:
-        state = self._seen.states.get(version)
+        state = self._states.get(version)
         return state is not None and state.status != "deleting"
 
     def _look(self, model: str, version: int, watch: Watch) -> None:
         now_s = self._clock()
-        before = self._seen.health.get(version)
+        before = self._health.get(version)
         if before is None or before.rollout_id != watch.rollout_id:
             before = AppHealth(watch.rollout_id, now_s, now_s)
         found = self._judge(model, version, watch, before)
-        self._seen.health = {**self._seen.health, version: dataclasses.replace(found, checked_s=self._clock())}
+        self._health = {**self._health, version: dataclasses.replace(found, checked_s=self._clock())}
 
     def _judge(self, model: str, version: int, watch: Watch, before: AppHealth) -> AppHealth:
-        state, now_s = self._seen.states.get(version), self._clock()
+        state, now_s = self._states.get(version), self._clock()
         if state is not None and state.status == "failed":
             if self._is_left_over(version, watch):
                 return dataclasses.replace(before, problem=f"v{version} failed before and is tried again")
@@ -249,7 +236,7 @@ class AppReconciler:
         return dataclasses.replace(before, problem=problem)
 
     def _prove(self, model: str, version: int, watch: Watch, before: AppHealth) -> AppHealth:
-        if watch.is_live and self._seen.states[version].is_down:  # it would be waited for what cannot come
+        if watch.is_live and self._states[version].is_down:  # it would be waited for what cannot come
             return _miss(before, f"v{version} has no running replica", watch, self._clock())
         try:
             self._apps.prove(model, version)

@@ -17,8 +17,6 @@ from typing import Any, Final
 
 from serve_app.errors import ConflictError, NotReadyError
 from serve_app.models.service.registry import CHAMPION, Registry
-from serve_app.notices.ports import Notifier
-from serve_app.rollouts.core.decide import Observations
 from serve_app.rollouts.core.state import Phase, restart_phase, shift_times
 from serve_app.rollouts.service.app_reconciler import AppReconciler
 from serve_app.rollouts.service.champion import find_unsettled
@@ -44,13 +42,11 @@ from serve_app.rollouts.service.running_rollout import (
     dump_running,
     parse_running,
 )
-from serve_app.rollouts.service.split import begin_split, find_split, follow_state, put_split, read_split
+from serve_app.rollouts.service.split import find_split, follow_state, put_split, read_split
 from serve_app.rollouts.service.start import begin_running, check_asked
 from serve_app.rollouts.service.version_reconciler import VersionReconciler
 from serve_app.runtime.clock_jumps import SMALLEST_S, ClockJumps
 from serve_app.scoring.core.split import Split, dump_split
-
-__all__ = ["RolloutControl", "begin_split"]
 
 CONTROLLER: Final = "controller"
 """Who decides when no person does."""
@@ -71,7 +67,8 @@ class RolloutControl:
         What Gateways read: a copy, written again whenever it is not what the store says.
     registry : Registry
     apps : VersionApps
-    notifier : Notifier
+    notify : callable
+        Called when a webhook is to be told something; never blocks.
     model : str
         The served model.
     clock : callable
@@ -90,7 +87,7 @@ class RolloutControl:
         sink: SplitSink,
         registry: Registry,
         apps: VersionApps,
-        notifier: Notifier,
+        notify: Callable[[], None],
         *,
         model: str,
         clock: Callable[[], float] = time.time,
@@ -101,7 +98,7 @@ class RolloutControl:
         self._store = store
         self._sink = sink
         self._registry = registry
-        self._notifier = notifier
+        self._notify = notify
         self._model = model
         self._clock = clock
         self._pins = pins
@@ -115,24 +112,15 @@ class RolloutControl:
         self._is_fresh = True
 
     def start(self, asked: StartRollout, who: str, why: str) -> dict[str, Any]:
-        """Start a rollout and return it as `describe` does; no traffic moves before its version is ready.
-
-        Raises
-        ------
-        BadRequestError
-            It cannot be done, and why: NotFoundError for a version that is not there, ConflictError when the model
-            has an active rollout.
-        PackageError
-            The version's package is damaged.
-        """
+        """Start a rollout, see `Rollouts.start`; no traffic moves before its version is ready."""
         model = self._model
         stable = read_split(self._store, model).stable
-        found = check_asked(asked, model, stable, self._registry)
+        canary, terms = check_asked(asked, model, stable, self._registry)
         with contextlib.suppress(ConflictError):  # aliases move right now: refused below while it is unsettled
             self._care.settle_champion()  # what this rollout begins with is what it goes back to
         now_s = self._clock()
-        text = why or f"{who} asked for v{found.canary}"
-        running = begin_running(asked, found, model, stable, self._registry, now_s, text)
+        text = why or f"{who} asked for v{canary}"
+        running = begin_running(asked, canary, terms, model, stable, self._registry, now_s, text)
         with self._lock:
             split = read_split(self._store, model)
             if split.stable != stable:
@@ -147,16 +135,9 @@ class RolloutControl:
         return self.describe(stored.id)
 
     def command(self, rollout_id: int, command: Command, who: str, why: str) -> dict[str, Any]:
-        """Tell a rollout what to do and return it; the split that follows is written when this returns.
+        """Tell a rollout what to do, see `Rollouts.command`; the split that follows is written when this returns.
 
-        Raises
-        ------
-        NotReadyError
-            Nothing was stored, or it was and the split could not be written where Gateways read it.
-        ConflictError
-            Its phase or kind does not allow that; says what can be done.
-        NotFoundError
-            There is no such rollout.
+        NotReadyError says that nothing was stored, or that it was and Gateways cannot read the split yet.
         """
         with self._lock:
             running = parse_running(self._store.find(rollout_id))
@@ -235,8 +216,7 @@ class RolloutControl:
                 return
             waiting = self._inbox.explain_waiting(split.revision, self._steady())
             found = dataclasses.replace(found, is_ready=not waiting, unready=waiting)
-        missing = self._inbox.explain_missing() if due else None
-        seen = Observations((), found.is_ready, found.failures, missing, found.unready)
+        seen = dataclasses.replace(found, unmeasured=self._inbox.explain_missing() if due else None)
         after, decision = decide_running(counted, split, seen, now_s)
         if decision.action != "hold":
             evidence = collect_evidence(running, decision, seen)
@@ -309,4 +289,4 @@ class RolloutControl:
     def _tell(self, running: RunningRollout, change: RolloutChange) -> None:
         logger.info("rollout %d: %s -> %s: %s", running.stored.id, change.from_phase, change.to_phase, change.why)
         if running.plan.webhook is not None:
-            self._notifier.wake()
+            self._notify()

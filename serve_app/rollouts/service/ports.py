@@ -170,7 +170,7 @@ class VersionApps(Protocol):
         GoldenMismatchError
             It answers, and wrongly.
         NotReadyError
-            It does not answer.
+            It does not answer, or its replicas fail for a reason of their own.
         """
         ...
 
@@ -248,7 +248,16 @@ class Rollouts(Protocol):
     """The control app as Gateways and their routes see it; every call raises NotReadyError while it is away."""
 
     async def start(self, asked: StartRollout, who: str, why: str) -> dict[str, Any]:
-        """Start a rollout and return it as `describe` does; raises BadRequestError, ConflictError, NotFoundError."""
+        """Start a rollout and return it as `describe` does.
+
+        Raises
+        ------
+        BadRequestError
+            It cannot be done, and why: NotFoundError for a version that is not there, ConflictError when the model
+            has an active rollout.
+        PackageError
+            The version's package is damaged.
+        """
         ...
 
     async def command(self, rollout_id: int, command: Command, who: str, why: str) -> dict[str, Any]:

@@ -7,15 +7,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serve_app.rollouts.core.plan import LIMIT_NAMES, Metric, dump_plan
+from serve_app.rollouts.core.plan import LIMIT_NAMES, dump_plan
 from serve_app.rollouts.core.sample_ratio import RatioEvidence, add_routed
 from serve_app.rollouts.core.state import Phase, RolloutState, Tally, canary_share
 from serve_app.rollouts.core.verdict import describe_mismatch, describe_ratio
 from serve_app.rollouts.service.ports import Rollout, RolloutChange
 from serve_app.rollouts.service.running_rollout import COUNTED, RunningRollout, to_time
-from serve_app.scoring.core.counters import ArmCounters, measure_dispersion
+from serve_app.scoring.core.counters import ArmCounters
 from serve_app.scoring.core.shadow import describe_shadow
 from serve_app.scoring.core.split import Split
+from serve_app.stats.design_effect import measure_dispersion
 from serve_app.stats.intervals import mean_interval, share_interval
 
 
@@ -120,25 +121,25 @@ def describe_verdicts(running: RunningRollout) -> list[dict[str, Any]]:
     ``alpha``, ``is_dry_run``, the counts of this step ``n_passed, n_failed, n_inconclusive, n_errors_in_row``,
     ``n_needed`` passes, and ``next_at``.
     """
-    return [_describe_tally(metric, running.state.tallies.get(metric.name, Tally())) for metric in running.plan.metrics]
-
-
-def _describe_tally(metric: Metric, tally: Tally) -> dict[str, Any]:
-    return {
-        "metric": metric.name,
-        "outcome": tally.outcome,
-        "evidence": tally.evidence,
-        "limit": metric.limit,
-        "limit_name": LIMIT_NAMES[metric.name],
-        "alpha": metric.alpha,
-        "is_dry_run": metric.dry_run,
-        "n_passed": tally.n_passed,
-        "n_failed": tally.n_failed,
-        "n_inconclusive": tally.n_inconclusive,
-        "n_errors_in_row": tally.n_errors_in_row,
-        "n_needed": metric.count,
-        "next_at": _say_time(tally.next_at_s) if tally.next_at_s else None,
-    }
+    return [
+        {
+            "metric": metric.name,
+            "outcome": tally.outcome,
+            "evidence": tally.evidence,
+            "limit": metric.limit,
+            "limit_name": LIMIT_NAMES[metric.name],
+            "alpha": metric.alpha,
+            "is_dry_run": metric.dry_run,
+            "n_passed": tally.n_passed,
+            "n_failed": tally.n_failed,
+            "n_inconclusive": tally.n_inconclusive,
+            "n_errors_in_row": tally.n_errors_in_row,
+            "n_needed": metric.count,
+            "next_at": _say_time(tally.next_at_s) if tally.next_at_s else None,
+        }
+        for metric in running.plan.metrics
+        for tally in [running.state.tallies.get(metric.name, Tally())]
+    ]
 
 
 def describe_arm(version: int, counted: ArmCounters, share: float) -> dict[str, Any]:

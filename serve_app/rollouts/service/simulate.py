@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import math
 import multiprocessing
@@ -15,7 +14,6 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtrik
 
 from serve_app.errors import BadRequestError
 from serve_app.rollouts.core.decide import Decision, Observations, decide
@@ -24,7 +22,7 @@ from serve_app.rollouts.core.state import Phase, RolloutState, canary_share, mov
 from serve_app.rollouts.core.verdict import Interval
 from serve_app.scoring.core.counters import N_SCORE_BINS, SCORE_LOGIT_MAX, ArmCounters
 from serve_app.scoring.core.split import N_GROUPS
-from serve_app.stats.intervals import CONFIDENCE, share_interval
+from serve_app.stats.intervals import median_interval, share_interval
 
 STABLE: Final = 1
 CANARY: Final = 2
@@ -84,10 +82,6 @@ class Assumptions:
         if not math.isfinite(self.score_shift):
             raise BadRequestError(f"score_shift must be a number, got {self.score_shift:g}")
 
-    def to_json(self) -> dict[str, float]:
-        """Return the assumptions as a plain dict."""
-        return dataclasses.asdict(self)
-
     @property
     def is_equal(self) -> bool:
         """Whether the canary is no worse, so that every rollback is a false one."""
@@ -127,10 +121,6 @@ class Summary:
     canary_requests: tuple[float, float, float] | None
     seconds_to_rollback: tuple[float, float, float] | None
     seconds_to_promotion: tuple[float, float, float] | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the summary as a plain dict."""
-        return dataclasses.asdict(self)
 
 
 def simulate_plan(
@@ -201,16 +191,6 @@ def summarise_runs(runs: Sequence[SimulatedRun]) -> Summary:
         seconds_to_rollback=median_interval([run.seconds for run in back]),
         seconds_to_promotion=median_interval([run.seconds for run in runs if run.end == "promoted"]),
     )
-
-
-def median_interval(values: Sequence[float]) -> tuple[float, float, float] | None:
-    """Return the median with its distribution-free 95 % interval from order statistics."""
-    if not values:
-        return None
-    ordered = sorted(values)
-    n = len(ordered)
-    k = max(0, math.ceil(float(bdtrik((1 - CONFIDENCE) / 2, n, 0.5))) - 1)
-    return float(np.median(ordered)), float(ordered[k]), float(ordered[n - 1 - k])
 
 
 def _end_run(decision: Decision, now_s: float) -> SimulatedRun:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 from serve_app.errors import BadRequestError, FieldError
@@ -20,27 +20,10 @@ MAX_ALLOWED: Final = 1_000
 """Users that may be named: they are part of the record that every Gateway reads."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartRequest:
-    """What was asked for, with versions as numbers.
+def check_asked(asked: StartRollout, model: str, stable: int, registry: Registry) -> tuple[int, Terms]:
+    """Return the version that is tried, for an A/B test the lowest, and the terms; every version's files are checked.
 
-    Attributes
-    ----------
-    canary : int
-        For an A/B test the lowest version that is not the stable one.
-    shares : dict of int to float
-        A/B: share of the users by version, 0-1, ascending by version.
-    allow : dict of str to int
-        Version by user.
-    """
-
-    canary: int
-    shares: dict[int, float]
-    allow: dict[str, int]
-
-
-def check_asked(asked: StartRollout, model: str, stable: int, registry: Registry) -> StartRequest:
-    """Return what is asked for after checking it, and every version's files with it; takes seconds.
+    Takes seconds.
 
     Raises
     ------
@@ -55,16 +38,17 @@ def check_asked(asked: StartRollout, model: str, stable: int, registry: Registry
         raise BadRequestError(f"{asked.model} is not served here; rollouts are of {model}")
     if len(asked.allow) > MAX_ALLOWED:
         raise BadRequestError(f"at most {MAX_ALLOWED:,} users can be named, got {len(asked.allow):,}")
-    found = _check_test(asked, model, stable, registry) if asked.kind == "ab" else _check_one(asked, model, registry)
-    for version in (found.canary, *found.shares):
+    check = _check_test if asked.kind == "ab" else _check_one
+    canary, terms = check(asked, model, stable, registry)
+    for version in (canary, *terms.shares):
         if version != stable:
             _check_fits(registry.check(model, version), version, registry.manifest(model, stable), stable)
     if asked.kind != "ab":
-        canary_arms(stable, found.canary, 0.0)  # refuses a canary that is the stable version
-    return found
+        canary_arms(stable, canary, 0.0)  # refuses a canary that is the stable version
+    return canary, terms
 
 
-def _check_one(asked: StartRollout, model: str, registry: Registry) -> StartRequest:
+def _check_one(asked: StartRollout, model: str, _stable: int, registry: Registry) -> tuple[int, Terms]:
     if not asked.version:
         raise BadRequestError("name the version to roll out: a number or an alias such as challenger")
     canary = registry.resolve(model, asked.version)
@@ -72,10 +56,11 @@ def _check_one(asked: StartRollout, model: str, registry: Registry) -> StartRequ
         raise BadRequestError(f"a shadow gets copies of a share above 0 and up to 1, got {asked.share:g}")
     if asked.kind == "shadow" and asked.allow:
         raise BadRequestError("a shadow answers nobody, so no user can be named for it")
-    return StartRequest(canary, {}, dict.fromkeys(asked.allow, canary))
+    share = asked.share if asked.kind == "shadow" else 0.0
+    return canary, Terms(allow=dict.fromkeys(asked.allow, canary), share=share)
 
 
-def _check_test(asked: StartRollout, model: str, stable: int, registry: Registry) -> StartRequest:
+def _check_test(asked: StartRollout, model: str, stable: int, registry: Registry) -> tuple[int, Terms]:
     shares = {version: share / 100.0 for version, share in sorted(asked.shares.items())}
     for version in shares:
         registry.resolve(model, str(version))
@@ -90,11 +75,11 @@ def _check_test(asked: StartRollout, model: str, stable: int, registry: Registry
         raise BadRequestError("the shares cannot be used.", tuple(wrong))
     share_arms(list(shares.items()))  # refuses shares that are not together 1
     if not asked.allow:
-        return StartRequest(others[0], shares, {})
+        return others[0], Terms(shares=shares)
     named = registry.resolve(model, asked.version) if asked.version else others[0]
     if named not in shares or (len(others) > 1 and not asked.version):
         raise BadRequestError(f"say by `version` which of {', '.join(map(str, shares))} the named users get")
-    return StartRequest(others[0], shares, dict.fromkeys(asked.allow, named))
+    return others[0], Terms(shares=shares, allow=dict.fromkeys(asked.allow, named))
 
 
 def _check_fits(canary: Manifest, version: int, served: Manifest, stable: int) -> None:
@@ -115,23 +100,25 @@ def _check_fits(canary: Manifest, version: int, served: Manifest, stable: int) -
 
 
 def begin_running(
-    asked: StartRollout, found: StartRequest, model: str, stable: int, registry: Registry, now_s: float, why: str
+    asked: StartRollout,
+    canary: int,
+    terms: Terms,
+    model: str,
+    stable: int,
+    registry: Registry,
+    now_s: float,
+    why: str,
 ) -> RunningRollout:
     """Return a new rollout, not stored yet, whose version is to be deployed."""
-    state = move_state(RolloutState(stable, found.canary), Phase.DEPLOYING, now_s, why)
+    state = move_state(RolloutState(stable, canary), Phase.DEPLOYING, now_s, why)
+    champion = registry.aliases(model).versions.get(CHAMPION)
+    terms = replace(terms, salt=secrets.token_bytes(SALT_BYTES), champion=champion)
     at = to_time(now_s)
-    terms = Terms(
-        salt=secrets.token_bytes(SALT_BYTES),
-        allow=found.allow,
-        shares=found.shares,
-        share=asked.share if asked.kind == "shadow" else 0.0,
-        champion=registry.aliases(model).versions.get(CHAMPION),
-    )
     stored = Rollout(
         id=0,
         model=model,
         stable=stable,
-        canary=found.canary,
+        canary=canary,
         kind=asked.kind,
         plan={},
         state={},

@@ -12,7 +12,7 @@ from serve_app.models.service.registry import Registry
 from serve_app.rollouts.service.app_reconciler import AppReconciler, Watch
 from serve_app.rollouts.service.champion import find_unsettled, settle_champion
 from serve_app.rollouts.service.ports import RolloutStore
-from serve_app.rollouts.service.running_rollout import COUNTED, Champion, RunningRollout, parse_running
+from serve_app.rollouts.service.running_rollout import COUNTED, Champion, parse_running
 from serve_app.rollouts.service.split import read_split
 from serve_app.runtime.log_once import LogOnce
 
@@ -74,8 +74,11 @@ class VersionReconciler:
         n_wakes, model = self._n_wakes, self._model
         active = self._store.find_active(model)
         running = parse_running(active) if active is not None else None
-        wanted = self._list_wanted(model)
-        self._reconciler.keep(model, wanted, _watch(running), lambda v: v in self._list_wanted(model))
+        wanted, watch = self._list_wanted(model), Watch()
+        if running is not None:
+            is_live = running.state.phase in COUNTED
+            watch = Watch(running.stored.id, running.tried, is_live, running.plan.deploy_timeout_s)
+        self._reconciler.keep(model, wanted, watch, lambda v: v in self._list_wanted(model))
         self.settle_champion()
         if running is None and self._reconciler.is_settled(wanted) and n_wakes == self._n_wakes:
             self._quiet_until_s = self._clock() + QUIET_S
@@ -91,10 +94,3 @@ class VersionReconciler:
             served = read_split(self._store, self._model).stable
             champion, why = settle_champion(self._registry, parse_running(stored), served)
             self._note_champion(stored.id, champion, why)
-
-
-def _watch(running: RunningRollout | None) -> Watch:
-    if running is None:
-        return Watch()
-    is_live = running.state.phase in COUNTED
-    return Watch(running.stored.id, running.tried, is_live, running.plan.deploy_timeout_s)

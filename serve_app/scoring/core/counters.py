@@ -5,24 +5,15 @@ allow-list are counted by reason and otherwise left out, since whoever chooses a
 
 One user may send many requests, all to one version, so requests are not independent draws. Users are
 therefore also dealt into `N_GROUPS` groups that have nothing to do with their version; the spread of the
-counts over the groups shows by how much clusters inflate the variance (random-group estimator), and every
+counts over the groups shows by how much clusters inflate the variance (`serve_app.stats.design_effect`), and every
 test divides its evidence by that factor.
-
-References
-----------
-Kish (1965), Survey Sampling: design effect. Wolter (2007), Introduction to Variance Estimation, ch. 2: random
-groups. Wedderburn (1974), Biometrika 61: the same factor as dispersion of a quasi-likelihood.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import ClassVar, Final
-
-from scipy.special import chdtri
 
 from serve_app.scoring.core.split import N_GROUPS, Reason
 from serve_app.scoring.core.sums import Sums
@@ -34,9 +25,6 @@ need fine steps where probabilities are small. The outermost bins take what lies
 
 COMPARED: Final[frozenset[str]] = frozenset({"user-hash", "random"})
 """Reasons under which a request is compared."""
-
-DISPERSION_LEVEL: Final = 0.05
-"""Counts that spread over the groups no more than chance would in 95 % of cases are taken for independent."""
 
 _MIN_LATENCY_S: Final = 1e-6
 _BINS_PER_LOGIT: Final = N_SCORE_BINS / (2 * SCORE_LOGIT_MAX)
@@ -122,27 +110,3 @@ def find_score_bin(probability: float) -> int:
     return min(max(step, 0), N_SCORE_BINS - 1)
 
 
-def measure_dispersion(counts: Sequence[int]) -> float:
-    """Return how many times more the counts of the groups vary than independent events would; at least 1.
-
-    Parameters
-    ----------
-    counts : sequence of int, length `N_GROUPS`
-
-    Notes
-    -----
-    For users with k events each the index of dispersion estimates ``E[k^2] / E[k]``: 1 when everybody has one,
-    m when one user has all m of them. What chance explains in 95 % of cases counts as 1, so that independent
-    events keep their full weight.
-    """
-    total = sum(counts)
-    if total <= 1:
-        return 1.0
-    n_free = len(counts) - 1
-    spread = sum([count * count for count in counts]) * len(counts) / total - total
-    return spread / n_free if spread > _critical(n_free) else 1.0
-
-
-@cache
-def _critical(n_free: int) -> float:
-    return float(chdtri(n_free, DISPERSION_LEVEL))

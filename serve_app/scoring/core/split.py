@@ -170,10 +170,6 @@ class Split:
         shadows = [self.shadow.version] if self.shadow else []
         return sorted({*(arm.version for arm in self.arms), *shadows})
 
-    def is_copied(self, draw: float) -> bool:
-        """Return whether the shadow gets a copy; `draw` is uniform on [0, 1) and not the one of `choose`."""
-        return self.shadow is not None and draw < self.shadow.share
-
 
 def hash_user(user_id: str, salt: bytes) -> int:
     """Return 64 uniform bits for a user; every text has its own bytes, lone surrogates too."""
@@ -206,29 +202,6 @@ def share_arms(shares: Sequence[tuple[int, float]]) -> tuple[Arm, ...]:
         arms.append(Arm(version, start, stop))
         start = stop
     return tuple(arms)
-
-
-def grow_arm(arms: Sequence[Arm], share: float) -> tuple[Arm, ...]:
-    """Return the arms after the first one has grown to a share at its upper end.
-
-    It takes buckets from the arms above it, next one first; no bucket moves between two other arms.
-
-    Raises
-    ------
-    BadRequestError
-        The share is smaller than before: users would move back.
-    """
-    first, *others = arms
-    stop = _count_buckets(share)
-    if stop < first.stop:
-        raise BadRequestError(
-            f"version {first.version} has {first.share:.2%} of the users and cannot shrink to {share:.2%}: "
-            "users would bounce; roll back instead"
-        )
-    return (
-        Arm(first.version, first.start, stop),
-        *(Arm(arm.version, max(arm.start, stop), max(arm.stop, stop)) for arm in others),
-    )
 
 
 def dump_split(split: Split) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from serve_app.stats.classification import (
     rank_rows,
     reliability_table,
 )
-from serve_app.stats.drift import effective_rows
+from serve_app.stats.design_effect import effective_rows
 from serve_app.stats.single_feature import fit_rates
 from serve_app.training.core.guards import Finding, check_calibration, find_leak
 

@@ -19,7 +19,8 @@ from serve_app.models.core.manifest import Manifest
 from serve_app.models.service.importing import NO_REFERENCE, REFERENCE_SOURCE
 from serve_app.models.service.ports import Package
 from serve_app.stats.classification import rank_rows
-from serve_app.stats.drift import effective_rows, measure_drift
+from serve_app.stats.design_effect import effective_rows
+from serve_app.stats.drift import measure_drift
 from serve_app.training.core.bands import BandRule
 from serve_app.training.core.comparison import (
     ComparisonVerdict,

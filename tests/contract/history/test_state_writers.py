@@ -212,8 +212,7 @@ def test_what_redis_confirmed_survives_its_death_and_clients_find_it_again(redis
 def test_a_redis_that_is_lost_while_it_writes_leaves_open_whether_it_did_and_before_that_it_did_not(
     redis_place, monkeypatch
 ):
-    monkeypatch.setattr(redis_state, "ANSWER_TIMEOUT_S", 0.2)
-    history, pid = redis_place.history(), redis_place.server.pid
+    history, pid = redis_place.history(answer_timeout_s=0.2), redis_place.server.pid
     try:
         os.kill(pid, signal.SIGSTOP)
         with pytest.raises(NotReadyError, match="cannot be reached") as refused:
@@ -337,8 +336,7 @@ def test_a_writer_that_waits_too_long_says_so_while_readers_go_on(sqlite_place, 
 
 
 def test_a_batch_that_always_meets_others_gives_up_and_stores_nothing(redis_place, monkeypatch):
-    history, other = redis_place.history(), redis_place.history()
-    monkeypatch.setattr(redis_state, "CONTEND_TIMEOUT_S", 0.05)
+    history, other = redis_place.history(contend_timeout_s=0.05), redis_place.history()
     apply, n = history._store._apply, iter(range(10**6))
 
     def late(change):

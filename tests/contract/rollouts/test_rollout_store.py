@@ -21,7 +21,6 @@ from serve_app.rollouts.core.plan import DEFAULT_PLAN, dump_plan
 from serve_app.rollouts.core.state import RolloutState, dump_state, parse_state
 from serve_app.rollouts.service.ports import Rollout, RolloutChange, RolloutStore
 from serve_app.scoring.core.split import Split, canary_arms, dump_split, only_arm
-from serve_app.storage import sql_engine as rollout_database
 from serve_app.storage.sql_engine import build_engine
 
 pytestmark = pytest.mark.contract
@@ -174,11 +173,10 @@ def test_a_database_of_another_schema_is_refused(store, path):
         SqlRolloutStore(build_engine(path))
 
 
-def test_a_database_that_cannot_be_used_says_so_and_when_to_try_again(store, path, monkeypatch):
+def test_a_database_that_cannot_be_used_says_so_and_when_to_try_again(store, path):
     with pytest.raises(NotReadyError, match="cannot be used"):
         SqlRolloutStore(build_engine(path.parent))  # a directory
-    monkeypatch.setattr(rollout_database, "BUSY_TIMEOUT_S", 0.05)
-    impatient = SqlRolloutStore(build_engine(path))
+    impatient = SqlRolloutStore(build_engine(path, busy_timeout_s=0.05))
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     assert impatient.recent("purchase") == []  # readers do not wait for writers

@@ -19,7 +19,6 @@ from serve_app.scoring.core.split import (
     Split,
     canary_arms,
     dump_split,
-    grow_arm,
     hash_user,
     only_arm,
     parse_split,
@@ -49,21 +48,6 @@ def test_a_growing_canary_only_adds_users(shares, salt):
         has = {user for user, version in zip(USERS, versions, strict=True) if version == 8}
         assert had <= has
         had = has
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=5), GROWING, SALT)
-def test_a_growing_canary_moves_nobody_between_two_other_versions(weights, shares, salt):
-    others = share_arms([(k + 1, w / sum(weights)) for k, w in enumerate(weights)])
-    canary = 99
-    arms = grow_arm((canary_arms(1, canary, 0.0)[0], *others), 0.0)
-    before = versions_of(arms, salt)
-    for share in shares:
-        arms = grow_arm(arms, share)
-        after = versions_of(arms, salt)
-        assert all(new in (old, canary) for old, new in zip(before, after, strict=True))
-        assert arms[0].share == pytest.approx(share)
-        before = after
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=8).filter(any))

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from serve_app.events.core.columns import EventColumns
-from serve_app.history.core.fold import NO_USER, HistoryEvent, add_event
+from serve_app.history.core.fold import NO_USER, HistoryEvent, add_event, peek_event
 
 DAY_S = 86_400
 NOON_S = 1_600_000_000 // DAY_S * DAY_S + 43_200
@@ -54,8 +54,7 @@ def fold_log(log):
     users, sessions, out = {}, {}, []
     for event in log:
         user, session = event[0], event[:2]
-        users[user], sessions[session], accumulators = add_event(
-            users.get(user, NO_USER), sessions.get(session), to_event(event)
-        )
-        out.append(accumulators)
+        before = users.get(user, NO_USER), sessions.get(session), to_event(event)
+        out.append(peek_event(*before))
+        users[user], sessions[session] = add_event(*before)
     return users, sessions, np.array(out, dtype=np.int64).reshape(len(log), 12).T

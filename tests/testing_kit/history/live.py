@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import httpx
 
+from serve_app.history.service.intake import EventSink, Result, Work
 from serve_app.history.service.live_history import Histories, LiveEvent, LiveHistory, Recorded, ScoredRow
 from serve_app.history.service.reader import HistoryReader
-from serve_app.history.service.writer import EventWriter, Result, Work, write_events
+from serve_app.history.service.writer import write_events
 from serve_app.http.app import create_app
 from serve_app.http.events.event_bodies import parse_events
 from serve_app.models.service.ports import Package
@@ -63,7 +64,7 @@ class LiveService:
             MemoryAccessLog(),
             timeout_s=5.0,
             meter=self.meter,
-            events=EventWriter(self._write),
+            events=EventSink(self._write),
         )
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://shop")

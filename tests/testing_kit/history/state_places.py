@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serve_app.history.adapters.open_store import open_state_store
+from serve_app.history.adapters.redis_state import RedisStateStore
 from serve_app.history.service.live_history import LiveEvent, LiveHistory, ScoredRow
 from serve_app.history.service.ports import StateStore
 from serve_app.privacy.pseudonyms import Pseudonyms
@@ -38,11 +39,15 @@ class StatePlace:
     server: RedisServer | None = None
     memory: MemoryStateStore = field(default_factory=MemoryStateStore)
 
-    def open(self, check: bytes = NAMES.check) -> StateStore:
+    def open(self, check: bytes = NAMES.check, **timeouts: float) -> StateStore:
+        if timeouts:
+            return RedisStateStore(self.place, check, **timeouts)
         return self.memory if self.kind == "memory" else open_state_store(self.place, check)
 
-    def history(self, clock: Clock | None = None, retention_s: int | None = 30 * DAY_S) -> LiveHistory:
-        return LiveHistory(self.open(), NAMES, clock or Clock(), retention_s=retention_s)
+    def history(
+        self, clock: Clock | None = None, retention_s: int | None = 30 * DAY_S, **timeouts: float
+    ) -> LiveHistory:
+        return LiveHistory(self.open(**timeouts), NAMES, clock or Clock(), retention_s=retention_s)
 
     def all_bytes(self) -> bytes:
         """Everything that is stored, as it is stored."""

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from serve_app.notices.ports import Notifier, Outbox
+from serve_app.notices.ports import Outbox
 from serve_app.notices.sql_outbox import SqlOutbox
 from serve_app.rollouts.adapters.sql_store import SqlRolloutStore
 from serve_app.rollouts.core.plan import Metric, Plan
-from serve_app.rollouts.service.control import RolloutControl, begin_split
+from serve_app.rollouts.service.control import RolloutControl
 from serve_app.rollouts.service.ports import Report, StartRollout, VersionApps
+from serve_app.rollouts.service.split import begin_split
 from serve_app.scoring.adapters.split_file import SplitFile
 from serve_app.scoring.core.counters import ArmCounters
 from serve_app.scoring.core.shadow import ShadowCounters
@@ -96,7 +97,7 @@ class FakeApps(VersionApps):
 
 
 @dataclass
-class IdleNotifier(Notifier):
+class IdleNotifier:
     """Counts how often it was woken, and shows what waits for webhooks."""
 
     outbox: Outbox
@@ -160,7 +161,7 @@ class RolloutWorld:
             self.sink,
             self.registry,
             self.apps,
-            self.notifier,
+            self.notifier.wake,
             **{"model": "purchase", "clock": self.clock, "steady": self.clock.steady, **options},
         )
         return self.control

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,9 +23,7 @@ from serve_app.deployments.meters import (
     HttpMeter,
     InputMeter,
     RayJobMeter,
-    create_counter,
-    create_gauge,
-    create_histogram,
+    create_metric,
 )
 from serve_app.features.core.encoding import FeatureEncoder
 from serve_app.features.core.input_counts import KINDS, InputCounts, count_inputs
@@ -63,9 +62,22 @@ class MemoryHistogram:
         self.values.append(value)
 
 
+def remember_metrics(made: dict[str, Any]) -> tuple[dict[str, MemoryCounter], Callable[[str], Any]]:
+    """Counters by name, and what makes them; other metrics are those in `made`, or kept nowhere."""
+    counters: dict[str, MemoryCounter] = {}
+
+    def create(name: str) -> Any:
+        if name in made:
+            return made[name]
+        return counters.setdefault(name, MemoryCounter()) if name.endswith("_total") else MemoryHistogram()
+
+    return counters, create
+
+
 def make_meter() -> tuple[InputMeter, MemoryCounter, MemoryCounter]:
-    rows, values = MemoryCounter(), MemoryCounter()
-    return InputMeter(PURCHASE_NAMES, "purchase", 7, rows=rows, values=values), rows, values
+    counters, create = remember_metrics({})
+    meter = InputMeter(PURCHASE_NAMES, "purchase", 7, create)
+    return meter, counters["scorecat_encoded_rows_total"], counters["scorecat_input_values_total"]
 
 
 def with_bad_rows(n: int, seed: int) -> pa.RecordBatch:
@@ -172,9 +184,8 @@ def test_the_name_of_an_application_says_model_and_version():
 def test_rows_are_counted_by_what_became_of_their_look_up_and_ages_are_sampled():
     async def main():
         histories, ages = MemoryCounter(), MemoryHistogram()
-        meter = InputMeter(
-            PURCHASE_NAMES, "purchase", 7, rows=MemoryCounter(), values=MemoryCounter(), histories=histories, ages=ages
-        )
+        made = {"scorecat_history_rows_total": histories, "scorecat_history_age_seconds": ages}
+        meter = InputMeter(PURCHASE_NAMES, "purchase", 7, remember_metrics(made)[1])
         statuses = np.array([FOUND] * 90 + [NEW, UNAVAILABLE] * 5, dtype=np.uint8)
         meter.note(ENCODER.encode(random_rows(100)), RowHistories({}, statuses, np.arange(90.0)))
         await asyncio.sleep(2 * FLUSH_S)
@@ -192,8 +203,8 @@ def test_rows_are_counted_by_what_became_of_their_look_up_and_ages_are_sampled()
 
 
 def test_what_a_gateway_refuses_and_ignores_is_counted_by_route():
-    counters: dict[str, MemoryCounter] = {}
-    meter = HttpMeter(lambda name: counters.setdefault(name, MemoryCounter()), lambda _: MemoryHistogram())
+    counters, create = remember_metrics({})
+    meter = HttpMeter(create)
     meter.count_problem("/invocations", "invalid-data")
     meter.count_problem("/invocations", "invalid-data")
     meter.count_ignored_columns("/invocations", 3)
@@ -206,9 +217,9 @@ def test_what_a_gateway_refuses_and_ignores_is_counted_by_route():
 
 
 def test_requests_are_counted_by_route_status_and_version_and_some_durations_kept():
-    counters: dict[str, MemoryCounter] = {}
     durations = MemoryHistogram()
-    meter = HttpMeter(lambda name: counters.setdefault(name, MemoryCounter()), lambda _: durations)
+    counters, create = remember_metrics({"scorecat_request_seconds": durations})
+    meter = HttpMeter(create)
 
     async def main() -> None:
         for k in range(1_050):
@@ -230,10 +241,11 @@ def test_requests_are_counted_by_route_status_and_version_and_some_durations_kep
 
 
 def test_jobs_are_counted_by_version_and_by_how_they_ended():
-    counters: dict[str, MemoryCounter] = {}
     levels: dict[str, float] = {}
     gauge = SimpleNamespace(set=lambda value, tags: levels.update({tags["kind"]: value}))
-    meter = RayJobMeter(lambda name: counters.setdefault(name, MemoryCounter()), lambda _: gauge)
+    made = {"scorecat_jobs": gauge}
+    counters, create = remember_metrics(made)
+    meter = RayJobMeter(create)
     meter.count_rows("purchase", 3, "scored", 5)
     meter.count_ended("died")
     meter.set_jobs("running", 2)
@@ -252,13 +264,13 @@ def test_a_metric_is_one_of_ray_s_with_the_labels_that_are_listed(name, monkeypa
         made[name] = (description, tag_keys)
         return "metric"
 
-    create, kind = create_gauge, "Gauge"
+    kind = "Gauge"
     if name.endswith("_total"):
-        create, kind = create_counter, "Counter"
+        kind = "Counter"
     if name.endswith("_seconds"):
-        create, kind = create_histogram, "Histogram"
+        kind = "Histogram"
     monkeypatch.setattr(ray_metrics, kind, remember)
-    assert create(name) == "metric"
+    assert create_metric(name) == "metric"
     assert made == {name: METRICS[name]}
 
 

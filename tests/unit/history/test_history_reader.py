@@ -84,7 +84,7 @@ def test_micro_batches_of_a_local_store_are_looked_up_on_the_event_loop(n, is_lo
 def test_tables_are_looked_up_in_a_thread():
     async def main() -> None:
         store = Store()
-        await (await make(store)).read_table(rows(INLINE_ROWS + 1))
+        await (await make(store)).read(rows(INLINE_ROWS + 1), is_table=True)
         assert not store.was_inline
 
     asyncio.run(main())

@@ -36,12 +36,18 @@ def event(product=1, category=1, time_s=1000, cents=100, is_purchase=False):
     return HistoryEvent(product, category, time_s, cents, is_purchase)
 
 
+def add(user, session, each):
+    """Fold an event into the states; return what is known at it too, without its own purchase."""
+    grown, after = add_event(user, session, each)
+    return grown, after, accumulate_states(grown._replace(purchases=user.purchases), after)
+
+
 def fold(*events):
     user, session, out = NO_USER, None, []
     for each in events:
         peeked = peek_event(user, session, each._replace(is_purchase=False))
-        assert peeked == add_event(user, session, each._replace(is_purchase=False))[2]
-        user, session, accumulators = add_event(user, session, each)
+        assert peeked == add(user, session, each._replace(is_purchase=False))[2]
+        user, session, accumulators = add(user, session, each)
         out.append(dict(zip(HISTORY_NAMES, features_from_accumulators(np.array([accumulators]).T)[:, 0], strict=True)))
     return user, session, out
 
@@ -77,10 +83,10 @@ def test_the_states_that_went_in_are_not_changed():
 def test_a_session_of_100_000_events_stays_within_its_bound():
     user, session = NO_USER, None
     for k in range(100_000):
-        user, session, accumulators = add_event(user, session, event(k, k, k, 10**10))
+        user, session, accumulators = add(user, session, event(k, k, k, 10**10))
     assert accumulators[:3] == (100_000, DISTINCT_LIMIT, DISTINCT_LIMIT)
     one_more = event(-1, -1, 0, 1)
-    assert peek_event(user, session, one_more) == add_event(user, session, one_more)[2]
+    assert peek_event(user, session, one_more) == add(user, session, one_more)[2]
     assert session.products == session.categories == frozenset(range(DISTINCT_LIMIT))
     assert len(dump_session(session)) == SESSION_BYTES_MAX == 16_429
     assert len(dump_user(user)) == USER_BYTES == 56
@@ -90,9 +96,9 @@ def test_a_session_of_100_000_events_stays_within_its_bound():
 def test_sums_beyond_64_bits_are_kept_and_shown_as_the_largest_number():
     user = NO_USER
     for _ in range(92_235):
-        user, session, _ = add_event(user, None, event(cents=10**10))
+        user, session = add_event(user, None, event(cents=10**10))
     assert user.micros == 92_235 * 10**14 > 2**63
-    assert peek_event(user, session, event()) == add_event(user, session, event())[2]
+    assert peek_event(user, session, event()) == add(user, session, event())[2]
     assert parse_user(dump_user(user)) == user
     features = features_from_accumulators(np.array([accumulate_states(user, session)]).T)
     assert np.isfinite(features).all()

@@ -14,7 +14,7 @@ from collections import deque
 import pytest
 
 from serve_app.errors import NotReadyError
-from serve_app.notices.ports import Notice, Notifier, Outbox
+from serve_app.notices.ports import Notice, Outbox
 from serve_app.notices.webhook import ATTEMPTS, Webhooks
 
 pytestmark = pytest.mark.unit
@@ -133,11 +133,6 @@ def send(outbox, webhooks):
 def await_settled(outbox, n=1):
     for _ in range(n):
         assert outbox.done.acquire(timeout=10)
-
-
-def test_it_is_a_notifier(webhooks):
-    port: Notifier = webhooks
-    assert callable(port.wake)
 
 
 def test_events_arrive_as_json_and_in_order(send, outbox, receive):

@@ -19,9 +19,10 @@ from serve_app.rollouts.core.latency_shift import (
     log_msprt_above,
 )
 from serve_app.rollouts.core.sample_ratio import RatioEvidence, add_routed, log_bayes_factor
-from serve_app.rollouts.core.score_shift import compare_scores, join_bins, spend_alpha
+from serve_app.rollouts.core.score_shift import compare_scores, spend_alpha
 from serve_app.scoring.core.counters import N_SCORE_BINS, find_score_bin
 from serve_app.scoring.core.split import N_GROUPS
+from serve_app.stats.bins import join_bins
 from serve_app.stats.psi import measure_psi, pooled_shares
 
 pytestmark = pytest.mark.unit

@@ -86,7 +86,7 @@ def test_a_canary_that_does_not_answer_once_or_twice_stays(world):
     world.run_until(1, "progressing")
     for _ in range(4):
         world.apps.troubles[2] = NotReadyError("its only replica was killed")
-        while world.control._reconciler._seen.health[2].n_missed < 2:
+        while world.control._reconciler._health[2].n_missed < 2:
             world.run(1)
         world.apps.troubles.clear()
         world.run(3)

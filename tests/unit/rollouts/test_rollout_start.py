@@ -13,7 +13,7 @@ from serve_app.errors import (
     NotReadyError,
     PackageError,
 )
-from serve_app.rollouts.service.control import begin_split
+from serve_app.rollouts.service.split import begin_split
 from serve_app.scoring.core.split import dump_split, only_arm
 from tests.testing_kit.rollouts.rollouts import SLOW_PLAN
 

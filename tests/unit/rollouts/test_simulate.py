@@ -21,12 +21,12 @@ from serve_app.rollouts.service.simulate import (
     STABLE,
     Assumptions,
     draw_intervals,
-    median_interval,
     simulate_plan,
     summarise_runs,
 )
-from serve_app.scoring.core.counters import ArmCounters, find_score_bin, measure_dispersion
-from serve_app.stats.intervals import share_interval
+from serve_app.scoring.core.counters import ArmCounters, find_score_bin
+from serve_app.stats.design_effect import measure_dispersion
+from serve_app.stats.intervals import median_interval, share_interval
 
 pytestmark = pytest.mark.unit
 

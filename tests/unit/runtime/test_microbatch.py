@@ -86,7 +86,7 @@ def test_rows_gather_while_batches_are_under_way_and_leave_when_one_returns():
             others.append(asyncio.create_task(batcher.submit(row, NEVER)))
             await asyncio.sleep(0.001)
         assert batcher.n_waiting == 5
-        assert batcher.n_batches == 1
+        assert len(batcher._tasks) == 1
         assert await asyncio.gather(first, *others) == [0, 10, 20, 30, 40, 50]
         assert runner.batches == [(0.0, [0]), (0.01, [1, 2, 3, 4, 5])]
 
@@ -155,7 +155,7 @@ def test_when_the_call_fails_all_rows_of_its_batch_fail_and_the_next_batch_is_se
         assert [str(r) for r in results] == ["broken"] * 3
         broken[0] = False
         assert await submit_all(batcher, range(3)) == [0, 1, 2]
-        assert batcher.n_batches == batcher.n_waiting == 0
+        assert len(batcher._tasks) == batcher.n_waiting == 0
 
     run_virtual(main())
 

@@ -13,9 +13,9 @@ from serve_app.scoring.core.counters import (
     N_SCORE_BINS,
     ArmCounters,
     find_score_bin,
-    measure_dispersion,
 )
 from serve_app.scoring.core.split import N_GROUPS
+from serve_app.stats.design_effect import measure_dispersion
 
 pytestmark = pytest.mark.unit
 

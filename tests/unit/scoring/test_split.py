@@ -13,7 +13,6 @@ from serve_app.scoring.core.split import (
     Split,
     canary_arms,
     dump_split,
-    grow_arm,
     hash_user,
     only_arm,
     parse_split,
@@ -57,11 +56,9 @@ def test_pins_are_refused_by_name():
             shadowed.choose("u", version, 0.0)
 
 
-def test_a_shadow_is_connected_to_and_gets_its_share_of_copies():
+def test_a_shadow_is_connected_to():
     split = Split("purchase", 7, only_arm(7), shadow=Shadow(9, 0.25))
     assert split.versions == [7, 9]
-    assert [split.is_copied(draw) for draw in (0.0, 0.2499, 0.25, 0.99)] == [True, True, False, False]
-    assert not Split("purchase", 7, only_arm(7)).is_copied(0.0)
 
 
 def test_the_hash_is_the_same_in_every_release():
@@ -94,8 +91,6 @@ def test_odd_shares_and_versions_are_refused():
             canary_arms(7, 8, share)
     with pytest.raises(BadRequestError, match=r"add up to 0\.9"):
         share_arms([(1, 0.5), (2, 0.4)])
-    with pytest.raises(BadRequestError, match="users would bounce; roll back instead"):
-        grow_arm(canary_arms(7, 8, 0.25), 0.05)
     with pytest.raises(BadRequestError, match="has no arm"):
         Split("purchase", 7, only_arm(7), allow={"u": 8})
     with pytest.raises(BadRequestError, match="at most 64 bytes"):

@@ -110,12 +110,12 @@ def shop(package):
     return Shop(package)
 
 
-def run(part, shop, prefix="verify-x-", concurrency=8, now_s=NOW_S) -> SkewReport:
+def run(part, shop, prefix="verify-x-", concurrency=8, now_s=NOW_S, **options) -> SkewReport:
     partition, summary = part
 
     async def main():
         async with shop, AsyncClient("http://shop", transport=shop, retries=0) as client:
-            verifier = PartVerifier(partition, summary, lambda version: shop.package, 1, lambda: None)
+            verifier = PartVerifier(partition, summary, lambda version: shop.package, 1, lambda: None, **options)
             return await verifier.run(client, concurrency, prefix, shift_of(summary.last_s, now_s))
 
     return asyncio.run(main())
@@ -210,12 +210,10 @@ def test_a_store_that_is_late_is_asked_again_and_counts_nothing_twice(part, shop
     assert (report.n_differences, report.n_rows + report.n_purchases) == (0, N)
 
 
-def test_a_store_that_stays_down_ends_the_run(part, shop, monkeypatch):
-    monkeypatch.setattr("serve_app.skew.verify.UNAVAILABLE_TRIES", 2)
-    monkeypatch.setattr("serve_app.skew.verify.UNAVAILABLE_WAIT_S", 0.0)
+def test_a_store_that_stays_down_ends_the_run(part, shop):
     shop.history.fault = NotReadyError("gone", 1.0)
     with pytest.raises(NotReadyError, match="did not answer in 2 tries"):
-        run(part, shop)
+        run(part, shop, n_tries=2, wait_s=0.0)
 
 
 def test_an_event_that_is_not_recorded_ends_the_run_with_the_reason(part, shop):

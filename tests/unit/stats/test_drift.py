@@ -7,16 +7,15 @@ import pytest
 from scipy import stats
 
 from serve_app.features.core.specs import UNKNOWN_CLASS
+from serve_app.stats.design_effect import effective_rows
 from serve_app.stats.drift import (
     count_classes,
     count_numbers,
-    effective_rows,
     find_discoveries,
     measure_drift,
-    smallest_visible_psi,
 )
 from serve_app.stats.profile import profile_classes, profile_numbers, profile_table
-from serve_app.stats.psi import expected_psi, measure_psi, psi_p_value
+from serve_app.stats.psi import expected_psi, measure_psi, psi_p_value, smallest_visible_psi
 
 pytestmark = pytest.mark.unit
 
@@ -127,7 +126,7 @@ def test_discoveries_are_those_of_scipy():
 def test_p_values_are_those_of_the_chi_squared_distribution():
     unit = 1 / 300 + 1 / 200
     assert psi_p_value(21.7 * unit, 10, 300, 200) == pytest.approx(stats.chi2.sf(21.7, 9))
-    assert psi_p_value(smallest_visible_psi(10, 300, 200), 10, 300, 200) == pytest.approx(0.01)
+    assert psi_p_value(smallest_visible_psi(10, 300, 200, 0.01), 10, 300, 200) == pytest.approx(0.01)
     assert psi_p_value(5.0, 1, 300, 200) == 1.0
 
 

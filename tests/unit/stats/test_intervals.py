@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve_app.scoring.core.counters import measure_dispersion
 from serve_app.scoring.core.split import N_GROUPS
+from serve_app.stats.design_effect import measure_dispersion
 from serve_app.stats.intervals import mean_interval, share_interval
 
 pytestmark = pytest.mark.unit
