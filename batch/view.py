@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from batch.transforms.summary import measure_rate, measure_span_s
 from serve_app.errors import BadRequestError
+from serve_app.jobs.core.commits import NOT_REACHED
 from serve_app.settings import PREFIX
 
 PROGRAM: Final = "scorecat"
@@ -42,7 +43,7 @@ def open_bar(console: Console) -> Iterator[tuple[Progress, TaskID]]:
         yield bar, bar.add_task("", total=1.0, text="starting")
 
 
-def describe_summary(summary: dict[str, Any], output: str) -> str:
+def describe_summary(summary: Mapping[str, Any], output: str) -> str:
     """Return what a job did, in a line."""
     n_now = summary["rows_this_run"]
     rows = f"read {summary['rows_read']:,} = scored {summary['rows_scored']:,} + rejected {summary['rows_rejected']:,}"
@@ -57,11 +58,32 @@ def describe_summary(summary: dict[str, Any], output: str) -> str:
     return f"{rows} · {times} · {output}"
 
 
-def describe_rejected(summary: dict[str, Any]) -> str:
+def describe_rejected(summary: Mapping[str, Any]) -> str:
     """Return why rows were rejected, in a line; empty when none was."""
     reasons = [f"{reason} ({n_rows:,})" for reason, n_rows in summary.get("rejected_by_reason", {}).items()]
     more = f" · {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
     return f"rejected: {' · '.join(reasons[:MOST_REASONS])}{more}" if reasons else ""
+
+
+def explain_units(summary: Mapping[str, Any]) -> list[str]:
+    """Return the files that were set aside, and the units that were given up, in a line each."""
+    given_up = [one for one in summary.get("missing", ()) if one["reason"] != NOT_REACHED]
+    return [
+        *(f"set aside: {one['path']}: {one['reason']}" for one in summary.get("set_aside", ())),
+        *(f"unit {one['unit']} ({one['path']}) was given up: {one['reason']}" for one in given_up),
+    ]
+
+
+def explain_summary(summary: Mapping[str, Any], go_on: str) -> list[str]:
+    """Return what is to be said of a job that came to its end, beside `describe_summary`, in lines."""
+    lines = [describe_rejected(summary)]
+    if members := summary.get("members_not_read"):
+        lines.append(f"members that the first lines of their files lack are not read: {', '.join(members)}")
+    if not summary["is_complete"]:
+        lines += [f"set aside: {one['path']}: {one['reason']}" for one in summary["set_aside"]]
+        lines += [f"missing: unit {one['unit']} of {one['path']}: {one['reason']}" for one in summary["missing"]]
+        lines.append(f"not complete; mend the input or wait, then: {go_on}")
+    return [line for line in lines if line]
 
 
 def name_program() -> str:

@@ -10,34 +10,44 @@ import ray
 from ray import serve
 from ray.serve.schema import ApplicationStatus
 
-from batch.jobs.prepare import WORKER_CPUS
+from batch.jobs.prepare import WORKER_CPUS, JobPlan
+from batch.record import DriverRecord
 from serve_app.deployments.apps.apps import START_TIMEOUT_S, describe_app
-from serve_app.deployments.calls.handles import pool_app
+from serve_app.deployments.calls.handles import pool_app, version_app
 from serve_app.deployments.options import pool_options
 from serve_app.errors import BadRequestError, InvariantError, NotReadyError
 from serve_app.jobs.core.record import PoolWish
+from serve_app.jobs.core.spec import JobSpec
 
 POLL_S: Final = 0.25
 REPLICA_CPUS: Final = sum(options.num_cpus for options in pool_options(1).values())
 """CPUs Ray reserves for one replica of each deployment."""
 
 
-def plan_pool(
-    job_id: str, model: str, version: int, asked: int | None, say: Callable[[str], None]
-) -> tuple[PoolWish, float]:
-    """Return the pool to ask for, and the CPUs that it may still come to need once it runs.
+def choose_app(
+    plan: JobPlan, spec: JobSpec, record: DriverRecord, say: Callable[[str], None]
+) -> tuple[str, float | None]:
+    """Return the application that scores, and the CPUs that it may still come to need; None for the usual.
 
     Raises
     ------
     BadRequestError
-        There is no room for one replica of each deployment and a worker.
+        There is no room for one replica of each deployment of a pool, and a worker.
+    InvariantError, NotReadyError
+        The pool does not run, see `await_pool`.
     """
+    if spec.is_shared:
+        return version_app(plan.model, plan.version), None
     resources = ray.available_resources()
     n_default = max(1, min(8, int(ray.cluster_resources().get("CPU", 1))))
-    replicas, message = fit_replicas(asked, resources.get("CPU", 0.0), n_default)
+    replicas, message = fit_replicas(spec.pool_replicas, resources.get("CPU", 0.0), n_default)
     if message:
         say(message)
-    return PoolWish(pool_app(model, version, job_id), model, version, replicas), (replicas - 1) * REPLICA_CPUS
+    app = pool_app(plan.model, plan.version, record.job_id)
+    record.want_pool(PoolWish(app, plan.model, plan.version, replicas))
+    say(f"starting {app}, up to {replicas} replicas of each deployment")
+    await_pool(app, record.pool_problem)
+    return app, (replicas - 1) * REPLICA_CPUS
 
 
 def fit_replicas(asked: int | None, n_free: float, n_default: int) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import queue
@@ -33,6 +34,7 @@ from serve_app.errors import InvalidDataError, InvariantError, NotReadyError, Sc
 from serve_app.jobs.adapters.output_folder import SUMMARY, OutputFolder
 from serve_app.jobs.core.commits import Commit, SetAside, UnitTally
 from serve_app.jobs.core.record import JobRows
+from serve_app.jobs.core.spec import DEFAULT_PATIENCE_S, JobSpec
 from serve_app.models.core.manifest import Manifest
 from serve_app.storage.locations import open_location
 
@@ -68,14 +70,12 @@ class Job:
     app : str
         Serve application that scores.
     limit : RejectLimit
-    n_workers : int or None
-        Workers asked for; None for one for every two CPUs, at most eight.
-    patience_s : float
-        How long a batch is tried while its replicas are lost.
+    spec : JobSpec
+        How many workers, and how patient they are.
     show, say : callable
         Take progress, and messages for people.
-    spare_cpus : float
-        Left for replicas that the load of the job may call for.
+    spare_cpus : float or None
+        Left for replicas that the load of the job may call for; None for `SPARE_CPUS`.
     """
 
     plan: JobPlan
@@ -84,11 +84,10 @@ class Job:
     output: OutputFolder
     app: str
     limit: RejectLimit
-    n_workers: int | None
-    patience_s: float
+    spec: JobSpec
     show: Show
     say: Callable[[str], None]
-    spare_cpus: float = SPARE_CPUS
+    spare_cpus: float | None = None
     _live: dict[int, JobRows] = field(default_factory=dict)
     _n_failed: int = 0
     _span: list[float] = field(default_factory=list)
@@ -114,7 +113,7 @@ class Job:
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
         check_deployed(self.app)
         if self.tally.open_units:
-            self._score_open_units()
+            self._score_unless_gone()
         self._check_limit(is_end=True)
         return self.finish()
 
@@ -142,28 +141,40 @@ class Job:
         self.output.write_json(SUMMARY, summary)
         return summary
 
+    def _score_unless_gone(self) -> None:
+        """Score what is left; that the version is gone is said in place of what came of it.
+
+        Workers whose replicas were removed fail in as many ways as there are moments to remove them: calls time out,
+        handles and shared arrays are not there, units are given up. All of them mean that, and end alike.
+        """
+        try:
+            self._score_open_units()
+        except InvalidDataError:
+            raise
+        except Exception:
+            check_deployed(self.app)
+            raise
+        if self.tally.failed:
+            check_deployed(self.app)
+
     def _score_open_units(self) -> None:
+        spare_cpus = SPARE_CPUS if self.spare_cpus is None else self.spare_cpus
         n_free = ray.available_resources().get("CPU", 0.0)
-        n_free -= max(0.0, min(self.spare_cpus, n_free - WORKER_CPUS))  # the only worker goes before a replica more
+        n_free -= max(0.0, min(spare_cpus, n_free - WORKER_CPUS))  # the only worker goes before a replica more
         n_default = min(8, int(ray.cluster_resources().get("CPU", 1)) // CPUS_OF_WORKER)
-        n_workers, message = with_workers(self.n_workers, max(n_free, 0.0), WORKER_CPUS, max(1, n_default))
+        n_workers, message = with_workers(self.spec.workers, max(n_free, 0.0), WORKER_CPUS, max(1, n_default))
         if message:
             self.say(message)
         units = self.tally.open_units
         progress_actor = ray.remote(num_cpus=0)(ProgressActor).remote()
         outcomes: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
         n_workers = min(n_workers, len(units))
-        config = self._configure_worker(count_calls(self.app, n_workers))
+        config = WorkerConfig(
+            self.app, dataclasses.replace(self.plan, units=[]), self.manifest.dump(), self.output.location,
+            self.spec.patience_s or DEFAULT_PATIENCE_S, count_calls(self.app, n_workers),
+        )  # fmt: skip
         threading.Thread(target=_stream, args=(units, config, progress_actor, n_workers, outcomes), daemon=True).start()
         self._follow(progress_actor, outcomes)
-
-    def _configure_worker(self, most_calls: int) -> WorkerConfig:
-        plan = self.plan
-        return WorkerConfig(
-            self.app, plan.version, self.manifest.dump(), plan.wanted.input, self.output.location, plan.columns,
-            plan.schema.serialize().to_pybytes(), plan.wanted.partition_by, plan.wanted.explain, self.patience_s,
-            most_calls,
-        )  # fmt: skip
 
     def _follow(self, progress_actor: Any, outcomes: queue.Queue[Any]) -> None:
         started_s = checked_s = time.monotonic()

@@ -15,9 +15,9 @@ from typing import Any, Final
 import orjson
 import pyarrow as pa
 
+from batch.jobs.prepare import JobPlan
 from batch.jobs.unit import UnitScorer
-from batch.storage.row_files import RowFiles
-from batch.transforms.columns import Columns
+from batch.storage.row_files import BATCH_ROWS, RowFiles
 from batch.transforms.pace import Pace
 from batch.transforms.results import ResultColumns
 from serve_app.cluster.environment import SHARED_ARRAYS
@@ -48,30 +48,20 @@ class WorkerConfig:
     ----------
     app : str
         The version's Serve application.
-    version : int
+    plan : JobPlan
+        Without its units.
     manifest : bytes
         The package's ``manifest.json``.
-    location, output : str
-        Input and output.
-    columns : Columns
-    schema : bytes
-        Arrow schema of the columns that are read.
-    partition_by : tuple of str
-    n_reasons : int
+    output : str
     patience_s : float
     most_calls : int
         Calls that this worker may have under way.
     """
 
     app: str
-    version: int
+    plan: JobPlan
     manifest: bytes
-    location: str
     output: str
-    columns: Columns
-    schema: bytes
-    partition_by: tuple[str, ...]
-    n_reasons: int
     patience_s: float
     most_calls: int
 
@@ -136,21 +126,19 @@ def _judge(exc: Exception) -> tuple[str, str]:
 
 
 def _create_scorer(config: WorkerConfig) -> UnitScorer:
+    plan, spec = config.plan, config.plan.spec
     manifest: Manifest = parse_manifest(config.manifest)
-    schema = pa.ipc.read_schema(pa.py_buffer(config.schema))
-    files = RowFiles(config.location, config.columns, schema, manifest.features)
-    if not os.environ.get(SHARED_ARRAYS):
-        files = RowFiles(config.location, config.columns, schema, manifest.features, UNSHARED_ROWS)
+    batch_rows = BATCH_ROWS if os.environ.get(SHARED_ARRAYS) else UNSHARED_ROWS
     return UnitScorer(
         manifest=manifest,
-        columns=config.columns,
-        files=files,
+        columns=plan.columns,
+        files=RowFiles(spec.input, plan.columns, plan.schema, manifest.features, batch_rows),
         output=OutputFolder(config.output),
-        results=ResultColumns(manifest, config.version, config.n_reasons),
+        results=ResultColumns(manifest, plan.version, spec.explain or 0),
         encoder=EncoderHandle(config.app, is_bulk=True),
         model=ModelHandle(config.app, is_bulk=True),
         pace=Pace(config.most_calls),
-        partition_by=config.partition_by,
+        partition_by=spec.partition_by or (),
         patience_s=config.patience_s,
     )
 

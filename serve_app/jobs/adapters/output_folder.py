@@ -5,6 +5,7 @@
     <output>/part-000012-0000.parquet      scored rows of a chunk of unit 12
     <output>/_rejected/part-…              its rejected rows
     <output>/_job/plan.json                what was asked, the units
+    <output>/_job/run.json                 how the last run was asked for
     <output>/_job/commits/000012-0000.json written after the parts: the chunk is done
     <output>/_SUMMARY.json                 written last
 """
@@ -31,6 +32,7 @@ from serve_app.runtime.shown_values import say_os_error
 from serve_app.storage.locations import open_location
 
 PLAN: Final = "_job/plan.json"
+RUN_OPTIONS: Final = "_job/run.json"
 SUMMARY: Final = "_SUMMARY.json"
 COMMITS: Final = "_job/commits"
 STAGING: Final = "_job/staging"

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import socket
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from pydantic import TypeAdapter
 
 from serve_app.errors import NotFoundError
-from serve_app.jobs.core.record import ENDED, JOB_ID, JobBeat, JobOrder, JobRecord, JobRuling, to_json
+from serve_app.jobs.core.record import ENDED, JOB_ID, JobBeat, JobOrder, JobRecord, JobRuling
 from serve_app.jobs.service.ports import ResultFile
 from serve_app.storage.json_file import replace_json
 
@@ -30,6 +32,8 @@ BEAT: Final = "beat.json"
 RULING: Final = "ruling.json"
 MAPPING: Final = "mapping.json"
 OUTPUT: Final = "output"
+_BEAT: Final = TypeAdapter(JobBeat)
+_RULING: Final = TypeAdapter(JobRuling)
 _HIDDEN: Final = "_job"
 """A job's own records below its output."""
 
@@ -51,7 +55,7 @@ class JobFolders:
     def create(self, order: JobOrder) -> None:
         """Begin a record; does nothing when there is one."""
         if not (self.root / order.id / ORDER).exists():
-            self._write(order.id, ORDER, to_json(order))
+            self._write(order.id, ORDER, order.to_json())
 
     def all(self) -> list[JobRecord]:
         """Return every record, oldest first; folders that are no record are passed over."""
@@ -72,16 +76,16 @@ class JobFolders:
 
     def rule(self, job_id: str, ruling: JobRuling) -> None:
         """Replace what was decided of a job."""
-        self._write(job_id, RULING, to_json(ruling))
+        self._write(job_id, RULING, dataclasses.asdict(ruling))
 
     def read_ruling(self, job_id: str) -> JobRuling:
         """Return what was decided of a job."""
         value = self._read(job_id, RULING)
-        return JobRuling.from_json(value) if value else JobRuling()
+        return _RULING.validate_python(value) if value else JobRuling()
 
     def write_beat(self, job_id: str, beat: JobBeat) -> None:
         """Replace what the driver says."""
-        self._write(job_id, BEAT, to_json(beat))
+        self._write(job_id, BEAT, dataclasses.asdict(beat))
 
     def save_mapping(self, job_id: str, mapping: Mapping[str, Any]) -> str:
         """Keep a mapping beside the record and return its path."""
@@ -121,8 +125,8 @@ class JobFolders:
         order, beat = self._read(job_id, ORDER), self._read(job_id, BEAT)
         if order is None:
             return None
-        said = JobBeat.from_json(beat) if beat else None
-        record = JobRecord(JobOrder(**order), said, self.read_ruling(job_id), self._is_gone(said))
+        said = _BEAT.validate_python(beat) if beat else None
+        record = JobRecord(JobOrder.from_json(order), said, self.read_ruling(job_id), self._is_gone(said))
         if said is not None and said.state in ENDED:
             self._over[job_id] = record  # nothing of it changes any more
         return record

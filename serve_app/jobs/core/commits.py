@@ -6,11 +6,13 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from serve_app.errors import InvariantError
 from serve_app.jobs.core.record import JobRows
 from serve_app.jobs.core.units import Unit
+
+NOT_REACHED: Final = "not reached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,6 @@ class UnitTally:
             "units_done": len(self.units) - len(self.open_units),
             "set_aside": [dataclasses.asdict(s) for _, s in sorted(self.set_aside.items()) if not self.is_done(s.unit)],
             "missing": [
-                {"unit": n, "path": self.units[n].path, "reason": self.failed.get(n, "not reached")} for n in missing
+                {"unit": n, "path": self.units[n].path, "reason": self.failed.get(n, NOT_REACHED)} for n in missing
             ],
         }

@@ -1,4 +1,4 @@
-"""What batch jobs need from outside, as protocols, and what a person may ask."""
+"""What batch jobs need from outside, as protocols."""
 
 from __future__ import annotations
 
@@ -8,30 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from serve_app.jobs.core.record import JobOrder, JobRecord, JobRuling, PoolWish
+from serve_app.jobs.core.spec import JobSpec
 from serve_app.scoring.service.ports import AppState
-
-
-@dataclass(frozen=True, slots=True)
-class JobAsked:
-    """What a person asks of a job over HTTP.
-
-    Attributes
-    ----------
-    input : str
-    output : str
-        Empty for one that is downloaded.
-    model : str
-        ``name``, ``name@version`` or ``name@alias``; empty for the served champion.
-    options : mapping
-        The other members, checked.
-    who : str
-    """
-
-    input: str
-    output: str
-    model: str
-    options: Mapping[str, Any]
-    who: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +121,7 @@ class JobMeter:
 class Jobs(Protocol):
     """The control app's jobs as Gateways and their routes see them; NotReadyError while it is away."""
 
-    async def start(self, asked: JobAsked) -> dict[str, Any]:
+    async def start(self, asked: JobSpec, who: str) -> dict[str, Any]:
         """Queue a job and return it; raises BadRequestError, NotFoundError, QueueFullError."""
         ...
 

@@ -14,15 +14,15 @@ from serve_app.jobs.service.ports import ResultFile
 def describe_briefly(record: JobRecord, now_s: float) -> dict[str, Any]:
     """Return a job in short form."""
     order, beat = record.order, record.beat
-    model, _, version = order.model.partition("@")
+    model, _, version = order.spec.model.partition("@")
     return {
         "id": order.id,
         "state": record.state(now_s),
         "is_cancelling": record.ruling.cancelled_at_s is not None,
         "origin": order.origin,
         "who": order.who,
-        "input": order.input,
-        "output": None if order.has_own_output else order.output,
+        "input": order.spec.input,
+        "output": None if order.has_own_output else order.spec.output,
         "model": (beat.model if beat else "") or model or None,
         "version": (beat.version if beat else 0) or (int(version) if version.isdigit() else None),
         "created_at": _write_time(order.created_at_s),
@@ -37,7 +37,7 @@ def describe_job(record: JobRecord, now_s: float, results: Sequence[ResultFile],
     order, beat, ended_at_s = record.order, record.beat, record.ended_at_s(now_s)
     return {
         **describe_briefly(record, now_s),
-        "options": dict(order.options),
+        "options": order.spec.options,
         "pool": beat.pool.app if beat and beat.pool else None,
         "cancelled_by": record.ruling.cancelled_by or None,
         "summary": beat.summary if beat else None,
@@ -76,13 +76,13 @@ def _find_way_on(record: JobRecord, now_s: float) -> str | None:
     has_plan = record.beat is not None and record.beat.version > 0
     if state not in ENDED or state == "succeeded" or not has_plan or order.has_own_output:
         return None
-    return order.go_on or resume_command(order.input, order.output)
+    return order.go_on or resume_command(order.spec.input, order.spec.output)
 
 
 def _explain(record: JobRecord, now_s: float) -> dict[str, Any] | None:
     beat, state = record.beat, record.state(now_s)
     if beat is not None and beat.error is not None:
-        return dict(beat.error)
+        return {name: value for name, value in beat.error.items() if name != "exit_code"}
     if state == "died":
         return {"code": "died", "detail": "the driver is gone without a word; what is scored stays, resume the job"}
     if record.ruling.problem:

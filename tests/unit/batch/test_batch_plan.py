@@ -15,7 +15,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.jobs.asked import Asked, RunOptions, read_run, write_run
 from batch.jobs.prepare import MOST_CALLS, begin_again, check_unchanged, share_calls, take_up, with_workers
 from batch.storage.row_files import SUFFIXES
 from batch.transforms.columns import ColumnMapping, choose_columns, parse_mapping
@@ -29,6 +28,7 @@ from serve_app.features.core.specs import HISTORY_NAMES, PURCHASE_FEATURES, arro
 from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.core.commits import Commit, SetAside, UnitTally
 from serve_app.jobs.core.record import JobRows
+from serve_app.jobs.core.spec import JobSpec
 from serve_app.jobs.core.units import InputFile, plan_units
 from serve_app.storage.file_listing import list_files
 from serve_app.storage.locations import open_location
@@ -387,7 +387,7 @@ def test_a_job_is_taken_up_as_it_was_planned(package, tmp_path):
     job = LocalJob(package, tmp_path / "in", tmp_path / "out")
     job.score(1)
     output = OutputFolder(str(tmp_path / "out"))
-    plan, _ = take_up(Asked(str(tmp_path / "in")), output, None, lambda *_: package.manifest)
+    plan, _ = take_up(JobSpec(str(tmp_path / "in")), output, None, lambda *_: package.manifest)
     assert plan == job.plan
     tally = begin_again(output, plan)
     assert [u.number for u in tally.open_units] == [0]
@@ -401,7 +401,7 @@ def test_a_job_is_not_taken_up_as_another(package, tmp_path):
     write_rows(tmp_path / "in", 1, 100)
     LocalJob(package, tmp_path / "in", tmp_path / "out")
     output = OutputFolder(str(tmp_path / "out"))
-    same, other = Asked(str(tmp_path / "in")), Asked(str(tmp_path / "in"), keep=("order_id",))
+    same, other = JobSpec(str(tmp_path / "in")), JobSpec(str(tmp_path / "in"), keep=("order_id",))
     with pytest.raises(ConflictError, match=r"begun with keep None, now it is \['order_id'\]"):
         take_up(other, output, None, lambda *_: package.manifest)
     with pytest.raises(ConflictError, match="begun with version 1, not 2"):
@@ -416,7 +416,7 @@ def test_what_is_not_said_when_a_job_is_taken_up_is_as_it_was(package, tmp_path)
     job = LocalJob(package, tmp_path / "in", tmp_path / "out", **wanted)
 
     def again(**said):
-        return take_up(Asked(str(tmp_path / "in"), **said), job.output, None, lambda *_: package.manifest)[0]
+        return take_up(JobSpec(str(tmp_path / "in"), **said), job.output, None, lambda *_: package.manifest)[0]
 
     assert again() == again(**wanted) == again(model="purchase") == job.plan
     with pytest.raises(ConflictError, match="begun with explain 3, now it is 0: leave that out"):
@@ -425,14 +425,12 @@ def test_what_is_not_said_when_a_job_is_taken_up_is_as_it_was(package, tmp_path)
         again(model="pets@2")
 
 
-def test_a_later_run_is_as_the_one_before_where_nothing_else_is_said(tmp_path):
-    output = OutputFolder(str(tmp_path))
-    output.prepare()
-    assert read_run(output) == RunOptions()  # of a job that was begun by an earlier release
-    write_run(RunOptions("5%", pool="dedicated"), output)
-    found = RunOptions(max_rejected="7", workers=2).after(read_run(output))
-    assert found == RunOptions("7", workers=2, pool="dedicated")
-    assert (found.is_shared, RunOptions().is_shared) == (False, True)
+def test_a_later_run_is_as_the_one_before_where_nothing_else_is_said():
+    said = JobSpec("/in", max_rejected="7", workers=2)
+    assert said.after({}) == said  # of a job that was begun by an earlier release
+    found = said.after({"max_rejected": "5%", "workers": None, "pool": "dedicated", "of_another_release": 1})
+    assert found == JobSpec("/in", max_rejected="7", workers=2, pool="dedicated")
+    assert (found.is_shared, said.is_shared) == (False, True)
 
 
 def test_an_input_that_changed_is_not_mixed_with_what_it_was(package, tmp_path):

@@ -22,9 +22,10 @@ from serve_app.deployments.apps.job_runner import RayJobRunner
 from serve_app.errors import BadRequestError, InvalidDataError, NotReadyError
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.core.record import JobOrder, JobRows, JobRuling, PoolWish
+from serve_app.jobs.core.spec import JobSpec
 
 pytestmark = pytest.mark.unit
-ORDER = JobOrder("raysubmit_1", 0.0, "command", "bob", "/in", "/out")
+ORDER = JobOrder("raysubmit_1", 0.0, "command", "bob", JobSpec("/in", "/out"))
 SUMMARY = {
     "rows_read": 9, "rows_scored": 7, "rows_rejected": 2, "rows_planned": 9, "is_complete": True, "share": 1.0,
     "rows_this_run": 7, "scored_from": "2026-11-30T00:00:59.000+00:00", "scored_until": "2026-11-30T00:01:01.000+00:00",
@@ -37,8 +38,8 @@ def folders(tmp_path) -> JobFolders:
 
 
 def test_a_driver_knows_whether_its_job_was_asked_for_over_http(folders):
-    folders.create(JobOrder("job-1", 0.0, "http", "bob", "/in", "/out"))
-    with recorded(folders, JobOrder("job-1", 0.0, "command", "bob", "/in", "/out"), print) as record:
+    folders.create(JobOrder("job-1", 0.0, "http", "bob", JobSpec("/in", "/out")))
+    with recorded(folders, JobOrder("job-1", 0.0, "command", "bob", JobSpec("/in", "/out")), print) as record:
         assert record.is_from_http
     with recorded(folders, ORDER, print) as record:
         assert not record.is_from_http
