@@ -14,16 +14,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from batch.jobs.prepare import JobPlan, begin_again, begin_plan, check_unchanged, plan_job
 from batch.options import takes_spec
 from batch.record import IN_JOB, STOPPED, DriverRecord, StoppedError, find_submission_id, recorded
-from batch.transforms.progress import Progress
 from batch.transforms.summary import RejectLimit
-from batch.view import describe_resume, describe_summary, explain_summary, open_bar
+from batch.view import describe_resume, describe_summary, explain_summary, open_progress
 from serve_app.cluster.environment import cluster_environment
 from serve_app.cluster.running import read_spec
 from serve_app.errors import NotReadyError, ScorecatError
@@ -43,9 +42,6 @@ from serve_app.wiring import find_default, open_settings_registry
 
 if TYPE_CHECKING:
     from batch.jobs.run import Job
-
-LINE_S: Final = 5.0
-"""Where no terminal is, progress is a line this often."""
 
 
 @takes_spec
@@ -75,9 +71,9 @@ def run_job(asked: JobSpec, go_on: str, *, as_json: bool, go_on_elsewhere: str =
             _say(describe_left_out(plan.not_read))
         record.note_version(plan.model, plan.version, tally.counts)
         err.print(f"{plan.model} v{plan.version}: {len(tally.open_units)} of {len(plan.units)} units to score")
-        with _told(go_on), _shown(record) as show:
+        with _told(go_on), open_progress() as show:
             app, spare_cpus = pool.choose_app(plan, spec, record, _say)
-            job = run.Job(plan, tally, manifest, folder, app, limit, spec, show, _say, spare_cpus)
+            job = run.Job(plan, tally, manifest, folder, app, limit, spec, (record.show, show), _say, spare_cpus)
             summary = _score(job, record)
         _finish(summary, folder, go_on, as_json)
 
@@ -182,34 +178,16 @@ def _finish(summary: dict[str, Any], folder: OutputFolder, go_on: str, as_json: 
         raise typer.Exit(1)
 
 
-@contextlib.contextmanager
-def _shown(record: DriverRecord) -> Any:
-    """Give a function that shows progress: a bar on a terminal, lines elsewhere, and the record for others."""
-    with open_bar(err) as (bar, task):
-        last_s = time.monotonic()
-
-        def show(done: Progress) -> None:
-            nonlocal last_s
-            now_s = time.monotonic()
-            record.show(done)
-            bar.update(task, completed=done.share, text=done.describe(with_share=False), refresh=True)
-            if not err.is_terminal and now_s - last_s >= LINE_S:
-                last_s = now_s
-                err.print(str(done))
-
-        yield show
-
-
 def _stop(number: int, _: Any) -> None:
     for other in (signal.SIGINT, signal.SIGTERM):
         signal.signal(other, signal.SIG_IGN)
     raise StoppedError(f"signal {number}")
 
 
-def main(command: Callable[..., None] = score) -> None:
-    """Run a command of batch jobs; exit codes as those of ``scorecat``."""
+def main() -> None:
+    """Run a batch job; exit codes as those of ``scorecat``."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
+    app.command()(score)
     try:
         app()
     except ScorecatError as error:

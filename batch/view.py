@@ -6,18 +6,20 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+from rich.progress import Progress as Bar
 
 from batch.transforms.summary import measure_rate, measure_span_s
 from serve_app.errors import BadRequestError
 from serve_app.jobs.core.commits import NOT_REACHED
+from serve_app.jobs.core.progress import Progress
 from serve_app.settings import PREFIX
+from serve_app.terminal.console import Lines, err
 
 PROGRAM: Final = "scorecat"
 MOST_REASONS: Final = 5
@@ -33,14 +35,19 @@ def make_absolute(location: str) -> str:
 
 
 @contextmanager
-def open_bar(console: Console) -> Iterator[tuple[Progress, TaskID]]:
-    """Give a progress bar, which shows nothing where there is no terminal; ``completed`` is a share, 0-1."""
-    decoration = (TextColumn("scoring"), BarColumn()) if console.width >= WIDE else ()
+def open_progress() -> Iterator[Callable[[Progress], None]]:
+    """Give a function that shows how far a job is: in a bar on a terminal, in a line now and then elsewhere."""
+    decoration = (TextColumn("scoring"), BarColumn()) if err.width >= WIDE else ()
     columns = (*decoration, TaskProgressColumn(), TextColumn("{task.fields[text]}"))
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal, auto_refresh=False
-    ) as bar:
-        yield bar, bar.add_task("", total=1.0, text="starting")
+    lines = Lines()
+    with Bar(*columns, console=err, transient=True, disable=not err.is_terminal, auto_refresh=False) as bar:
+        task = bar.add_task("", total=1.0, text="starting")
+
+        def show(done: Progress) -> None:
+            bar.update(task, completed=done.share, text=done.describe(with_share=False), refresh=True)
+            lines.show(done.describe)
+
+        yield show
 
 
 def describe_summary(summary: Mapping[str, Any], output: str) -> str:

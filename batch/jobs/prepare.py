@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import pyarrow as pa
+from pydantic import TypeAdapter
 
 from batch.storage.row_files import SUFFIXES, is_json_lines, look_at_files, pack_schema, text_type, unpack_schema
 from batch.transforms.columns import Columns, choose_columns, parse_mapping
@@ -27,6 +29,7 @@ from serve_app.storage.file_listing import list_files
 from serve_app.storage.locations import open_location
 
 FORMAT: Final = 1
+_COLUMNS: Final = TypeAdapter(Columns)
 WORKER_CPUS: Final = 0.25
 """CPUs Ray reserves for a worker; a share, as for replicas: most of the work is done by those."""
 MOST_CALLS: Final = 4
@@ -70,7 +73,7 @@ class JobPlan:
             "digest": self.digest,
             "keep": None,
             **self.spec.said(*PLANNED),
-            "columns": {"features": self.columns.features, "kept": self.columns.kept, "keys": self.columns.keys},
+            "columns": dataclasses.asdict(self.columns),
             "schema": pack_schema(self.schema),
             "not_read": list(self.not_read),
             "units": [unit.to_json() for unit in self.units],
@@ -81,11 +84,7 @@ class JobPlan:
         """Return the plan `to_json` gave."""
         options = {name: value[name] for name in PLANNED if name != "input"}
         spec = JobSpec.from_json({"input": value["input"], "output": "", "options": options})
-        columns = Columns(
-            tuple((feature, column) for feature, column in value["columns"]["features"]),
-            tuple(value["columns"]["kept"]),
-            tuple((key, column) for key, column in value["columns"].get("keys", ())),
-        )
+        columns = _COLUMNS.validate_python(value["columns"])
         units = [Unit(**unit) for unit in value["units"]]
         schema = unpack_schema(value["schema"])
         not_read = tuple(value.get("not_read", ()))

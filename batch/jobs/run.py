@@ -10,7 +10,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,14 +25,14 @@ from ray.serve.schema import ReplicaState
 
 from batch.jobs.prepare import MOST_CALLS, WORKER_CPUS, JobPlan, describe, share_calls, with_workers
 from batch.jobs.progress_actor import ProgressActor
-from batch.jobs.worker import NICENESS, ScoreWorker, WorkerConfig
+from batch.jobs.worker import NICENESS, ScoreWorker
 from batch.transforms.deployed import explain_absence
-from batch.transforms.progress import Progress, RateMeter
 from batch.transforms.summary import RejectLimit, write_time
 from serve_app.deployments.calls.handles import parse_version_app
 from serve_app.errors import InvalidDataError, InvariantError, NotReadyError, ScorecatError
 from serve_app.jobs.adapters.output_folder import SUMMARY, OutputFolder
 from serve_app.jobs.core.commits import Commit, SetAside, UnitTally
+from serve_app.jobs.core.progress import Progress, RateMeter
 from serve_app.jobs.core.record import JobRows
 from serve_app.jobs.core.spec import DEFAULT_PATIENCE_S, JobSpec
 from serve_app.models.core.manifest import Manifest
@@ -53,8 +53,6 @@ _ABSENT: Final = ("DELETING", "DEPLOY_FAILED", "NOT_STARTED")
 MAX_FAILED: Final = 3
 """Units given up in a row before the job ends: replicas that are gone do not come back for the next either."""
 
-Show = Callable[[Progress], None]
-
 
 @dataclass
 class Job:
@@ -72,8 +70,10 @@ class Job:
     limit : RejectLimit
     spec : JobSpec
         How many workers, and how patient they are.
-    show, say : callable
-        Take progress, and messages for people.
+    shows : sequence of callable
+        Take progress.
+    say : callable
+        Takes messages for people.
     spare_cpus : float or None
         Left for replicas that the load of the job may call for; None for `SPARE_CPUS`.
     """
@@ -85,7 +85,7 @@ class Job:
     app: str
     limit: RejectLimit
     spec: JobSpec
-    show: Show
+    shows: Sequence[Callable[[Progress], None]]
     say: Callable[[str], None]
     spare_cpus: float | None = None
     _live: dict[int, JobRows] = field(default_factory=dict)
@@ -169,11 +169,11 @@ class Job:
         progress_actor = ray.remote(num_cpus=0)(ProgressActor).remote()
         outcomes: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
         n_workers = min(n_workers, len(units))
-        config = WorkerConfig(
+        arguments = (
             self.app, dataclasses.replace(self.plan, units=[]), self.manifest.dump(), self.output.location,
-            self.spec.patience_s or DEFAULT_PATIENCE_S, count_calls(self.app, n_workers),
+            self.spec.patience_s or DEFAULT_PATIENCE_S, count_calls(self.app, n_workers), progress_actor,
         )  # fmt: skip
-        threading.Thread(target=_stream, args=(units, config, progress_actor, n_workers, outcomes), daemon=True).start()
+        threading.Thread(target=_stream, args=(units, arguments, n_workers, outcomes), daemon=True).start()
         self._follow(progress_actor, outcomes)
 
     def _follow(self, progress_actor: Any, outcomes: queue.Queue[Any]) -> None:
@@ -247,7 +247,9 @@ class Job:
 
     def _report(self, meter: RateMeter, now_s: float) -> None:
         counts = self._counts()
-        self.show(meter.measure(now_s, counts.read, counts.rejected, self.tally.share))
+        done = meter.measure(now_s, counts.read, counts.rejected, self.tally.share)
+        for show in self.shows:
+            show(done)
 
 
 def check_deployed(app: str) -> None:
@@ -295,9 +297,7 @@ def check_parts(output: OutputFolder, tally: UnitTally) -> None:
                     raise InvariantError(f"{part.path} holds {n_rows} rows, {part.rows} are recorded")
 
 
-def _stream(
-    units: list[Any], config: WorkerConfig, progress_actor: Any, n_workers: int, outcomes: queue.Queue[Any]
-) -> None:
+def _stream(units: list[Any], arguments: tuple[Any, ...], n_workers: int, outcomes: queue.Queue[Any]) -> None:
     """Run Ray Data and put what becomes of each unit into `outcomes`, then None, or the error."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -310,7 +310,7 @@ def _stream(
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=n_workers, max_tasks_in_flight_per_actor=2),
             num_cpus=WORKER_CPUS,
-            fn_constructor_args=(config, progress_actor),
+            fn_constructor_args=arguments,
         )
         for row in dataset.iter_rows():
             outcomes.put(orjson.loads(row["outcome"]))

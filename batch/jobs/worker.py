@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import socket
 import threading
 import time
 import traceback
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -26,7 +26,7 @@ from serve_app.errors import BadRequestError, InvalidDataError, ScorecatError
 from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.core.record import JobRows
 from serve_app.jobs.core.units import Unit
-from serve_app.models.core.manifest import Manifest, parse_manifest
+from serve_app.models.core.manifest import parse_manifest
 from serve_app.runtime.shown_values import say_os_error
 
 NICENESS: Final = 15
@@ -40,11 +40,10 @@ UNSHARED_ROWS: Final = 16_384
 logger = logging.getLogger("scorecat.jobs")
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerConfig:
-    """What a worker is started with.
+class ScoreWorker:
+    """Scores units; what becomes of one is a row of Ray Data, an error too.
 
-    Attributes
+    Parameters
     ----------
     app : str
         The version's Serve application.
@@ -56,29 +55,17 @@ class WorkerConfig:
     patience_s : float
     most_calls : int
         Calls that this worker may have under way.
-    """
-
-    app: str
-    plan: JobPlan
-    manifest: bytes
-    output: str
-    patience_s: float
-    most_calls: int
-
-
-class ScoreWorker:
-    """Scores units; what becomes of one is a row of Ray Data, an error too.
-
-    Parameters
-    ----------
-    config : WorkerConfig
     progress_actor : actor handle
         Where progress is shown, see `batch.jobs.progress_actor.ProgressActor`.
     """
 
-    def __init__(self, config: WorkerConfig, progress_actor: Any) -> None:
+    def __init__(
+        self, app: str, plan: JobPlan, manifest: bytes, output: str, patience_s: float, most_calls: int,
+        progress_actor: Any,
+    ) -> None:  # fmt: skip
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-        self._config, self._progress_actor = config, progress_actor
+        self._create = functools.partial(_create_scorer, app, plan, manifest, output, patience_s, most_calls)
+        self._progress_actor = progress_actor
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="calls", daemon=True).start()
         self._scorer: UnitScorer | None = None
@@ -100,7 +87,7 @@ class ScoreWorker:
 
         async def run() -> list[dict[str, Any]]:
             if self._scorer is None:  # handles belong to the loop they are made on
-                self._scorer = _create_scorer(self._config)
+                self._scorer = self._create()
             return [commit.to_json() for commit in await self._scorer.score(unit, report)]
 
         try:
@@ -125,21 +112,21 @@ def _judge(exc: Exception) -> tuple[str, str]:
     return "failed", "".join(traceback.format_exception_only(exc)).strip()[:1000]
 
 
-def _create_scorer(config: WorkerConfig) -> UnitScorer:
-    plan, spec = config.plan, config.plan.spec
-    manifest: Manifest = parse_manifest(config.manifest)
+def _create_scorer(
+    app: str, plan: JobPlan, packed: bytes, output: str, patience_s: float, most_calls: int
+) -> UnitScorer:
+    manifest, spec = parse_manifest(packed), plan.spec
     batch_rows = BATCH_ROWS if os.environ.get(SHARED_ARRAYS) else UNSHARED_ROWS
     return UnitScorer(
-        manifest=manifest,
         columns=plan.columns,
         files=RowFiles(spec.input, plan.columns, plan.schema, manifest.features, batch_rows),
-        output=OutputFolder(config.output),
+        output=OutputFolder(output),
         results=ResultColumns(manifest, plan.version, spec.explain or 0),
-        encoder=EncoderHandle(config.app, is_bulk=True),
-        model=ModelHandle(config.app, is_bulk=True),
-        pace=Pace(config.most_calls),
+        encoder=EncoderHandle(app, is_bulk=True),
+        model=ModelHandle(app, is_bulk=True),
+        pace=Pace(most_calls),
         partition_by=spec.partition_by or (),
-        patience_s=config.patience_s,
+        patience_s=patience_s,
     )
 
 

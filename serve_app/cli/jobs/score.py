@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import shlex
@@ -16,9 +15,8 @@ import typer
 from batch.jobs.prepare import plan_job
 from batch.options import takes_spec
 from batch.transforms.deployed import explain_absence
-from batch.transforms.progress import Progress
 from batch.transforms.summary import RejectLimit
-from batch.view import open_bar
+from batch.view import open_progress
 from serve_app.cli.jobs.score_end import Followed, finish
 from serve_app.cluster.environment import cluster_environment
 from serve_app.cluster.running import list_apps, read_spec
@@ -35,8 +33,6 @@ from serve_app.terminal.console import err
 from serve_app.wiring import find_default, open_settings_registry
 
 POLL_S: Final = 0.5
-LINE_S: Final = 10.0
-"""Where no terminal is, progress is a line this often."""
 STOP_S: Final = 20.0
 """How long a job that was asked to stop may take to say how to go on."""
 
@@ -119,25 +115,13 @@ def _submit(spec: ClusterSpec, settings: Settings, arguments: list[str]) -> tupl
 
 
 def _follow(client: Any, job: Followed) -> None:
-    """Show the job's progress until it ends: a bar on a terminal, a line now and then elsewhere."""
-    said_s = time.monotonic()
-    with open_bar(err) as (bar, task):
+    """Show the job's progress until it ends."""
+    with open_progress() as show:
         while not client.get_job_status(job.id).is_terminal():
-            is_due = err.is_terminal or time.monotonic() - said_s >= LINE_S
-            if is_due and (done := _read_progress(job)) is not None:
-                said_s = time.monotonic()
-                bar.update(task, completed=done.share, text=done.describe(with_share=False), refresh=True)
-                if not err.is_terminal:
-                    err.print(str(done), markup=False)
+            record = job.find_record()
+            if record is not None and record.beat is not None and record.beat.progress is not None:
+                show(record.beat.progress)
             time.sleep(POLL_S)
-
-
-def _read_progress(job: Followed) -> Progress | None:
-    record = job.find_record()
-    found = record.beat.progress if record and record.beat else None
-    with contextlib.suppress(TypeError):  # of another release
-        return None if found is None else Progress(**found)
-    return None
 
 
 def _stop(client: Any, job_id: str) -> None:

@@ -63,6 +63,10 @@ def finish(job: Followed, client: Any, *, as_json: bool) -> None:
     told = explain_units(summary)
     for line in told:
         err.print(line, markup=False)
+    if (beat is None or beat.state == "running") and client.get_job_status(job.id) == "SUCCEEDED":
+        err.print(_read_log(job, client), markup=False)
+        err.print(f"job {job.id} is done, and its record could not be written: see {job.output}", markup=False)
+        return
     if beat is None or beat.state not in ("succeeded", "incomplete"):
         _fail(job, record, client, as_json=as_json)
         return
@@ -88,13 +92,17 @@ def _fail(job: Followed, record: JobRecord | None, client: Any, *, as_json: bool
         error = explain_end(job, record)
         more = f"more: scorecat jobs show {job.id} · its log: {job.show_log}"
         if error["code"] == "not-started":
-            err.print(_PREAMBLE.sub("", client.get_job_logs(job.id))[-LOG_CHARACTERS:], markup=False)
+            err.print(_read_log(job, client), markup=False)
     if as_json:
         print_json({"error": error, "job_id": job.id})
     err.print(f"error: {error['detail']}", style="red", markup=False)
     if more:
         err.print(more, markup=False, soft_wrap=True)
     raise typer.Exit(error.get("exit_code", 1))
+
+
+def _read_log(job: Followed, client: Any) -> str:
+    return _PREAMBLE.sub("", client.get_job_logs(job.id))[-LOG_CHARACTERS:]
 
 
 def explain_end(job: Followed, record: JobRecord | None) -> dict[str, Any]:

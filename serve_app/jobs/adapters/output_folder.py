@@ -27,7 +27,9 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from serve_app.errors import BadRequestError, ConflictError, InvariantError
-from serve_app.jobs.core.commits import Commit
+from serve_app.jobs.core.commits import Commit, UnitTally
+from serve_app.jobs.core.record import Committed
+from serve_app.jobs.core.units import Unit
 from serve_app.runtime.shown_values import say_os_error
 from serve_app.storage.locations import open_location
 
@@ -176,6 +178,25 @@ class OutputFolder:
         names = [name for name in names if wanted is None or name.partition("-")[0] in wanted]
         found = [self.read_json(f"{COMMITS}/{name}") for name in names]
         return [Commit.from_json(value) for value in found if value is not None]
+
+
+def count_committed(location: str) -> Committed | None:
+    """Return what is committed of the job that writes to a place; None where no job was planned.
+
+    Whatever its driver said last, it is what ``--resume`` goes on from.
+
+    Raises
+    ------
+    BadRequestError, InvariantError
+        The place cannot be read, or a record there is damaged.
+    """
+    output = OutputFolder(location)
+    plan = output.read_json(PLAN)
+    if plan is None:
+        return None
+    tally = UnitTally([Unit(**unit) for unit in plan["units"]])
+    tally.add(output.commits())
+    return Committed(tally.counts, tally.share)
 
 
 def is_full(exc: BaseException) -> bool:

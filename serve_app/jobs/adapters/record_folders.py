@@ -15,9 +15,9 @@ import dataclasses
 import json
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psutil
 from pydantic import TypeAdapter
@@ -34,6 +34,7 @@ MAPPING: Final = "mapping.json"
 OUTPUT: Final = "output"
 _BEAT: Final = TypeAdapter(JobBeat)
 _RULING: Final = TypeAdapter(JobRuling)
+Part = TypeVar("Part")
 _HIDDEN: Final = "_job"
 """A job's own records below its output."""
 
@@ -80,8 +81,7 @@ class JobFolders:
 
     def read_ruling(self, job_id: str) -> JobRuling:
         """Return what was decided of a job."""
-        value = self._read(job_id, RULING)
-        return _RULING.validate_python(value) if value else JobRuling()
+        return self._read(job_id, RULING, _RULING.validate_python) or JobRuling()
 
     def write_beat(self, job_id: str, beat: JobBeat) -> None:
         """Replace what the driver says."""
@@ -122,12 +122,11 @@ class JobFolders:
     def _load(self, job_id: str) -> JobRecord | None:
         if job_id in self._over:
             return self._over[job_id]
-        order, beat = self._read(job_id, ORDER), self._read(job_id, BEAT)
+        order, beat = self._read(job_id, ORDER, JobOrder.from_json), self._read(job_id, BEAT, _BEAT.validate_python)
         if order is None:
             return None
-        said = _BEAT.validate_python(beat) if beat else None
-        record = JobRecord(JobOrder.from_json(order), said, self.read_ruling(job_id), self._is_gone(said))
-        if said is not None and said.state in ENDED:
+        record = JobRecord(order, beat, self.read_ruling(job_id), self._is_gone(beat))
+        if beat is not None and beat.state in ENDED:
             self._over[job_id] = record  # nothing of it changes any more
         return record
 
@@ -138,12 +137,12 @@ class JobFolders:
             return psutil.Process(beat.pid).status() == psutil.STATUS_ZOMBIE
         return True
 
-    def _read(self, job_id: str, name: str) -> dict[str, Any] | None:
+    def _read(self, job_id: str, name: str, parse: Callable[[Any], Part]) -> Part | None:
+        """Return a part of a record; None where there is none, or one that is torn or of another release."""
         try:
-            found: dict[str, Any] = json.loads((self.root / job_id / name).read_bytes())
+            return parse(json.loads((self.root / job_id / name).read_bytes()))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
-        return found
 
     def _write(self, job_id: str, name: str, value: dict[str, Any]) -> None:
         folder = self.root / job_id

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from serve_app.jobs.core.progress import Progress
 from serve_app.jobs.core.spec import JobSpec
 
 JobState = Literal["queued", "starting", "running", "succeeded", "incomplete", "failed", "cancelled", "died"]
@@ -133,8 +134,7 @@ class JobBeat:
         What scores; empty and 0 until that is known.
     rows_before, rows : JobRows
         Done by earlier runs of a resumed job; done in all.
-    progress : mapping or None
-        See `batch.transforms.progress.Progress`.
+    progress : Progress or None
     pool : PoolWish or None
     summary : mapping or None
         What ``_SUMMARY.json`` holds, and the ``seconds`` that the run took.
@@ -151,7 +151,7 @@ class JobBeat:
     version: int = 0
     rows_before: JobRows = JobRows()
     rows: JobRows = JobRows()
-    progress: Mapping[str, Any] | None = None
+    progress: Progress | None = None
     pool: PoolWish | None = None
     summary: Mapping[str, Any] | None = None
     error: Mapping[str, Any] | None = None

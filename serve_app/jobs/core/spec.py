@@ -13,6 +13,7 @@ RUN: Final = ("max_rejected", "workers", "patience_s", "pool", "pool_replicas")
 """Members that another run of a job may have otherwise."""
 DEFAULT_LIMIT: Final = "10%"
 DEFAULT_PATIENCE_S: Final = 120.0
+"""Replicas that are lost take about 10 s to come back."""
 POOLS: Final = ("shared", "dedicated")
 
 

@@ -296,6 +296,6 @@ def resolve_model(asked: str, served: str, resolve: Callable[[str, str], int], c
 
 
 def _estimate_wait_s(running: Sequence[JobRecord]) -> float:
-    left = [record.beat.progress.get("left_s") for record in running if record.beat and record.beat.progress]
-    known = [float(seconds) for seconds in left if seconds is not None]
+    left = [record.beat.progress.left_s for record in running if record.beat and record.beat.progress]
+    known = [seconds for seconds in left if seconds is not None]
     return min(max(min(known), 1.0), 3600.0) if known else RETRY_AFTER_S

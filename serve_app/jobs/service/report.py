@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from serve_app.jobs.core.progress import Progress
 from serve_app.jobs.core.record import ENDED, JobRecord, resume_command
 from serve_app.jobs.service.ports import ResultFile
 
@@ -55,17 +56,17 @@ def _describe_progress(record: JobRecord) -> dict[str, Any] | None:
     beat, committed = record.beat, record.ruling.committed
     if beat is None or (beat.progress is None and committed is None):
         return None
-    found = beat.progress or {"rows_total": None, "rows_per_s": 0.0}
-    rows, share, left_s = beat.rows, found.get("share", 0.0), found.get("left_s")
+    found = beat.progress or Progress(0, None, 0, 0.0, 0.0, None)
+    rows, share, left_s = beat.rows, found.share, found.left_s
     if committed is not None:
         rows, share, left_s = committed.rows, committed.share, None
     return {
         "rows_read": rows.read,
-        "rows_total": found["rows_total"],
+        "rows_total": found.rows_total,
         "rows_scored": rows.scored,
         "rows_rejected": rows.rejected,
         "percent": round(100 * share, 1),
-        "rows_per_s": round(found["rows_per_s"]),
+        "rows_per_s": round(found.rows_per_s),
         "left_s": None if left_s is None else round(left_s, 1),
     }
 

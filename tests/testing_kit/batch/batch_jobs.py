@@ -80,7 +80,6 @@ class LocalJob:
         self.encoder = LocalEncoder(FeatureEncoder(manifest.features, package.vocabularies), before_encode)
         self.model = LocalModel(package.model, before_predict)
         self.scorer = UnitScorer(
-            manifest=manifest,
             columns=self.plan.columns,
             files=RowFiles(str(source), self.plan.columns, self.plan.schema, manifest.features, batch_rows),
             output=self.output,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.errors import NotFoundError
-from serve_app.jobs.adapters.committed import count_committed
+from serve_app.jobs.adapters.output_folder import count_committed
 from serve_app.jobs.adapters.places import AllowedPlaces
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.core.record import JobBeat, PoolWish

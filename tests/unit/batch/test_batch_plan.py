@@ -19,7 +19,6 @@ from batch.jobs.prepare import MOST_CALLS, begin_again, check_unchanged, share_c
 from batch.storage.row_files import SUFFIXES
 from batch.transforms.columns import ColumnMapping, choose_columns, parse_mapping
 from batch.transforms.pace import Pace
-from batch.transforms.progress import RateMeter, format_duration
 from batch.transforms.summary import RejectLimit
 from serve_app.errors import BadRequestError, ConflictError, InvalidDataError, InvariantError, NotFoundError
 from serve_app.features.core.row_errors import list_unreadable
@@ -27,6 +26,7 @@ from serve_app.features.core.row_keys import PUBLISHED_COLUMNS
 from serve_app.features.core.specs import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
 from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.core.commits import Commit, SetAside, UnitTally
+from serve_app.jobs.core.progress import RateMeter, format_duration
 from serve_app.jobs.core.record import JobRows
 from serve_app.jobs.core.spec import JobSpec
 from serve_app.jobs.core.units import InputFile, plan_units

@@ -80,7 +80,7 @@ def test_a_job_that_is_not_complete_says_the_same_command_and_its_record_agrees(
     command = resume_command(str(tmp_path / "my rows"), str(tmp_path / "out"))
     assert f"not complete; mend the input or wait, then: {command}" in said
     (record,) = JobFolders(tmp_path / "home" / "jobs").all()
-    assert (record.beat.state, record.beat.rows.read, record.beat.progress["share"]) == ("incomplete", 0, 0.0)
+    assert (record.beat.state, record.beat.rows.read, record.beat.progress.share) == ("incomplete", 0, 0.0)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-from batch.transforms.progress import Progress
 from serve_app.deployments.calls.handles import parse_pool_app, parse_version_app, pool_app
 from serve_app.errors import (
     BadRequestError,
@@ -23,6 +22,7 @@ from serve_app.errors import (
 from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.adapters.places import AllowedPlaces
 from serve_app.jobs.core.commits import Commit
+from serve_app.jobs.core.progress import Progress
 from serve_app.jobs.core.record import JobOrder, JobRows, PoolWish
 from serve_app.jobs.core.spec import JobSpec
 from serve_app.jobs.core.units import Unit
@@ -51,7 +51,7 @@ def test_jobs_wait_their_turn_in_the_order_they_came(world):
 def test_a_full_queue_says_when_to_come_again(world):
     running, *_ = world.ask(), world.ask()
     world.run(running)
-    world.beat(running, progress={"left_s": 17.0, "rows_total": 1, "share": 0.5, "rows_per_s": 1.0})
+    world.beat(running, progress=Progress(1, 2, 0, 0.5, 1.0, 17.0))
     world.ask()
     with pytest.raises(QueueFullError, match="2 jobs wait") as caught:
         world.ask()
@@ -146,7 +146,7 @@ def test_rows_and_percent_of_a_driver_that_is_gone_without_a_word_are_the_commit
     output.prepare()
     output.write_json("_job/plan.json", PLAN)
     output.commit(Commit(0, 0, JobRows(100, 98, 2)))
-    progress = Progress(350, 400, 2, 0.875, 50.0, 1.0).to_json()
+    progress = Progress(350, 400, 2, 0.875, 50.0, 1.0)
     world.beat(job, rows=JobRows(350, 348, 2), progress=progress)
     assert world.control.describe(job)["progress"]["percent"] == 87.5  # rows under way are shown while it runs
     if is_cancelled:
@@ -170,7 +170,7 @@ def test_rows_and_percent_of_a_driver_that_is_gone_without_a_word_are_the_commit
 def test_an_output_that_cannot_be_looked_at_leaves_what_the_driver_said(world):
     job = world.ask()
     world.run(job)
-    world.beat(job, rows=JobRows(350, 348, 2), progress=Progress(350, 400, 2, 0.875, 50.0, 1.0).to_json())
+    world.beat(job, rows=JobRows(350, 348, 2), progress=Progress(350, 400, 2, 0.875, 50.0, 1.0))
     output = OutputFolder(world.folders.find(job).order.spec.output)
     output.prepare()
     output.write_json("_job/plan.json", PLAN)

@@ -13,13 +13,14 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-from batch.transforms.progress import Progress
 from batch.view import name_program
 from serve_app.cli.jobs import score as command
 from serve_app.cli.jobs.score_end import Followed, finish
 from serve_app.jobs.adapters.record_folders import JobFolders
+from serve_app.jobs.core.progress import Progress
 from serve_app.jobs.core.record import JobBeat, JobOrder, JobRuling, resume_command
 from serve_app.jobs.core.spec import JobSpec
+from serve_app.terminal import console
 
 pytestmark = pytest.mark.unit
 GO_ON = "scorecat score in out --resume"
@@ -39,7 +40,7 @@ def job(tmp_path) -> Followed:
 
 
 def speak(job: Followed, **fields) -> None:
-    beat = JobBeat("running", "elsewhere", os.getpid(), 1.0, 1.0, "purchase", 3, progress=PROGRESS.to_json())
+    beat = JobBeat("running", "elsewhere", os.getpid(), 1.0, 1.0, "purchase", 3, progress=PROGRESS)
     job.folders.write_beat(job.id, dataclasses.replace(beat, **fields))
 
 
@@ -49,8 +50,9 @@ def read_anew(job: Followed) -> Followed:
 
 
 def end(job: Followed, log: str, capsys, **options) -> tuple[int, str, str]:
+    ray = SimpleNamespace(get_job_logs=lambda _: log, get_job_status=lambda _: "FAILED")
     with pytest.raises(typer.Exit) as caught:
-        finish(read_anew(job), SimpleNamespace(get_job_logs=lambda _: log), **{"as_json": False, **options})
+        finish(read_anew(job), ray, **{"as_json": False, **options})
     said = capsys.readouterr()
     return caught.value.exit_code, said.out, said.err
 
@@ -92,6 +94,14 @@ def test_a_driver_that_never_spoke_shows_what_it_printed(job, capsys):
     assert "the driver of job job-1 ended before it began" in said
 
 
+def test_a_job_that_is_done_though_its_record_could_not_be_written_has_not_failed(job, capsys):
+    ray = SimpleNamespace(get_job_logs=lambda _: LOG, get_job_status=lambda _: "SUCCEEDED")
+    finish(job, ray, as_json=False)
+    speak(job)
+    finish(job, ray, as_json=False)
+    assert capsys.readouterr().err.count("job job-1 is done, and its record could not be written: see /out") == 2
+
+
 def test_a_failure_that_can_be_resumed_says_how(job, capsys):
     error = {"code": "invalid-data", "detail": "too many", "exit_code": 2}
     speak(job, state="failed", version=0, error=error)
@@ -122,7 +132,8 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(job, capsys, monkeyp
     speak(job)
     now_s = [0.0]
     clock = SimpleNamespace(monotonic=lambda: now_s[0], sleep=lambda s: now_s.__setitem__(0, now_s[0] + s))
-    monkeypatch.setattr(command, "time", clock)
+    for module in (command, console):
+        monkeypatch.setattr(module, "time", clock)
     status = SimpleNamespace(is_terminal=lambda: now_s[0] > 25)
     command._follow(SimpleNamespace(get_job_status=lambda _: status), job)
     said = capsys.readouterr()
