@@ -152,7 +152,8 @@ class Job:
         except InvalidDataError:
             raise
         except Exception:
-            check_deployed(self.app)
+            with contextlib.suppress(RayError):
+                check_deployed(self.app)
             raise
         if self.tally.failed:
             check_deployed(self.app)
@@ -195,14 +196,15 @@ class Job:
             if now_s - looked_s < POLL_S and outcome:
                 continue  # units of a few rows end faster than all of them can be counted
             looked_s = now_s
-            self._workers, self._live = ray.get(progress_actor.read.remote())
+            with contextlib.suppress(RayError):  # a look that is not answered tells nothing; the next may be
+                self._workers, self._live = ray.get(progress_actor.read.remote())
+                if now_s - checked_s > CHECK_S:
+                    check_deployed(self.app)
+                    checked_s = now_s
             if not self._workers and now_s - started_s > START_TIMEOUT_S:
                 raise NotReadyError(
                     f"no worker started within {START_TIMEOUT_S:g} s: the cluster has no room for one", 60.0
                 )
-            if now_s - checked_s > CHECK_S:
-                checked_s = now_s
-                check_deployed(self.app)
             self._check_limit(is_end=False)
             self._report(meter, now_s)
 

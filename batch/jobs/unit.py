@@ -139,10 +139,10 @@ class UnitScorer:
             started_at = now_s()
             try:
                 scored = await self._call(rows, features)
-            except NotReadyError as exc:
+            except (NotReadyError, OSError) as exc:  # of a replica's socket or shared arrays: the input was read
                 self.pace.note_refusal()
                 if now_s() >= give_up_at:
-                    raise ReplicaLostError(f"no replica answered for {self.patience_s:g} s: {exc.detail}") from exc
+                    raise ReplicaLostError(f"no replica answered for {self.patience_s:g} s: {exc}") from exc
                 await asyncio.sleep(self.retry_s)
             else:
                 self.pace.note_answer(now_s() - started_at, rows.batch.num_rows)

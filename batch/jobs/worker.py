@@ -73,8 +73,8 @@ class ScoreWorker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Score the units of a batch of Ray Data, which is one."""
-        outcomes = [self._score(Unit(**_decode(text))) for text in batch["unit"]]
-        return {"outcome": [_encode(outcome) for outcome in outcomes]}
+        outcomes = [self._score(Unit(**orjson.loads(text))) for text in batch["unit"]]
+        return {"outcome": [orjson.dumps(outcome).decode() for outcome in outcomes]}
 
     def _score(self, unit: Unit) -> dict[str, Any]:
         shown_at, began_at = 0.0, time.time()
@@ -128,12 +128,3 @@ def _create_scorer(
         partition_by=spec.partition_by or (),
         patience_s=patience_s,
     )
-
-
-def _encode(value: dict[str, Any]) -> str:
-    return orjson.dumps(value).decode()
-
-
-def _decode(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads(text)
-    return found

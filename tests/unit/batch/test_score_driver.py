@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import shlex
 from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 import typer
+from ray.exceptions import RayError
 
 from batch.jobs import run as module
 from batch.jobs.prepare import describe
 from batch.record import StoppedError
 from batch.score import run_job
+from batch.transforms.summary import RejectLimit
 from serve_app.errors import BadRequestError, InvalidDataError, InvariantError, NotReadyError
+from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.adapters.record_folders import JobFolders
-from serve_app.jobs.core.record import resume_command
+from serve_app.jobs.core.commits import UnitTally
+from serve_app.jobs.core.record import JobRows, resume_command
 from serve_app.jobs.core.spec import RUN, JobSpec
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from tests.testing_kit.batch.batch_jobs import write_rows
+from tests.testing_kit.batch.batch_jobs import LocalJob, write_rows
 
 pytestmark = pytest.mark.unit
 
@@ -160,3 +165,27 @@ def test_a_pool_that_does_not_fit_leaves_a_job_that_can_go_on(run, monkeypatch, 
     with pytest.raises(BadRequestError, match="no room"):
         run(lambda: None, pool="dedicated")
     assert "go on with: scorecat score" in capsys.readouterr().err
+
+
+def test_a_look_that_the_cluster_does_not_answer_ends_no_job(package, tmp_path, monkeypatch):
+    write_rows(tmp_path / "in", 1, 20)
+    plan = LocalJob(package, tmp_path / "in", tmp_path / "out").plan
+    answers = iter([RayError("the actor is unavailable"), RayError("still"), ([("here", 1)], {0: JobRows(5, 5, 0)})])
+    shown: list[int] = []
+    outcomes: queue.Queue = queue.Queue()
+
+    def get(_):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        outcomes.put(None)
+        return answer
+
+    monkeypatch.setattr("batch.jobs.run.POLL_S", 0.01)
+    monkeypatch.setattr("batch.jobs.run.ray.get", get)
+    job = module.Job(
+        plan, UnitTally(plan.units), package.manifest, OutputFolder(str(tmp_path / "out")), "app", RejectLimit(),
+        JobSpec("in"), [lambda done: shown.append(done.rows)], print,
+    )  # fmt: skip
+    job._follow(SimpleNamespace(read=SimpleNamespace(remote=lambda: None)), outcomes)
+    assert shown == [0, 0, 5]
