@@ -65,13 +65,6 @@ def describe_summary(summary: Mapping[str, Any], output: str) -> str:
     return f"{rows} · {times} · {output}"
 
 
-def describe_rejected(summary: Mapping[str, Any]) -> str:
-    """Return why rows were rejected, in a line; empty when none was."""
-    reasons = [f"{reason} ({n_rows:,})" for reason, n_rows in summary.get("rejected_by_reason", {}).items()]
-    more = f" · {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
-    return f"rejected: {' · '.join(reasons[:MOST_REASONS])}{more}" if reasons else ""
-
-
 def explain_units(summary: Mapping[str, Any]) -> list[str]:
     """Return the files that were set aside, and the units that were given up, in a line each."""
     given_up = [one for one in summary.get("missing", ()) if one["reason"] != NOT_REACHED]
@@ -83,14 +76,16 @@ def explain_units(summary: Mapping[str, Any]) -> list[str]:
 
 def explain_summary(summary: Mapping[str, Any], go_on: str) -> list[str]:
     """Return what is to be said of a job that came to its end, beside `describe_summary`, in lines."""
-    lines = [describe_rejected(summary)]
+    reasons = [f"{reason} ({n_rows:,})" for reason, n_rows in summary.get("rejected_by_reason", {}).items()]
+    more = f" · {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
+    lines = [f"rejected: {' · '.join(reasons[:MOST_REASONS])}{more}"] if reasons else []
     if members := summary.get("members_not_read"):
         lines.append(f"members that the first lines of their files lack are not read: {', '.join(members)}")
     if not summary["is_complete"]:
         lines += [f"set aside: {one['path']}: {one['reason']}" for one in summary["set_aside"]]
         lines += [f"missing: unit {one['unit']} of {one['path']}: {one['reason']}" for one in summary["missing"]]
         lines.append(f"not complete; mend the input or wait, then: {go_on}")
-    return [line for line in lines if line]
+    return lines
 
 
 def name_program() -> str:

@@ -76,7 +76,7 @@ class JobPlan:
             "columns": dataclasses.asdict(self.columns),
             "schema": pack_schema(self.schema),
             "not_read": list(self.not_read),
-            "units": [unit.to_json() for unit in self.units],
+            "units": [dataclasses.asdict(unit) for unit in self.units],
         }
 
     @classmethod

@@ -30,8 +30,8 @@ from batch.transforms.deployed import explain_absence
 from batch.transforms.summary import RejectLimit, write_time
 from serve_app.deployments.calls.handles import parse_version_app
 from serve_app.errors import InvalidDataError, InvariantError, NotReadyError, ScorecatError
-from serve_app.jobs.adapters.output_folder import SUMMARY, OutputFolder
-from serve_app.jobs.core.commits import Commit, SetAside, UnitTally
+from serve_app.jobs.adapters.output_folder import COMMIT, SUMMARY, OutputFolder
+from serve_app.jobs.core.commits import SetAside, UnitTally
 from serve_app.jobs.core.progress import Progress, RateMeter
 from serve_app.jobs.core.record import JobRows
 from serve_app.jobs.core.spec import DEFAULT_PATIENCE_S, JobSpec
@@ -214,7 +214,7 @@ class Job:
             self._n_failed = 0
             times = [*self._span, *outcome["span"]]
             self._span = [min(times), max(times)]
-            self.tally.add(Commit.from_json(c) for c in outcome["commits"])
+            self.tally.add(COMMIT.validate_python(c) for c in outcome["commits"])
             return
         self.tally.add(self.output.commits([unit]))  # chunks before the trouble are in the output
         path, reason = self.tally.units[unit].path, outcome["reason"]
@@ -305,7 +305,7 @@ def _stream(units: list[Any], arguments: tuple[Any, ...], n_workers: int, outcom
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors come back as outcomes
-    rows = [{"unit": orjson.dumps(unit.to_json()).decode()} for unit in units]
+    rows = [{"unit": orjson.dumps(unit).decode()} for unit in units]
     try:
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             ScoreWorker,

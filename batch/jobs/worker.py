@@ -24,6 +24,7 @@ from serve_app.cluster.environment import SHARED_ARRAYS
 from serve_app.deployments.calls.handles import EncoderHandle, ModelHandle
 from serve_app.errors import BadRequestError, InvalidDataError, ScorecatError
 from serve_app.jobs.adapters.output_folder import OutputFolder
+from serve_app.jobs.core.commits import Commit
 from serve_app.jobs.core.record import JobRows
 from serve_app.jobs.core.units import Unit
 from serve_app.models.core.manifest import parse_manifest
@@ -85,10 +86,10 @@ class ScoreWorker:
                 shown_at = time.monotonic()
                 self._progress_actor.show.remote(unit.number, counts)
 
-        async def run() -> list[dict[str, Any]]:
+        async def run() -> list[Commit]:
             if self._scorer is None:  # handles belong to the loop they are made on
                 self._scorer = self._create()
-            return [commit.to_json() for commit in await self._scorer.score(unit, report)]
+            return await self._scorer.score(unit, report)
 
         try:
             commits = asyncio.run_coroutine_threadsafe(run(), self._loop).result()

@@ -13,18 +13,20 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import json
 import os
 import tempfile
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+from pydantic import TypeAdapter
 
 from serve_app.errors import BadRequestError, ConflictError, InvariantError
 from serve_app.jobs.core.commits import Commit, UnitTally
@@ -40,6 +42,7 @@ COMMITS: Final = "_job/commits"
 STAGING: Final = "_job/staging"
 LOCK: Final = "_job/lock"
 REJECTED: Final = "_rejected"
+COMMIT: Final = TypeAdapter(Commit)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -112,12 +115,12 @@ class OutputFolder:
             with contextlib.suppress(OSError):
                 self._system.delete_dir_contents(f"{self.root}/{STAGING}", missing_dir_ok=True)
 
-    def read_json(self, name: str) -> Any:
-        """Return the content of a record, None when there is none."""
+    def read_json(self, name: str, parse: Callable[[bytes], Any] = json.loads) -> Any:
+        """Return the content of a record, None when there is none; `parse` raises ValueError for what is none."""
         with _explained(self.location):
             try:
                 with self._system.open_input_stream(f"{self.root}/{name}") as stream:
-                    return json.loads(stream.read())
+                    return parse(stream.read())
             except FileNotFoundError:
                 return None
             except ValueError as exc:
@@ -166,7 +169,7 @@ class OutputFolder:
 
     def commit(self, commit: Commit) -> None:
         """Record that a chunk is in the output; its files must be there already."""
-        self.write_json(f"{COMMITS}/{commit.unit:06d}-{commit.chunk:04d}.json", commit.to_json())
+        self.write_json(f"{COMMITS}/{commit.unit:06d}-{commit.chunk:04d}.json", dataclasses.asdict(commit))
 
     def commits(self, units: Collection[int] | None = None) -> list[Commit]:
         """Return the commits of some units or of all, by unit and chunk."""
@@ -176,8 +179,8 @@ class OutputFolder:
         names = sorted(i.base_name for i in there if i.base_name.endswith(".json"))
         wanted = None if units is None else {f"{unit:06d}" for unit in units}
         names = [name for name in names if wanted is None or name.partition("-")[0] in wanted]
-        found = [self.read_json(f"{COMMITS}/{name}") for name in names]
-        return [Commit.from_json(value) for value in found if value is not None]
+        found = [self.read_json(f"{COMMITS}/{name}", COMMIT.validate_json) for name in names]
+        return [commit for commit in found if commit is not None]
 
 
 def count_committed(location: str) -> Committed | None:

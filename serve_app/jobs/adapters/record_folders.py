@@ -24,7 +24,6 @@ from pydantic import TypeAdapter
 
 from serve_app.errors import NotFoundError
 from serve_app.jobs.core.record import ENDED, JOB_ID, JobBeat, JobOrder, JobRecord, JobRuling
-from serve_app.jobs.service.ports import ResultFile
 from serve_app.storage.json_file import replace_json
 
 ORDER: Final = "order.json"
@@ -102,11 +101,11 @@ class JobFolders:
         """Return where the output of a job goes that names none."""
         return str(self.root / job_id / OUTPUT)
 
-    def results(self, job_id: str) -> list[ResultFile]:
-        """Return the files of a job's own output, by name."""
+    def results(self, job_id: str) -> dict[str, int]:
+        """Return the bytes of each file of a job's own output, by its path below that."""
         folder = self.root / job_id / OUTPUT
         paths = [p for p in folder.rglob("*") if p.relative_to(folder).parts[0] != _HIDDEN and p.is_file()]
-        return [ResultFile(p.relative_to(folder).as_posix(), p.stat().st_size) for p in sorted(paths)]
+        return {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(paths)}
 
     def find_result(self, job_id: str, name: str) -> Path:
         """Return where a file of a job's own output is; raises NotFoundError for everything else."""

@@ -54,20 +54,6 @@ class Commit:
     reasons: Mapping[str, int] = field(default_factory=dict)
     new_members: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as a JSON object."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Commit:
-        """Return the record `to_json` gave."""
-        rejected = value["rejected_file"]
-        return cls(
-            value["unit"], value["chunk"], JobRows(**value["counts"]),
-            tuple(PartFile(**f) for f in value["files"]), PartFile(**rejected) if rejected else None, value["is_last"],
-            value.get("reasons", {}), tuple(value.get("new_members", ())),
-        )  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class SetAside:

@@ -149,7 +149,7 @@ class JobControl:
         """Return a job as plain JSON; raises NotFoundError."""
         now_s = self._clock()
         record = self._settle(self._store.find(job_id), now_s)
-        results = self._store.results(job_id) if record.order.has_own_output else []
+        results = self._store.results(job_id) if record.order.has_own_output else {}
         return describe_job(record, now_s, results, self._limits.keep_s)
 
     def cancel(self, job_id: str, who: str) -> dict[str, Any]:

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from serve_app.jobs.core.record import JobOrder, JobRecord, JobRuling, PoolWish
 from serve_app.jobs.core.spec import JobSpec
 from serve_app.scoring.service.ports import AppState
-
-
-@dataclass(frozen=True, slots=True)
-class ResultFile:
-    """A file of a job's own output.
-
-    Attributes
-    ----------
-    name : str
-        Path below the output, with ``/``.
-    n_bytes : int
-    """
-
-    name: str
-    n_bytes: int
 
 
 class JobStore(Protocol):
@@ -58,8 +42,8 @@ class JobStore(Protocol):
         """Return where the output of a job goes that names none."""
         ...
 
-    def results(self, job_id: str) -> list[ResultFile]:
-        """Return the files of a job's own output, by name."""
+    def results(self, job_id: str) -> dict[str, int]:
+        """Return the bytes of each file of a job's own output, by its path below that."""
         ...
 
     def find_result(self, job_id: str, name: str) -> Path:

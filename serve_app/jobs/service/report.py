@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 from serve_app.jobs.core.progress import Progress
 from serve_app.jobs.core.record import ENDED, JobRecord, resume_command
-from serve_app.jobs.service.ports import ResultFile
 
 
 def describe_briefly(record: JobRecord, now_s: float) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def describe_briefly(record: JobRecord, now_s: float) -> dict[str, Any]:
     }
 
 
-def describe_job(record: JobRecord, now_s: float, results: Sequence[ResultFile], keep_s: float) -> dict[str, Any]:
+def describe_job(record: JobRecord, now_s: float, results: Mapping[str, int], keep_s: float) -> dict[str, Any]:
     """Return a job with how it ended and links to its results."""
     order, beat, ended_at_s = record.order, record.beat, record.ended_at_s(now_s)
     return {
@@ -45,8 +44,8 @@ def describe_job(record: JobRecord, now_s: float, results: Sequence[ResultFile],
         "error": _explain(record, now_s),
         "resume_command": _find_way_on(record, now_s),
         "results": [
-            {"name": one.name, "bytes": one.n_bytes, "href": f"/v1/jobs/{order.id}/results/{quote(one.name)}"}
-            for one in results
+            {"name": name, "bytes": n_bytes, "href": f"/v1/jobs/{order.id}/results/{quote(name)}"}
+            for name, n_bytes in results.items()
         ],
         "expires_at": _write_time(ended_at_s + keep_s) if ended_at_s is not None else None,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -25,7 +26,7 @@ from serve_app.features.core.row_errors import list_unreadable
 from serve_app.features.core.row_keys import PUBLISHED_COLUMNS
 from serve_app.features.core.specs import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
 from serve_app.jobs.adapters.output_folder import OutputFolder
-from serve_app.jobs.core.commits import Commit, SetAside, UnitTally
+from serve_app.jobs.core.commits import Commit, PartFile, SetAside, UnitTally
 from serve_app.jobs.core.progress import RateMeter, format_duration
 from serve_app.jobs.core.record import JobRows
 from serve_app.jobs.core.spec import JobSpec
@@ -240,9 +241,20 @@ def test_the_summary_says_what_is_missing():
     assert (unknown.rows_planned, unknown.share) == (None, 0.75)
 
 
-def test_commits_come_back_as_they_were_written():
-    commit = Commit(3, 1, JobRows(5, 4, 1), is_last=False)
-    assert Commit.from_json(json.loads(json.dumps(commit.to_json()))) == commit
+def test_commits_come_back_as_they_were_written(tmp_path):
+    output = OutputFolder(str(tmp_path))
+    output.prepare()
+    file = PartFile("a=1/part.parquet", 4)
+    commit = Commit(3, 1, JobRows(5, 4, 1), (file,), PartFile("_rejected/part.parquet", 1), False, {"x": 1}, ("late",))
+    output.commit(commit)
+    assert output.commits() == [commit]
+    record = tmp_path / "_job" / "commits" / "000003-0001.json"
+    plain = json.loads(record.read_text())
+    record.write_text(json.dumps({name: plain[name] for name in plain if name not in ("reasons", "new_members")}))
+    assert output.commits() == [dataclasses.replace(commit, reasons={}, new_members=())]  # of an earlier release
+    record.write_text('{"unit": 3}')
+    with pytest.raises(InvariantError, match=r"000003-0001\.json is damaged"):
+        output.commits()
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def test_batches_of_a_lost_replica_are_sent_again(package, tmp_path):
 
 
 @pytest.mark.parametrize("error", [ReplicaLostError("gone", 1.0), FileNotFoundError("gone"), ConnectionError("gone")])
-def test_patience_ends_and_the_input_is_not_to_blame(package, tmp_path, error):
+def test_patience_ends(package, tmp_path, error):
     write_rows(tmp_path / "in", 1, 200)
 
     async def be_lost() -> None:

@@ -135,7 +135,7 @@ def test_a_driver_that_is_silent_or_gone_has_died(world):
     assert "resume" in world.control.describe(killed)["error"]["detail"]
 
 
-PLAN = {"units": [Unit(k, "/in/a", 1, 1, n_rows=100).to_json() for k in range(4)]}
+PLAN = {"units": [dataclasses.asdict(Unit(k, "/in/a", 1, 1, n_rows=100)) for k in range(4)]}
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
