@@ -60,19 +60,19 @@ def run_job(asked: JobSpec, go_on: str, *, as_json: bool, go_on_elsewhere: str =
     job_id, who = find_submission_id(os.environ) or name_job(began_at_s), settings.user or name_mover()
     order = JobOrder(job_id, began_at_s, "command", who, asked, go_on=go_on_elsewhere)
     with connected(), recorded(JobFolders(settings.job_dir), order, _say) as record:
-        from batch.jobs import pool, run  # noqa: PLC0415 - import Ray, see `connected`
+        from batch.jobs import apps, run  # noqa: PLC0415 - import Ray, see `connected`
 
         folder = OutputFolder(asked.output)
         spec = asked.after(folder.read_json(RUN_OPTIONS) or {}) if asked.resume else asked
         limit = RejectLimit.parse(spec.max_rejected or DEFAULT_LIMIT)
-        plan, manifest, tally = _plan(spec, folder, run.check_can_begin, is_confined=record.is_from_http)
+        plan, manifest, tally = _plan(spec, folder, apps.check_can_begin, is_confined=record.is_from_http)
         folder.write_json(RUN_OPTIONS, {name: getattr(spec, name) for name in RUN})
         if plan.not_read:
             _say(describe_left_out(plan.not_read))
         record.note_version(plan.model, plan.version, tally.counts)
         err.print(f"{plan.model} v{plan.version}: {len(tally.open_units)} of {len(plan.units)} units to score")
         with _told(go_on), open_progress() as show:
-            app, spare_cpus = pool.choose_app(plan, spec, record, _say)
+            app, spare_cpus = apps.choose_app(plan, spec, record, _say)
             job = run.Job(plan, tally, manifest, folder, app, limit, spec, (record.show, show), _say, spare_cpus)
             summary = _score(job, record)
         _finish(summary, folder, go_on, as_json)

@@ -16,7 +16,6 @@ from batch.transforms.columns import Columns, choose_columns, parse_mapping
 from batch.transforms.kept_columns import unify_kept
 from batch.transforms.partitions import check_partitions
 from batch.transforms.results import ResultColumns
-from serve_app.deployments.options import DeploymentOptions
 from serve_app.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
 from serve_app.features.core.row_keys import KEY_SPECS
 from serve_app.jobs.adapters.output_folder import PLAN, SUMMARY, OutputFolder
@@ -32,8 +31,6 @@ FORMAT: Final = 1
 _COLUMNS: Final = TypeAdapter(Columns)
 WORKER_CPUS: Final = 0.25
 """CPUs Ray reserves for a worker; a share, as for replicas: most of the work is done by those."""
-MOST_CALLS: Final = 4
-"""Calls that a worker has under way at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,13 +266,3 @@ def with_workers(wanted: int | None, n_free: float, per_worker: float, n_default
     if n_fit >= n_wanted:
         return n_wanted, ""
     return n_fit, f"{n_fit} workers in place of {n_wanted}: {n_free:g} CPUs are free"
-
-
-def share_calls(n_replicas: int, n_workers: int) -> int:
-    """Return how many calls each worker may have under way at the replicas of a version.
-
-    Together no more than these replicas are meant to have. That keeps them busy, and Serve starts none beside them:
-    one costs some 5 s of CPU and 200 MB, for a job that the machine's cores limit anyway.
-    """
-    n_calls = int(n_replicas * DeploymentOptions().target_ongoing_requests)
-    return max(1, min(MOST_CALLS, n_calls // n_workers))

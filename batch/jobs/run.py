@@ -19,16 +19,13 @@ import psutil
 import pyarrow.parquet as pq
 import ray
 import ray.data
-from ray import serve
 from ray.exceptions import RayError
-from ray.serve.schema import ReplicaState
 
-from batch.jobs.prepare import MOST_CALLS, WORKER_CPUS, JobPlan, describe, share_calls, with_workers
+from batch.jobs.apps import check_deployed, count_calls
+from batch.jobs.prepare import WORKER_CPUS, JobPlan, describe, with_workers
 from batch.jobs.progress_actor import ProgressActor
 from batch.jobs.worker import NICENESS, ScoreWorker
-from batch.transforms.deployed import explain_absence
 from batch.transforms.summary import RejectLimit, write_time
-from serve_app.deployments.calls.handles import parse_version_app
 from serve_app.errors import InvalidDataError, InvariantError, NotReadyError, ScorecatError
 from serve_app.jobs.adapters.output_folder import COMMIT, SUMMARY, OutputFolder
 from serve_app.jobs.core.commits import SetAside, UnitTally
@@ -49,7 +46,6 @@ GONE_S: Final = 10.0
 POLL_S: Final = 0.5
 CHECK_S: Final = 5.0
 """How often the driver looks whether the version is still deployed."""
-_ABSENT: Final = ("DELETING", "DEPLOY_FAILED", "NOT_STARTED")
 MAX_FAILED: Final = 3
 """Units given up in a row before the job ends: replicas that are gone do not come back for the next either."""
 
@@ -252,37 +248,6 @@ class Job:
         done = meter.measure(now_s, counts.read, counts.rejected, self.tally.share)
         for show in self.shows:
             show(done)
-
-
-def check_deployed(app: str) -> None:
-    """Raise NotReadyError unless the application is there and able to answer, or coming back."""
-    there = _list_apps()
-    if app not in there:
-        named = ", ".join(sorted(name for name in there if "-v" in name)) or "none"
-        raise NotReadyError(
-            f"the version's application {app} is not deployed (deployed: {named}). What is scored stays; "
-            "continue with --resume once it is back, or with --resume --pool dedicated, which brings its own",
-            60.0,
-        )
-
-
-def check_can_begin(model: str, version: int) -> None:
-    """Raise NotReadyError unless a new job can be scored by the version's own application."""
-    if reason := explain_absence(model, version, _list_apps()):
-        raise NotReadyError(reason, 60.0)
-
-
-def _list_apps() -> list[str]:
-    applications = serve.status().applications
-    return [name for name, app in applications.items() if app.status not in _ABSENT]
-
-
-def count_calls(app: str, n_workers: int) -> int:
-    """Return how many calls each worker may have under way; a pool of the job's own may grow, a version's not."""
-    if parse_version_app(app) is None:
-        return MOST_CALLS
-    states = serve.status().applications[app].deployments["CatBoostModel"].replica_states
-    return share_calls(states.get(ReplicaState.RUNNING, 0), n_workers)
 
 
 def check_parts(output: OutputFolder, tally: UnitTally) -> None:

@@ -13,7 +13,7 @@ import typer
 from ray.job_submission import JobStatus
 
 from batch import record as module
-from batch.jobs.pool import REPLICA_CPUS, fit_replicas
+from batch.jobs.apps import REPLICA_CPUS, fit_replicas
 from batch.record import IN_JOB, StoppedError, find_submission_id, recorded
 from batch.view import describe_summary
 from serve_app.cluster.spec import plan_cluster, save_spec

@@ -38,8 +38,8 @@ def run(tmp_path, monkeypatch, package_dir):
     registry.move_alias("purchase", "champion", 1)
     write_rows(tmp_path / "my rows", 1, 20)
     monkeypatch.setattr("batch.score.connected", contextlib.nullcontext)
-    monkeypatch.setattr("batch.jobs.run.check_can_begin", lambda *_: None)
-    monkeypatch.setattr("batch.jobs.pool.choose_app", lambda *_: ("app", None))
+    monkeypatch.setattr("batch.jobs.apps.check_can_begin", lambda *_: None)
+    monkeypatch.setattr("batch.jobs.apps.choose_app", lambda *_: ("app", None))
     source, output = str(tmp_path / "my rows"), str(tmp_path / "out")
 
     def run(score: Callable[[], None], **said):
@@ -97,7 +97,7 @@ def lose(run, tmp_path, monkeypatch):  # `run` makes the registry and the input
 
     def lose(score: Callable[[module.Job], None], *, is_gone: bool = True) -> Exception:
         there = ["app"]
-        monkeypatch.setattr("batch.jobs.run._list_apps", lambda: there)
+        monkeypatch.setattr("batch.jobs.apps._list_apps", lambda: there)
 
         def score_and_lose(job: module.Job) -> None:
             if is_gone:
@@ -161,7 +161,7 @@ def test_a_pool_that_does_not_fit_leaves_a_job_that_can_go_on(run, monkeypatch, 
     def refuse(*_):
         raise BadRequestError("no room for a pool")
 
-    monkeypatch.setattr("batch.jobs.pool.choose_app", refuse)
+    monkeypatch.setattr("batch.jobs.apps.choose_app", refuse)
     with pytest.raises(BadRequestError, match="no room"):
         run(lambda: None, pool="dedicated")
     assert "go on with: scorecat score" in capsys.readouterr().err

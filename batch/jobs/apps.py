@@ -1,4 +1,4 @@
-"""A pool of a job's own: a copy of the version's application, which the control app makes and takes away."""
+"""The application that scores a job: the version's, or a copy that the control app makes for it and takes away."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from typing import Final
 
 import ray
 from ray import serve
-from ray.serve.schema import ApplicationStatus
+from ray.serve.schema import ApplicationStatus, ReplicaState
 
 from batch.jobs.prepare import WORKER_CPUS, JobPlan
 from batch.record import DriverRecord
+from batch.transforms.deployed import explain_absence
 from serve_app.deployments.apps.apps import START_TIMEOUT_S, describe_app
-from serve_app.deployments.calls.handles import pool_app, version_app
-from serve_app.deployments.options import pool_options
+from serve_app.deployments.calls.handles import parse_version_app, pool_app, version_app
+from serve_app.deployments.options import DeploymentOptions, pool_options
 from serve_app.errors import BadRequestError, InvariantError, NotReadyError
 from serve_app.jobs.core.record import PoolWish
 from serve_app.jobs.core.spec import JobSpec
 
 POLL_S: Final = 0.25
+MOST_CALLS: Final = 4
+"""Calls that a worker has under way at most."""
+_ABSENT: Final = ("DELETING", "DEPLOY_FAILED", "NOT_STARTED")
 REPLICA_CPUS: Final = sum(options.num_cpus for options in pool_options(1).values())
 """CPUs Ray reserves for one replica of each deployment."""
 
@@ -93,3 +97,44 @@ def await_pool(app: str, read_problem: Callable[[], str], timeout_s: float = STA
     raise NotReadyError(
         f"the pool {app} did not run within {timeout_s:g} s: see `scorecat status`, or use --pool shared", 60.0
     )
+
+
+def check_deployed(app: str) -> None:
+    """Raise NotReadyError unless the application is there and able to answer, or coming back."""
+    there = _list_apps()
+    if app not in there:
+        named = ", ".join(sorted(name for name in there if "-v" in name)) or "none"
+        raise NotReadyError(
+            f"the version's application {app} is not deployed (deployed: {named}). What is scored stays; "
+            "continue with --resume once it is back, or with --resume --pool dedicated, which brings its own",
+            60.0,
+        )
+
+
+def check_can_begin(model: str, version: int) -> None:
+    """Raise NotReadyError unless a new job can be scored by the version's own application."""
+    if reason := explain_absence(model, version, _list_apps()):
+        raise NotReadyError(reason, 60.0)
+
+
+def _list_apps() -> list[str]:
+    applications = serve.status().applications
+    return [name for name, app in applications.items() if app.status not in _ABSENT]
+
+
+def count_calls(app: str, n_workers: int) -> int:
+    """Return how many calls each worker may have under way; a pool of the job's own may grow, a version's not."""
+    if parse_version_app(app) is None:
+        return MOST_CALLS
+    states = serve.status().applications[app].deployments["CatBoostModel"].replica_states
+    return share_calls(states.get(ReplicaState.RUNNING, 0), n_workers)
+
+
+def share_calls(n_replicas: int, n_workers: int) -> int:
+    """Return how many calls each worker may have under way at the replicas of a version.
+
+    Together no more than these replicas are meant to have. That keeps them busy, and Serve starts none beside them:
+    one costs some 5 s of CPU and 200 MB, for a job that the machine's cores limit anyway.
+    """
+    n_calls = int(n_replicas * DeploymentOptions().target_ongoing_requests)
+    return max(1, min(MOST_CALLS, n_calls // n_workers))
