@@ -5,6 +5,7 @@ Nothing has a default here: what is not said is as usual, and in a resumed job a
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -90,12 +91,13 @@ def split_names(text: str | None) -> tuple[str, ...] | None:
 def read_mapping(path: Path) -> dict[str, Any]:
     """Read a mapping file; raises NotFoundError, InvalidDataError."""
     found = load_document(path, "--mapping")
-    if not isinstance(found, dict):
-        raise InvalidDataError(
-            f"--mapping {path} must be a table with `columns`, `defaults` or `history`, see docs/batch.md"
-        )
-    plain: dict[str, Any] = json.loads(json.dumps(found, default=str))  # as records hold it: a date of YAML is text
-    return plain
+    with contextlib.suppress(ValueError, TypeError, RecursionError):  # a cycle, or names that JSON has none of
+        plain = json.loads(json.dumps(found, default=str))  # as records hold it: a date of YAML is text
+        if isinstance(plain, dict):
+            return plain
+    raise InvalidDataError(
+        f"--mapping {path} must be a table with `columns`, `defaults` or `history`, see docs/batch.md"
+    )
 
 
 def takes_spec(run: Callable[[JobSpec, Path | None, str, bool], None]) -> Callable[..., None]:

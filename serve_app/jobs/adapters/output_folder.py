@@ -65,10 +65,6 @@ class OutputFolder:
         self._system, self.root = open_location(location)
         self._is_local = isinstance(self._system, pafs.LocalFileSystem)
 
-    def __reduce__(self) -> tuple[type[OutputFolder], tuple[str]]:
-        """Pickle as the location."""
-        return OutputFolder, (self.location,)
-
     def prepare(self) -> None:
         """Make the folders; raises BadRequestError when that is not possible."""
         with _explained(self.location):

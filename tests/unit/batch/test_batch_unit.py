@@ -374,9 +374,3 @@ def test_reasons_are_the_strongest_shap_values(package, tmp_path):
         order = np.argsort(-np.abs(shap[k, :-1]), kind="stable")[:3]
         assert [r["feature"] for r in reasons] == [package.manifest.feature_names[j] for j in order]
         assert np.allclose([r["contribution"] for r in reasons], shap[k, order], rtol=0, atol=1e-12)
-
-
-def test_the_output_folder_travels_as_its_location(tmp_path):
-    import pickle
-
-    assert pickle.loads(pickle.dumps(OutputFolder(str(tmp_path)))).root == str(tmp_path)
