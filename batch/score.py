@@ -14,13 +14,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from batch.jobs.prepare import JobPlan, begin_again, begin_plan, check_unchanged, plan_job
 from batch.options import takes_spec
-from batch.record import IN_JOB, STOPPED, DriverRecord, StoppedError, find_submission_id, recorded
+from batch.record import IN_JOB, STOPPED, StoppedError, find_submission_id, recorded
 from batch.transforms.summary import RejectLimit
 from batch.view import describe_resume, describe_summary, explain_summary, open_progress
 from serve_app.cluster.environment import cluster_environment
@@ -39,9 +39,6 @@ from serve_app.storage.file_listing import describe_left_out
 from serve_app.terminal.console import err, out
 from serve_app.terminal.exits import exit_code, report_error
 from serve_app.wiring import find_default, open_settings_registry
-
-if TYPE_CHECKING:
-    from batch.jobs.run import Job
 
 
 @takes_spec
@@ -73,8 +70,8 @@ def run_job(asked: JobSpec, go_on: str, *, as_json: bool, go_on_elsewhere: str =
         err.print(f"{plan.model} v{plan.version}: {len(tally.open_units)} of {len(plan.units)} units to score")
         with _told(go_on), open_progress() as show:
             app, spare_cpus = apps.choose_app(plan, spec, record, _say)
-            job = run.Job(plan, tally, manifest, folder, app, limit, spec, (record.show, show), _say, spare_cpus)
-            summary = _score(job, record)
+            job = run.Job(plan, tally, manifest, folder, app, limit, spec, record, show, _say, spare_cpus)
+            summary = job.run()
         _finish(summary, folder, go_on, as_json)
 
 
@@ -154,17 +151,6 @@ def _told(go_on: str) -> Iterator[None]:
     except Exception:
         err.print(describe_resume(go_on), markup=False, soft_wrap=True)
         raise
-
-
-def _score(job: Job, record: DriverRecord) -> dict[str, Any]:
-    try:
-        summary = job.run()
-    except (Exception, StoppedError):
-        with contextlib.suppress(Exception):  # what ended the job is told, whatever comes of looking at its end
-            job.stop()
-            record.note_summary(job.finish())
-        raise
-    return record.note_summary(summary)
 
 
 def _finish(summary: dict[str, Any], folder: OutputFolder, go_on: str, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from batch.jobs.apps import check_deployed, count_calls
 from batch.jobs.prepare import WORKER_CPUS, JobPlan, describe, with_workers
 from batch.jobs.progress_actor import ProgressActor
 from batch.jobs.worker import NICENESS, ScoreWorker
+from batch.record import DriverRecord, StoppedError
 from batch.transforms.summary import RejectLimit, write_time
 from serve_app.errors import InvalidDataError, InvariantError, NotReadyError, ScorecatError
 from serve_app.jobs.adapters.output_folder import COMMIT, SUMMARY, OutputFolder
@@ -66,10 +67,10 @@ class Job:
     limit : RejectLimit
     spec : JobSpec
         How many workers, and how patient they are.
-    shows : sequence of callable
-        Take progress.
-    say : callable
-        Takes messages for people.
+    record : DriverRecord
+        Takes progress, and what came of the job.
+    show, say : callable
+        Take progress, and messages for people.
     spare_cpus : float or None
         Left for replicas that the load of the job may call for; None for `SPARE_CPUS`.
     """
@@ -81,7 +82,8 @@ class Job:
     app: str
     limit: RejectLimit
     spec: JobSpec
-    shows: Sequence[Callable[[Progress], None]]
+    record: DriverRecord
+    show: Callable[[Progress], None]
     say: Callable[[str], None]
     spare_cpus: float | None = None
     _live: dict[int, JobRows] = field(default_factory=dict)
@@ -107,11 +109,17 @@ class Job:
             Parts and records do not agree.
         """
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-        check_deployed(self.app)
-        if self.tally.open_units:
-            self._score_unless_gone()
-        self._check_limit(is_end=True)
-        return self.finish()
+        try:
+            check_deployed(self.app)
+            if self.tally.open_units:
+                self._score_unless_gone()
+            self._check_limit(is_end=True)
+        except (Exception, StoppedError):
+            with contextlib.suppress(Exception):  # what ended the job is told, whatever comes of looking at its end
+                self.stop()
+                self.record.note_summary(self.finish())
+            raise
+        return self.record.note_summary(self.finish())
 
     def stop(self) -> None:
         """End the workers: what they have not committed by now they never will."""
@@ -246,8 +254,8 @@ class Job:
     def _report(self, meter: RateMeter, now_s: float) -> None:
         counts = self._counts()
         done = meter.measure(now_s, counts.read, counts.rejected, self.tally.share)
-        for show in self.shows:
-            show(done)
+        self.record.show(done)
+        self.show(done)
 
 
 def check_parts(output: OutputFolder, tally: UnitTally) -> None:

@@ -21,6 +21,7 @@ from serve_app.errors import BadRequestError, InvalidDataError, InvariantError, 
 from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.core.commits import UnitTally
+from serve_app.jobs.core.progress import Progress
 from serve_app.jobs.core.record import JobRows, resume_command
 from serve_app.jobs.core.spec import RUN, JobSpec
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
@@ -45,10 +46,10 @@ def run(tmp_path, monkeypatch, package_dir):
     def run(score: Callable[[], None], **said):
         built = SimpleNamespace()
 
-        def build(plan, tally, manifest, folder, app, limit, spec, show, say, spare_cpus):
+        def build(plan, tally, manifest, folder, app, limit, spec, record, show, say, spare_cpus):
             built.plan, built.limit, built.options = plan, limit, spec.said(*RUN)
-            finish = lambda: {**describe(plan, tally), "rows_this_run": 0}  # noqa: E731
-            return SimpleNamespace(run=lambda: score() or finish(), stop=lambda: None, finish=finish)
+            finish = lambda: record.note_summary({**describe(plan, tally), "rows_this_run": 0})  # noqa: E731
+            return SimpleNamespace(run=lambda: score() or finish())
 
         monkeypatch.setattr("batch.jobs.run.Job", build)
         with pytest.raises(typer.Exit) as caught:  # nothing of it is scored: it is never complete
@@ -172,6 +173,7 @@ def test_a_look_that_the_cluster_does_not_answer_ends_no_job(package, tmp_path, 
     plan = LocalJob(package, tmp_path / "in", tmp_path / "out").plan
     answers = iter([RayError("the actor is unavailable"), RayError("still"), ([("here", 1)], {0: JobRows(5, 5, 0)})])
     shown: list[int] = []
+    told: list[Progress] = []
     outcomes: queue.Queue = queue.Queue()
 
     def get(_):
@@ -185,7 +187,7 @@ def test_a_look_that_the_cluster_does_not_answer_ends_no_job(package, tmp_path, 
     monkeypatch.setattr("batch.jobs.run.ray.get", get)
     job = module.Job(
         plan, UnitTally(plan.units), package.manifest, OutputFolder(str(tmp_path / "out")), "app", RejectLimit(),
-        JobSpec("in"), [lambda done: shown.append(done.rows)], print,
+        JobSpec("in"), SimpleNamespace(show=told.append), lambda done: shown.append(done.rows), print,
     )  # fmt: skip
     job._follow(SimpleNamespace(read=SimpleNamespace(remote=lambda: None)), outcomes)
-    assert shown == [0, 0, 5]
+    assert shown == [done.rows for done in told] == [0, 0, 5]
