@@ -15,9 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.jobs.asked import Asked, RunOptions
 from batch.score import run_job
-from batch.view import make_absolute
 from serve_app.errors import BadRequestError, ConflictError
 from serve_app.events.adapters.log_files import EventLog
 from serve_app.events.adapters.spill import EventSpill
@@ -25,6 +23,7 @@ from serve_app.events.core.event_rows import EVENT_TYPES
 from serve_app.events.service.partitions import LogSummary
 from serve_app.features.core.specs import PURCHASE_NAMES
 from serve_app.jobs.adapters.output_folder import PLAN, OutputFolder
+from serve_app.jobs.core.spec import JobSpec
 from serve_app.terminal.console import err
 from serve_app.training.service.features_table import build_features
 
@@ -37,45 +36,39 @@ KEPT: Final = ("position", "event_time", "event_type", "user_id", "user_session"
 
 
 def backfill(
-    log: EventLog, output: str, asked: Asked, options: RunOptions, go_on: str, go_on_elsewhere: str, *,
-    keep_features: bool, resume: bool, as_json: bool,
-) -> None:  # fmt: skip
+    log: EventLog, asked: JobSpec, go_on: str, go_on_elsewhere: str, *, keep_features: bool, as_json: bool
+) -> None:
     """Score every view and cart of a log as of its moment, with the running service's deployments.
 
     Parameters
     ----------
     log : EventLog
-    output : str
-        Local folder; new, or the same with `resume`.
-    asked : Asked
-        Of its input and what is kept only this module knows.
-    options : RunOptions
+    asked : JobSpec
+        Its output is a local folder; new, or the same as before when it resumes. Of its input and what is kept only
+        this module knows.
     go_on, go_on_elsewhere : str
         Command that resumes it, as it is typed here, and as others would.
     keep_features : bool
         Leave the features in the output.
-    resume, as_json : bool
+    as_json : bool
 
     Raises
     ------
     BadRequestError, ConflictError
         The output is no local folder, or holds something.
     """
-    if "://" in output:
+    if "://" in asked.output:
         raise BadRequestError("a backtest writes to a local folder: score its features to an object store from there")
-    root = OutputFolder(make_absolute(output))
-    if not resume and not root.is_empty():
+    root = OutputFolder(asked.output)
+    if not asked.resume and not root.is_empty():
         raise ConflictError(f"{root.location} holds files already: continue with --resume, or choose another folder")
-    write_features(log, Path(root.location) / FEATURES)
-    scores = OutputFolder(f"{root.location}/{SCORES}")
-    is_begun = scores.read_json(PLAN) is not None
-    asked = dataclasses.replace(asked, input=f"{root.location}/{FEATURES}", keep=KEPT)
-    run_job(
-        asked, scores.location, options, go_on,
-        resume=resume and is_begun, as_json=as_json, go_on_elsewhere=go_on_elsewhere,
-    )  # fmt: skip
+    features, scores = f"{root.location}/{FEATURES}", f"{root.location}/{SCORES}"
+    write_features(log, Path(features))
+    resume = asked.resume and OutputFolder(scores).read_json(PLAN) is not None
+    spec = dataclasses.replace(asked, input=features, output=scores, keep=KEPT, resume=resume)
+    run_job(spec, go_on, as_json=as_json, go_on_elsewhere=go_on_elsewhere)
     if not keep_features:  # only when every row is scored: what is missing leaves by an exception
-        for part in (Path(root.location) / FEATURES).glob("part-*.parquet"):
+        for part in Path(features).glob("part-*.parquet"):
             part.unlink()
 
 

@@ -5,24 +5,20 @@ Nothing has a default here: what is not said is as usual, and in a resumed job a
 
 from __future__ import annotations
 
-from enum import StrEnum
+import contextlib
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from batch.jobs.asked import DEFAULT_LIMIT, DEFAULT_PATIENCE_S, Asked
-from batch.view import make_absolute
+from batch.view import make_absolute, name_program
 from serve_app.errors import InvalidDataError
+from serve_app.jobs.core.record import resume_command
+from serve_app.jobs.core.spec import DEFAULT_LIMIT, DEFAULT_PATIENCE_S, JobSpec
 from serve_app.storage.document_file import load_document
-
-
-class Pool(StrEnum):
-    """Which replicas score."""
-
-    SHARED = "shared"
-    DEDICATED = "dedicated"
-
+from serve_app.terminal.console import JsonOption
 
 InputArgument = Annotated[
     str,
@@ -71,7 +67,7 @@ PatienceOption = Annotated[
     ),
 ]
 PoolOption = Annotated[
-    Pool | None,
+    Literal["shared", "dedicated"] | None,
     typer.Option(
         help="shared, the default: the version's own replicas, behind online rows. dedicated: a copy for this job."
     ),
@@ -95,21 +91,47 @@ def split_names(text: str | None) -> tuple[str, ...] | None:
 def read_mapping(path: Path) -> dict[str, Any]:
     """Read a mapping file; raises NotFoundError, InvalidDataError."""
     found = load_document(path, "--mapping")
-    if not isinstance(found, dict):
-        raise InvalidDataError(
-            f"--mapping {path} must be a table with `columns`, `defaults` or `history`, see docs/batch.md"
-        )
-    return found
+    with contextlib.suppress(ValueError, TypeError, RecursionError):  # a cycle, or names that JSON has none of
+        plain = json.loads(json.dumps(found, default=str))  # as records hold it: a date of YAML is text
+        if isinstance(plain, dict):
+            return plain
+    raise InvalidDataError(
+        f"--mapping {path} must be a table with `columns`, `defaults` or `history`, see docs/batch.md"
+    )
 
 
-def read_asked(
-    source: str,
-    model: str | None,
-    mapping: Path | None,
-    keep: str | None,
-    partition_by: str | None,
-    explain: int | None,
-) -> Asked:
-    """Return what the options ask for; raises NotFoundError, InvalidDataError for a mapping that cannot be read."""
-    content = None if mapping is None else read_mapping(mapping)
-    return Asked(make_absolute(source), model, content, split_names(keep), split_names(partition_by), explain)
+def takes_spec(run: Callable[[JobSpec, Path | None, str, bool], None]) -> Callable[..., None]:
+    """Return a command with the arguments and options of a batch job, and the words of `run`.
+
+    Parameters
+    ----------
+    run : callable
+        ``run(spec, mapping, go_on, as_json)``: what was said, the file of its mapping, and the command that resumes
+        the job as it is typed here.
+    """
+
+    def command(
+        input: InputArgument,  # noqa: A002 - the name people read in --help
+        output: OutputArgument,
+        model: ModelOption = None,
+        mapping: MappingOption = None,
+        keep: KeepOption = None,
+        partition_by: PartitionOption = None,
+        explain: ExplainOption = None,
+        max_rejected: MaxRejectedOption = None,
+        workers: WorkersOption = None,
+        patience_s: PatienceOption = None,
+        pool: PoolOption = None,
+        pool_replicas: PoolReplicasOption = None,
+        resume: ResumeOption = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        content = None if mapping is None else read_mapping(mapping)
+        spec = JobSpec(
+            make_absolute(input), make_absolute(output), model or "", content, split_names(keep),
+            split_names(partition_by), explain, max_rejected, workers, patience_s, pool, pool_replicas, resume,
+        )  # fmt: skip
+        run(spec, mapping, resume_command(input, output, name_program()), as_json)
+
+    command.__doc__ = run.__doc__
+    return command

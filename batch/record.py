@@ -15,12 +15,12 @@ from typing import Any, Final
 
 import typer
 
-from batch.transforms.progress import Progress
 from batch.transforms.summary import measure_rate
 from serve_app.errors import ScorecatError
 from serve_app.jobs.adapters.record_folders import JobFolders
+from serve_app.jobs.core.progress import Progress
 from serve_app.jobs.core.record import JOB_ID, JobBeat, JobOrder, JobRows, JobState, PoolWish
-from serve_app.terminal.exits import error_fields
+from serve_app.terminal.exits import error_fields, exit_code
 
 IN_JOB: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it for the entry point of a submitted job."""
@@ -87,7 +87,7 @@ class DriverRecord:
     def show(self, done: Progress) -> None:
         """Say how far it is; written with the next beat."""
         rows = JobRows(done.rows, done.rows - done.rejected, done.rejected)
-        self._change(rows=rows, progress=done.to_json())
+        self._change(rows=rows, progress=done)
 
     def want_pool(self, wish: PoolWish) -> None:
         """Ask the control app for an application that lives as long as this driver."""
@@ -98,19 +98,14 @@ class DriverRecord:
         """Return why the pool cannot be had; empty while it may come."""
         return self._folders.read_ruling(self.job_id).pool_problem
 
-    def note_summary(self, summary: Mapping[str, Any]) -> None:
-        """Say what ``_SUMMARY.json`` holds."""
+    def note_summary(self, written: Mapping[str, Any]) -> dict[str, Any]:
+        """Say what ``_SUMMARY.json`` holds, and return that with the seconds that the run took."""
+        summary = {**written, "seconds": round(time.time() - self._order.created_at_s, 1)}
         rows = JobRows(*(summary[f"rows_{kind}"] for kind in ("read", "scored", "rejected")))
-        before = self._beat.progress or {"rows_per_s": 0.0}
-        done = {
-            "rows": rows.read,
-            "rows_total": summary["rows_planned"],
-            "rejected": rows.rejected,
-            "share": summary["share"],
-            "rows_per_s": measure_rate(summary) or before["rows_per_s"],
-            "left_s": None,
-        }
-        self._change(rows=rows, summary=dict(summary), progress=done)
+        rate = measure_rate(summary) or (self._beat.progress.rows_per_s if self._beat.progress else 0.0)
+        done = Progress(rows.read, summary["rows_planned"], rows.rejected, summary["share"], rate, None)
+        self._change(rows=rows, summary=summary, progress=done)
+        return summary
 
     def end(self, state: JobState, error: Mapping[str, Any] | None = None) -> None:
         """Say how it ended; the last beat."""
@@ -160,7 +155,7 @@ def recorded(folders: JobFolders, order: JobOrder, say: Callable[[str], None]) -
         record.end("cancelled" if exc.exit_code == STOPPED else "incomplete")
         raise
     except ScorecatError as exc:
-        record.end("failed", error_fields(exc))
+        record.end("failed", {**error_fields(exc), "exit_code": exit_code(exc)})
         raise
     except BaseException as exc:
         record.end("failed", {"code": "internal", "detail": f"{type(exc).__name__}: {exc}"[:1000]})

@@ -14,114 +14,65 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import typer
 
-from batch.jobs.asked import DEFAULT_LIMIT, Asked, RunOptions, read_run, write_run
-from batch.jobs.prepare import JobPlan, Wanted, begin_again, begin_plan, check_unchanged, draft_plan, take_up
-from batch.options import (
-    ExplainOption,
-    InputArgument,
-    KeepOption,
-    MappingOption,
-    MaxRejectedOption,
-    ModelOption,
-    OutputArgument,
-    PartitionOption,
-    PatienceOption,
-    PoolOption,
-    PoolReplicasOption,
-    ResumeOption,
-    WorkersOption,
-    read_asked,
-)
-from batch.record import IN_JOB, STOPPED, DriverRecord, StoppedError, find_submission_id, recorded
-from batch.transforms.progress import Progress
+from batch.jobs.prepare import JobPlan, begin_again, begin_plan, check_unchanged, plan_job
+from batch.options import takes_spec
+from batch.record import IN_JOB, STOPPED, StoppedError, find_submission_id, recorded
 from batch.transforms.summary import RejectLimit
-from batch.view import describe_rejected, describe_resume, describe_summary, make_absolute, name_program, open_bar
+from batch.view import describe_resume, describe_summary, explain_summary, open_progress
 from serve_app.cluster.environment import cluster_environment
 from serve_app.cluster.running import read_spec
 from serve_app.errors import NotReadyError, ScorecatError
-from serve_app.jobs.adapters.output_folder import OutputFolder
+from serve_app.jobs.adapters.output_folder import RUN_OPTIONS, OutputFolder
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.core.commits import UnitTally
-from serve_app.jobs.core.record import JobOrder, resume_command
+from serve_app.jobs.core.record import JobOrder
+from serve_app.jobs.core.spec import DEFAULT_LIMIT, RUN, JobSpec
 from serve_app.jobs.service.control import name_job
 from serve_app.models.core.manifest import Manifest
-from serve_app.models.service.registry import CHAMPION, name_mover
-from serve_app.settings import Settings, load_settings
+from serve_app.models.service.registry import name_mover
+from serve_app.settings import load_settings
 from serve_app.storage.file_listing import describe_left_out
-from serve_app.terminal.console import JsonOption, err, out
-from serve_app.terminal.exits import error_fields, exit_code
+from serve_app.terminal.console import err, out
+from serve_app.terminal.exits import exit_code, report_error
 from serve_app.wiring import find_default, open_settings_registry
 
-if TYPE_CHECKING:
-    from batch.jobs.run import Job
 
-LINE_S: Final = 5.0
-"""Where no terminal is, progress is a line this often."""
-
-
-def score(
-    input: InputArgument,  # noqa: A002 - the name people read in --help
-    output: OutputArgument,
-    model: ModelOption = None,
-    mapping: MappingOption = None,
-    keep: KeepOption = None,
-    partition_by: PartitionOption = None,
-    explain: ExplainOption = None,
-    max_rejected: MaxRejectedOption = None,
-    workers: WorkersOption = None,
-    patience_s: PatienceOption = None,
-    pool: PoolOption = None,
-    pool_replicas: PoolReplicasOption = None,
-    resume: ResumeOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@takes_spec
+def score(spec: JobSpec, _mapping: Path | None, go_on: str, as_json: bool) -> None:
     """Score every row of INPUT with the running service's deployments, into OUTPUT."""
-    asked = read_asked(input, model, mapping, keep, partition_by, explain)
-    options = RunOptions(max_rejected, workers, patience_s, pool, pool_replicas)
-    run_job(asked, output, options, resume_command(input, output, name_program()), resume=resume, as_json=as_json)
+    run_job(spec, go_on, as_json=as_json)
 
 
-def run_job(
-    asked: Asked, output: str, said: RunOptions, go_on: str, *, resume: bool, as_json: bool, go_on_elsewhere: str = ""
-) -> None:
+def run_job(asked: JobSpec, go_on: str, *, as_json: bool, go_on_elsewhere: str = "") -> None:
     """Run a job, say what it does and how it ended, and leave with its exit code.
 
     `go_on` is the command that resumes it, as it is typed here; `go_on_elsewhere` goes into the job's record where that
     is not ``scorecat score``.
     """
-    folder = OutputFolder(make_absolute(output))
-    options = said.after(read_run(folder)) if resume else said
-    limit = RejectLimit.parse(options.max_rejected or DEFAULT_LIMIT)
-    settings, started_s = load_settings(), time.monotonic()
-    order = _order(asked, folder, settings, go_on_elsewhere)
+    settings, began_at_s = load_settings(), time.time()
+    job_id, who = find_submission_id(os.environ) or name_job(began_at_s), settings.user or name_mover()
+    order = JobOrder(job_id, began_at_s, "command", who, asked, go_on=go_on_elsewhere)
     with connected(), recorded(JobFolders(settings.job_dir), order, _say) as record:
-        from batch import driver  # noqa: PLC0415 - imports Ray, see `connected`
+        from batch.jobs import apps, run  # noqa: PLC0415 - import Ray, see `connected`
 
-        check = driver.check_can_begin if options.is_shared else None
-        plan, manifest, tally = _plan(asked, folder, check, resume=resume, is_confined=record.is_from_http)
-        write_run(options, folder)
+        folder = OutputFolder(asked.output)
+        spec = asked.after(folder.read_json(RUN_OPTIONS) or {}) if asked.resume else asked
+        limit = RejectLimit.parse(spec.max_rejected or DEFAULT_LIMIT)
+        plan, manifest, tally = _plan(spec, folder, apps.check_can_begin, is_confined=record.is_from_http)
+        folder.write_json(RUN_OPTIONS, {name: getattr(spec, name) for name in RUN})
         if plan.not_read:
             _say(describe_left_out(plan.not_read))
         record.note_version(plan.model, plan.version, tally.counts)
         err.print(f"{plan.model} v{plan.version}: {len(tally.open_units)} of {len(plan.units)} units to score")
-        app, spare_cpus = driver.choose_app(plan, record, options, _say)
-        with _shown(record) as show:
-            job = driver.build_job(plan, tally, manifest, folder, limit, options, show, app, spare_cpus)
-            summary = _run(job, record, go_on)
-        summary["seconds"] = round(time.monotonic() - started_s, 1)
+        with _told(go_on), open_progress() as show:
+            app, spare_cpus = apps.choose_app(plan, spec, record, _say)
+            job = run.Job(plan, tally, manifest, folder, app, limit, spec, record, show, _say, spare_cpus)
+            summary = job.run()
         _finish(summary, folder, go_on, as_json)
-
-
-def _order(asked: Asked, folder: OutputFolder, settings: Settings, go_on: str) -> JobOrder:
-    now_s = time.time()
-    job_id = find_submission_id(os.environ) or name_job(now_s)
-    who = settings.user or name_mover()
-    model = asked.model or ""
-    return JobOrder(job_id, now_s, "command", who, asked.input, folder.location, model=model, go_on=go_on)
 
 
 def _say(text: str) -> None:
@@ -174,74 +125,43 @@ def _without_stderr() -> Iterator[None]:
 
 
 def _plan(
-    asked: Asked, folder: OutputFolder, check: Callable[[str, int], None] | None, *, resume: bool, is_confined: bool
+    spec: JobSpec, folder: OutputFolder, check: Callable[[str, int], None], *, is_confined: bool
 ) -> tuple[JobPlan, Manifest, UnitTally]:
     registry = open_settings_registry()
-    name, _, chosen = (asked.model or find_default(load_settings(), registry)).partition("@")
-    if resume:
-        version = registry.resolve(name, chosen) if asked.model and chosen else None
-        plan, manifest = take_up(asked, folder, version, registry.manifest)
+    model = spec.model or find_default(load_settings(), registry)
+    plan, manifest = plan_job(spec, model, folder, registry, is_confined=is_confined)
+    if spec.resume:
         tally = begin_again(folder, plan)
         check_unchanged(plan, tally)
         return plan, manifest, tally
-    version = registry.resolve(name, chosen or CHAMPION)
-    manifest = registry.manifest(name, version)
-    plan = draft_plan(Wanted.of(asked), folder, name, version, manifest, is_confined=is_confined)
-    if check is not None:
-        check(name, version)
+    if spec.is_shared:
+        check(plan.model, plan.version)
     begin_plan(plan, folder)
     return plan, manifest, UnitTally(plan.units)
 
 
-def _run(job: Job, record: DriverRecord, go_on: str) -> dict[str, Any]:
+@contextlib.contextmanager
+def _told(go_on: str) -> Iterator[None]:
+    """Say how a job that is planned goes on, whatever ends it."""
     try:
-        summary = job.run()
-    except (ScorecatError, StoppedError) as exc:
-        with contextlib.suppress(ScorecatError, OSError):
-            job.stop()
-            record.note_summary(job.finish())
-        hint = describe_resume(go_on)
-        if isinstance(exc, StoppedError):
-            err.print(f"stopped: {hint}", markup=False, soft_wrap=True)
-            raise typer.Exit(STOPPED) from exc
-        err.print(hint, markup=False, soft_wrap=True)
+        yield
+    except StoppedError as exc:
+        err.print(f"stopped: {describe_resume(go_on)}", markup=False, soft_wrap=True)
+        raise typer.Exit(STOPPED) from exc
+    except Exception:
+        err.print(describe_resume(go_on), markup=False, soft_wrap=True)
         raise
-    record.note_summary(summary)
-    return summary
 
 
 def _finish(summary: dict[str, Any], folder: OutputFolder, go_on: str, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(summary) + "\n")  # one line, as errors are
+        sys.stdout.write(json.dumps(summary) + "\n")  # one line, among those of Ray
     else:
         out.print(describe_summary(summary, folder.location), markup=False)
-    if rejected := describe_rejected(summary):
-        err.print(rejected, markup=False)
+    for line in explain_summary(summary, go_on):
+        err.print(line, markup=False, soft_wrap=True)
     if not summary["is_complete"]:
-        for one in summary["set_aside"]:
-            err.print(f"set aside: {one['path']}: {one['reason']}", markup=False)
-        for one in summary["missing"]:
-            err.print(f"missing: unit {one['unit']} of {one['path']}: {one['reason']}", markup=False)
-        err.print(f"not complete; mend the input or wait, then: {go_on}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
-
-
-@contextlib.contextmanager
-def _shown(record: DriverRecord) -> Any:
-    """Give a function that shows progress: a bar on a terminal, lines elsewhere, and the record for others."""
-    with open_bar(err) as (bar, task):
-        last_s = time.monotonic()
-
-        def show(done: Progress) -> None:
-            nonlocal last_s
-            now_s = time.monotonic()
-            record.show(done)
-            bar.update(task, completed=done.share, text=done.describe(with_share=False), refresh=True)
-            if not err.is_terminal and now_s - last_s >= LINE_S:
-                last_s = now_s
-                err.print(str(done))
-
-        yield show
 
 
 def _stop(number: int, _: Any) -> None:
@@ -250,25 +170,18 @@ def _stop(number: int, _: Any) -> None:
     raise StoppedError(f"signal {number}")
 
 
-def main(command: Callable[..., None] = score) -> None:
-    """Run a command of batch jobs; exit codes as those of ``scorecat``."""
+def main() -> None:
+    """Run a batch job; exit codes as those of ``scorecat``."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
+    app.command()(score)
     try:
         app()
     except ScorecatError as error:
-        _report(error)
+        report_error(error)
         sys.exit(exit_code(error))
     except StoppedError:
         err.print("stopped before anything was scored")
-        sys.exit(130)
-
-
-def _report(error: ScorecatError) -> None:
-    if "--json" in sys.argv:  # one line, which `scorecat score` finds in the job's log
-        fields = {**error_fields(error), "exit_code": exit_code(error)}
-        sys.stdout.write(json.dumps({"error": fields}) + "\n")
-    err.print(f"error: {error}", style="red", markup=False)
+        sys.exit(STOPPED)
 
 
 if __name__ == "__main__":

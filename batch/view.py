@@ -6,17 +6,20 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+from rich.progress import Progress as Bar
 
 from batch.transforms.summary import measure_rate, measure_span_s
 from serve_app.errors import BadRequestError
+from serve_app.jobs.core.commits import NOT_REACHED
+from serve_app.jobs.core.progress import Progress
 from serve_app.settings import PREFIX
+from serve_app.terminal.console import Lines, err
 
 PROGRAM: Final = "scorecat"
 MOST_REASONS: Final = 5
@@ -32,17 +35,22 @@ def make_absolute(location: str) -> str:
 
 
 @contextmanager
-def open_bar(console: Console) -> Iterator[tuple[Progress, TaskID]]:
-    """Give a progress bar, which shows nothing where there is no terminal; ``completed`` is a share, 0-1."""
-    decoration = (TextColumn("scoring"), BarColumn()) if console.width >= WIDE else ()
+def open_progress() -> Iterator[Callable[[Progress], None]]:
+    """Give a function that shows how far a job is: in a bar on a terminal, in a line now and then elsewhere."""
+    decoration = (TextColumn("scoring"), BarColumn()) if err.width >= WIDE else ()
     columns = (*decoration, TaskProgressColumn(), TextColumn("{task.fields[text]}"))
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal, auto_refresh=False
-    ) as bar:
-        yield bar, bar.add_task("", total=1.0, text="starting")
+    lines = Lines()
+    with Bar(*columns, console=err, transient=True, disable=not err.is_terminal, auto_refresh=False) as bar:
+        task = bar.add_task("", total=1.0, text="starting")
+
+        def show(done: Progress) -> None:
+            bar.update(task, completed=done.share, text=done.describe(with_share=False), refresh=True)
+            lines.show(done.describe)
+
+        yield show
 
 
-def describe_summary(summary: dict[str, Any], output: str) -> str:
+def describe_summary(summary: Mapping[str, Any], output: str) -> str:
     """Return what a job did, in a line."""
     n_now = summary["rows_this_run"]
     rows = f"read {summary['rows_read']:,} = scored {summary['rows_scored']:,} + rejected {summary['rows_rejected']:,}"
@@ -57,11 +65,27 @@ def describe_summary(summary: dict[str, Any], output: str) -> str:
     return f"{rows} · {times} · {output}"
 
 
-def describe_rejected(summary: dict[str, Any]) -> str:
-    """Return why rows were rejected, in a line; empty when none was."""
+def explain_units(summary: Mapping[str, Any]) -> list[str]:
+    """Return the files that were set aside, and the units that were given up, in a line each."""
+    given_up = [one for one in summary.get("missing", ()) if one["reason"] != NOT_REACHED]
+    return [
+        *(f"set aside: {one['path']}: {one['reason']}" for one in summary.get("set_aside", ())),
+        *(f"unit {one['unit']} ({one['path']}) was given up: {one['reason']}" for one in given_up),
+    ]
+
+
+def explain_summary(summary: Mapping[str, Any], go_on: str) -> list[str]:
+    """Return what is to be said of a job that came to its end, beside `describe_summary`, in lines."""
     reasons = [f"{reason} ({n_rows:,})" for reason, n_rows in summary.get("rejected_by_reason", {}).items()]
     more = f" · {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
-    return f"rejected: {' · '.join(reasons[:MOST_REASONS])}{more}" if reasons else ""
+    lines = [f"rejected: {' · '.join(reasons[:MOST_REASONS])}{more}"] if reasons else []
+    if members := summary.get("members_not_read"):
+        lines.append(f"members that the first lines of their files lack are not read: {', '.join(members)}")
+    if not summary["is_complete"]:
+        lines += [f"set aside: {one['path']}: {one['reason']}" for one in summary["set_aside"]]
+        lines += [f"missing: unit {one['unit']} of {one['path']}: {one['reason']}" for one in summary["missing"]]
+        lines.append(f"not complete; mend the input or wait, then: {go_on}")
+    return lines
 
 
 def name_program() -> str:

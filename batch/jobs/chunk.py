@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,7 +46,7 @@ class ChunkWriter:
         self._pending: list[pa.RecordBatch] = []
         self._rejected: list[pa.RecordBatch] = []
         self._n_pending = 0
-        self._file: Any = None
+        self._open = contextlib.ExitStack()
         self._writer: pq.ParquetWriter | None = None
         self._reasons: Counter[str] = Counter()
         self.counts = JobRows()
@@ -85,44 +85,31 @@ class ChunkWriter:
 
     def abandon(self) -> None:
         """Drop what is not committed; nothing of it has appeared."""
-        if self._writer is not None:
-            with contextlib.suppress(_AbandonedError, BadRequestError), self._writing():
-                raise _AbandonedError
+        with contextlib.suppress(_AbandonedError, BadRequestError), self._open:
+            raise _AbandonedError
 
     def _flush(self) -> None:
         if not self._n_pending:
             return
         table = pa.Table.from_batches(self._pending)
-        if self._writer is None:
-            self._file = self._output.create(self._name)
-            sink = self._file.__enter__()
-            with self._writing():
-                self._writer = _open_writer(sink, table.schema)
         with self._writing():
+            if self._writer is None:
+                self._writer = self._open.enter_context(_opened(self._output, self._name, table.schema))
             self._writer.write_table(table, row_group_size=2 * GROUP_ROWS)
         self._pending, self._n_pending = [], 0
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """End the open file when the block fails; the output folder then says what the error means."""
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.push(self._open)
             yield
-        except BaseException as exc:
-            if self._writer is not None:
-                self._writer.is_open = False  # or it writes its footer when it is collected
-                self._writer = None
-            self._file.__exit__(type(exc), exc, exc.__traceback__)
-            raise
+            stack.pop_all()
 
     def _commit_file(self) -> tuple[PartFile, ...]:
         self._flush()
-        if self._writer is None:
-            return ()
-        with self._writing():
-            self._writer.close()
-        self._writer = None
-        self._file.__exit__(None, None, None)
-        return (PartFile(self._name, self.counts.scored),)
+        self._open.close()
+        return (PartFile(self._name, self.counts.scored),) if self._writer is not None else ()
 
     def _commit_partitions(self) -> tuple[PartFile, ...]:
         if not self._n_pending:
@@ -134,23 +121,21 @@ class ChunkWriter:
             if path in files:
                 raise InvariantError(f"two values of {', '.join(self._partition_by)} would both be in {folder}")
             part = table.take(pa.array(rows)).drop_columns(self._partition_by)
-            with self._output.create(path) as sink, _opened(sink, part.schema) as writer:
+            with _opened(self._output, path, part.schema) as writer:
                 writer.write_table(part, row_group_size=2 * GROUP_ROWS)
             files[path] = PartFile(path, part.num_rows)
         return tuple(files.values())
 
 
 @contextlib.contextmanager
-def _opened(sink: Any, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    writer = _open_writer(sink, schema)
-    try:
-        yield writer
-        writer.close()
-    finally:
-        writer.is_open = False  # or it is closed once more when it is collected
-
-
-def _open_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
+def _opened(output: OutputFolder, path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Give the writer of a file that appears when the block ends without error."""
     # Scores hardly ever repeat: looking for that costs a fifth of writing them.
     repeated = [f.name for f in schema if not pa.types.is_floating(f.type) and not pa.types.is_nested(f.type)]
-    return pq.ParquetWriter(sink, schema, use_dictionary=repeated or False)
+    with output.create(path) as sink:
+        writer = pq.ParquetWriter(sink, schema, use_dictionary=repeated or False)
+        try:
+            yield writer
+            writer.close()
+        finally:
+            writer.is_open = False  # or it writes its footer when it is collected

@@ -2,74 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import pyarrow as pa
+from pydantic import TypeAdapter
 
-from batch.jobs.asked import Asked
 from batch.storage.row_files import SUFFIXES, is_json_lines, look_at_files, pack_schema, text_type, unpack_schema
 from batch.transforms.columns import Columns, choose_columns, parse_mapping
 from batch.transforms.kept_columns import unify_kept
 from batch.transforms.partitions import check_partitions
 from batch.transforms.results import ResultColumns
-from serve_app.deployments.options import DeploymentOptions
 from serve_app.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
 from serve_app.features.core.row_keys import KEY_SPECS
 from serve_app.jobs.adapters.output_folder import PLAN, SUMMARY, OutputFolder
 from serve_app.jobs.core.commits import UnitTally
+from serve_app.jobs.core.spec import PLANNED, JobSpec
 from serve_app.jobs.core.units import UNIT_ROWS, Unit, plan_units
 from serve_app.models.core.manifest import Manifest
+from serve_app.models.service.ports import CHAMPION, Registry
 from serve_app.storage.file_listing import list_files
 from serve_app.storage.locations import open_location
 
 FORMAT: Final = 1
+_COLUMNS: Final = TypeAdapter(Columns)
 WORKER_CPUS: Final = 0.25
 """CPUs Ray reserves for a worker; a share, as for replicas: most of the work is done by those."""
-MOST_CALLS: Final = 4
-"""Calls that a worker has under way at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is asked of a job and may not change when it is resumed.
-
-    Attributes
-    ----------
-    input : str
-        File or folder, local or ``s3://…``, ``gs://…``.
-    mapping : dict
-        Content of the mapping file; empty for none.
-    keep : tuple of str or None
-        Input columns that travel to the output; None for all that are no feature, ``*`` for all.
-    partition_by : tuple of str
-        Columns of the output whose values become folders.
-    explain : int
-        Features that explain a row, 0 for none.
-    """
-
-    input: str
-    mapping: dict[str, Any]
-    keep: tuple[str, ...] | None
-    partition_by: tuple[str, ...]
-    explain: int
-
-    @classmethod
-    def of(cls, asked: Asked) -> Wanted:
-        """Return what a new job does, where nothing is said as usual."""
-        return cls(asked.input, asked.mapping or {}, asked.keep, asked.partition_by or (), asked.explain or 0)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
-        return {
-            "input": self.input,
-            "mapping": self.mapping,
-            "keep": None if self.keep is None else list(self.keep),
-            "partition_by": list(self.partition_by),
-            "explain": self.explain,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +39,8 @@ class JobPlan:
 
     Attributes
     ----------
-    wanted : Wanted
+    spec : JobSpec
+        See `JobSpec.planned`.
     model, version, digest : str, int, str
         The version that scores, and `Manifest.digest` of its package.
     columns : Columns
@@ -89,7 +51,7 @@ class JobPlan:
         What else lies in the input's folder, in words.
     """
 
-    wanted: Wanted
+    spec: JobSpec
     model: str
     version: int
     digest: str
@@ -106,30 +68,41 @@ class JobPlan:
             "model": self.model,
             "version": self.version,
             "digest": self.digest,
-            **self.wanted.to_json(),
-            "columns": {"features": self.columns.features, "kept": self.columns.kept, "keys": self.columns.keys},
+            "keep": None,
+            **self.spec.said(*PLANNED),
+            "columns": dataclasses.asdict(self.columns),
             "schema": pack_schema(self.schema),
             "not_read": list(self.not_read),
-            "units": [unit.to_json() for unit in self.units],
+            "units": [dataclasses.asdict(unit) for unit in self.units],
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> JobPlan:
         """Return the plan `to_json` gave."""
-        keep = value["keep"]
-        wanted = Wanted(
-            value["input"], value["mapping"], None if keep is None else tuple(keep),
-            tuple(value["partition_by"]), value["explain"],
-        )  # fmt: skip
-        columns = Columns(
-            tuple((feature, column) for feature, column in value["columns"]["features"]),
-            tuple(value["columns"]["kept"]),
-            tuple((key, column) for key, column in value["columns"].get("keys", ())),
-        )
+        options = {name: value[name] for name in PLANNED if name != "input"}
+        spec = JobSpec.from_json({"input": value["input"], "output": "", "options": options})
+        columns = _COLUMNS.validate_python(value["columns"])
         units = [Unit(**unit) for unit in value["units"]]
         schema = unpack_schema(value["schema"])
         not_read = tuple(value.get("not_read", ()))
-        return cls(wanted, value["model"], value["version"], value["digest"], columns, schema, units, not_read)
+        return cls(spec, value["model"], value["version"], value["digest"], columns, schema, units, not_read)
+
+
+def plan_job(
+    asked: JobSpec, model: str, output: OutputFolder, registry: Registry, *, is_confined: bool = False
+) -> tuple[JobPlan, Manifest]:
+    """Return the plan of a new job, or of the one that is to be resumed; nothing is written.
+
+    `model` is what is asked for, or scores where nothing is; for the rest, and for errors, see `draft_plan` and
+    `take_up`.
+    """
+    name, _, chosen = model.partition("@")
+    if asked.resume:
+        version = registry.resolve(name, chosen) if asked.model and chosen else None
+        return take_up(asked, output, version, registry.manifest)
+    version = registry.resolve(name, chosen or CHAMPION)
+    manifest = registry.manifest(name, version)
+    return draft_plan(asked, output, name, version, manifest, is_confined=is_confined), manifest
 
 
 def begin_plan(plan: JobPlan, output: OutputFolder) -> None:
@@ -150,7 +123,7 @@ def begin_plan(plan: JobPlan, output: OutputFolder) -> None:
 
 
 def draft_plan(
-    wanted: Wanted, output: OutputFolder, model: str, version: int, manifest: Manifest, unit_rows: int = UNIT_ROWS,
+    asked: JobSpec, output: OutputFolder, model: str, version: int, manifest: Manifest, unit_rows: int = UNIT_ROWS,
     *, is_confined: bool = False,
 ) -> JobPlan:  # fmt: skip
     """Look at every file of the input and return the plan of a new job; nothing is written.
@@ -167,35 +140,36 @@ def draft_plan(
     if not output.is_empty():
         what = "a job's output: continue it with --resume" if output.read_json(PLAN) else "files already"
         raise ConflictError(f"{output.location} holds {what}, or choose another folder")
-    mapping = parse_mapping(wanted.mapping or None, manifest.features)
+    spec = asked.planned()
+    mapping = parse_mapping(spec.mapping or None, manifest.features)
     specs = (*manifest.features, *KEY_SPECS) if mapping.has_history else manifest.features
-    listing = list_files(*open_location(wanted.input), SUFFIXES, shown=wanted.input, is_confined=is_confined)
-    files = look_at_files(wanted.input, listing.files, specs, dict(mapping.columns))
+    listing = list_files(*open_location(spec.input), SUFFIXES, shown=spec.input, is_confined=is_confined)
+    files = look_at_files(spec.input, listing.files, specs, dict(mapping.columns))
     readable = [(found.file.path, found.schema) for found in files if found.schema is not None]
     if not readable:
-        raise InvalidDataError(f"no file of {wanted.input} can be read; {files[0].file.path} {files[0].problem}")
-    results = ResultColumns(manifest, version, wanted.explain)
+        raise InvalidDataError(f"no file of {spec.input} can be read; {files[0].file.path} {files[0].problem}")
+    results = ResultColumns(manifest, version, spec.explain or 0)
     chosen = [
-        choose_columns(path, schema, manifest.features, mapping, wanted.keep, results.schema.names)
+        choose_columns(path, schema, manifest.features, mapping, spec.keep, results.schema.names)
         for path, schema in readable
     ]
     columns, kept = chosen[0], unify_kept(readable, chosen, is_json=any(is_json_lines(path) for path, _ in readable))
-    check_partitions(wanted.partition_by, kept, readable[0][1].names, results.schema.names, manifest.class_labels)
+    check_partitions(spec.partition_by or (), kept, readable[0][1].names, results.schema.names, manifest.class_labels)
     by_name = {spec.name: text_type(spec) for spec in specs}
     others = [pa.field(column, by_name[name]) for name, column in (*columns.features, *columns.keys)]
     schema = pa.schema([*kept, *(field for field in others if field.name not in kept.names)])
     units = plan_units([f.file for f in files], unit_rows)
-    return JobPlan(wanted, model, version, manifest.digest, columns, schema, units, tuple(listing.left_out))
+    return JobPlan(spec, model, version, manifest.digest, columns, schema, units, tuple(listing.left_out))
 
 
 def take_up(
-    asked: Asked, output: OutputFolder, version: int | None, load_manifest: Callable[[str, int], Manifest]
+    asked: JobSpec, output: OutputFolder, version: int | None, load_manifest: Callable[[str, int], Manifest]
 ) -> tuple[JobPlan, Manifest]:
     """Read the plan of an earlier job and check that it can go on.
 
     Parameters
     ----------
-    asked : Asked
+    asked : JobSpec
         What is said now must be what was asked then; the rest is taken from there.
     output : OutputFolder
     version : int or None
@@ -218,7 +192,7 @@ def take_up(
     plan = JobPlan.from_json(value)
     if asked.model and (name := asked.model.partition("@")[0]) != plan.model:
         raise ConflictError(f"{output.location} was begun with the model {plan.model}, not {name}")
-    then, now = plan.wanted.to_json(), asked.to_json()
+    then, now = {"keep": None, **plan.spec.said(*PLANNED)}, asked.said(*PLANNED)
     for name in now:
         if then[name] != now[name]:
             raise ConflictError(
@@ -237,7 +211,7 @@ def take_up(
 
 def check_unchanged(plan: JobPlan, tally: UnitTally) -> None:
     """Raise ConflictError when a file that was begun or is to be read has changed since the plan."""
-    system, _ = open_location(plan.wanted.input)
+    system, _ = open_location(plan.spec.input)
     seen: dict[str, tuple[int, int]] = {}
     for unit in tally.open_units:
         if unit.path not in seen:
@@ -254,7 +228,7 @@ def describe(plan: JobPlan, tally: UnitTally) -> dict[str, Any]:
     return {
         "model": plan.model,
         "version": plan.version,
-        **{name: value for name, value in plan.wanted.to_json().items() if value},
+        **{name: value for name, value in plan.spec.said(*PLANNED).items() if value},
         **({"not_read": list(plan.not_read)} if plan.not_read else {}),
         **tally.to_summary(),
     }
@@ -292,13 +266,3 @@ def with_workers(wanted: int | None, n_free: float, per_worker: float, n_default
     if n_fit >= n_wanted:
         return n_wanted, ""
     return n_fit, f"{n_fit} workers in place of {n_wanted}: {n_free:g} CPUs are free"
-
-
-def share_calls(n_replicas: int, n_workers: int) -> int:
-    """Return how many calls each worker may have under way at the replicas of a version.
-
-    Together no more than these replicas are meant to have. That keeps them busy, and Serve starts none beside them:
-    one costs some 5 s of CPU and 200 MB, for a job that the machine's cores limit anyway.
-    """
-    n_calls = int(n_replicas * DeploymentOptions().target_ongoing_requests)
-    return max(1, min(MOST_CALLS, n_calls // n_workers))

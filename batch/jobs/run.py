@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import queue
@@ -18,21 +19,20 @@ import psutil
 import pyarrow.parquet as pq
 import ray
 import ray.data
-from ray import serve
 from ray.exceptions import RayError
-from ray.serve.schema import ReplicaState
 
-from batch.jobs.prepare import MOST_CALLS, WORKER_CPUS, JobPlan, describe, share_calls, with_workers
+from batch.jobs.apps import check_deployed, count_calls
+from batch.jobs.prepare import WORKER_CPUS, JobPlan, describe, with_workers
 from batch.jobs.progress_actor import ProgressActor
-from batch.jobs.worker import NICENESS, ScoreWorker, WorkerConfig
-from batch.transforms.deployed import explain_absence
-from batch.transforms.progress import Progress, RateMeter
+from batch.jobs.worker import NICENESS, ScoreWorker
+from batch.record import DriverRecord, StoppedError
 from batch.transforms.summary import RejectLimit, write_time
-from serve_app.deployments.calls.handles import parse_version_app
 from serve_app.errors import InvalidDataError, InvariantError, NotReadyError, ScorecatError
-from serve_app.jobs.adapters.output_folder import SUMMARY, OutputFolder
-from serve_app.jobs.core.commits import Commit, SetAside, UnitTally
+from serve_app.jobs.adapters.output_folder import COMMIT, SUMMARY, OutputFolder
+from serve_app.jobs.core.commits import SetAside, UnitTally
+from serve_app.jobs.core.progress import Progress, RateMeter
 from serve_app.jobs.core.record import JobRows
+from serve_app.jobs.core.spec import DEFAULT_PATIENCE_S, JobSpec
 from serve_app.models.core.manifest import Manifest
 from serve_app.storage.locations import open_location
 
@@ -47,11 +47,8 @@ GONE_S: Final = 10.0
 POLL_S: Final = 0.5
 CHECK_S: Final = 5.0
 """How often the driver looks whether the version is still deployed."""
-_ABSENT: Final = ("DELETING", "DEPLOY_FAILED", "NOT_STARTED")
 MAX_FAILED: Final = 3
 """Units given up in a row before the job ends: replicas that are gone do not come back for the next either."""
-
-Show = Callable[[Progress], None]
 
 
 @dataclass
@@ -68,14 +65,14 @@ class Job:
     app : str
         Serve application that scores.
     limit : RejectLimit
-    n_workers : int or None
-        Workers asked for; None for one for every two CPUs, at most eight.
-    patience_s : float
-        How long a batch is tried while its replicas are lost.
+    spec : JobSpec
+        How many workers, and how patient they are.
+    record : DriverRecord
+        Takes progress, and what came of the job.
     show, say : callable
         Take progress, and messages for people.
-    spare_cpus : float
-        Left for replicas that the load of the job may call for.
+    spare_cpus : float or None
+        Left for replicas that the load of the job may call for; None for `SPARE_CPUS`.
     """
 
     plan: JobPlan
@@ -84,11 +81,11 @@ class Job:
     output: OutputFolder
     app: str
     limit: RejectLimit
-    n_workers: int | None
-    patience_s: float
-    show: Show
+    spec: JobSpec
+    record: DriverRecord
+    show: Callable[[Progress], None]
     say: Callable[[str], None]
-    spare_cpus: float = SPARE_CPUS
+    spare_cpus: float | None = None
     _live: dict[int, JobRows] = field(default_factory=dict)
     _n_failed: int = 0
     _span: list[float] = field(default_factory=list)
@@ -112,11 +109,17 @@ class Job:
             Parts and records do not agree.
         """
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-        check_deployed(self.app)
-        if self.tally.open_units:
-            self._score_open_units()
-        self._check_limit(is_end=True)
-        return self.finish()
+        try:
+            check_deployed(self.app)
+            if self.tally.open_units:
+                self._score_unless_gone()
+            self._check_limit(is_end=True)
+        except (Exception, StoppedError):
+            with contextlib.suppress(Exception):  # what ended the job is told, whatever comes of looking at its end
+                self.stop()
+                self.record.note_summary(self.finish())
+            raise
+        return self.record.note_summary(self.finish())
 
     def stop(self) -> None:
         """End the workers: what they have not committed by now they never will."""
@@ -142,28 +145,41 @@ class Job:
         self.output.write_json(SUMMARY, summary)
         return summary
 
+    def _score_unless_gone(self) -> None:
+        """Score what is left; that the version is gone is said in place of what came of it.
+
+        Workers whose replicas were removed fail in as many ways as there are moments to remove them: calls time out,
+        handles and shared arrays are not there, units are given up. All of them mean that, and end alike.
+        """
+        try:
+            self._score_open_units()
+        except InvalidDataError:
+            raise
+        except Exception:
+            with contextlib.suppress(RayError):
+                check_deployed(self.app)
+            raise
+        if self.tally.failed:
+            check_deployed(self.app)
+
     def _score_open_units(self) -> None:
+        spare_cpus = SPARE_CPUS if self.spare_cpus is None else self.spare_cpus
         n_free = ray.available_resources().get("CPU", 0.0)
-        n_free -= max(0.0, min(self.spare_cpus, n_free - WORKER_CPUS))  # the only worker goes before a replica more
+        n_free -= max(0.0, min(spare_cpus, n_free - WORKER_CPUS))  # the only worker goes before a replica more
         n_default = min(8, int(ray.cluster_resources().get("CPU", 1)) // CPUS_OF_WORKER)
-        n_workers, message = with_workers(self.n_workers, max(n_free, 0.0), WORKER_CPUS, max(1, n_default))
+        n_workers, message = with_workers(self.spec.workers, max(n_free, 0.0), WORKER_CPUS, max(1, n_default))
         if message:
             self.say(message)
         units = self.tally.open_units
         progress_actor = ray.remote(num_cpus=0)(ProgressActor).remote()
         outcomes: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
         n_workers = min(n_workers, len(units))
-        config = self._configure_worker(count_calls(self.app, n_workers))
-        threading.Thread(target=_stream, args=(units, config, progress_actor, n_workers, outcomes), daemon=True).start()
-        self._follow(progress_actor, outcomes)
-
-    def _configure_worker(self, most_calls: int) -> WorkerConfig:
-        plan = self.plan
-        return WorkerConfig(
-            self.app, plan.version, self.manifest.dump(), plan.wanted.input, self.output.location, plan.columns,
-            plan.schema.serialize().to_pybytes(), plan.wanted.partition_by, plan.wanted.explain, self.patience_s,
-            most_calls,
+        arguments = (
+            self.app, dataclasses.replace(self.plan, units=[]), self.manifest.dump(), self.output.location,
+            self.spec.patience_s or DEFAULT_PATIENCE_S, count_calls(self.app, n_workers), progress_actor,
         )  # fmt: skip
+        threading.Thread(target=_stream, args=(units, arguments, n_workers, outcomes), daemon=True).start()
+        self._follow(progress_actor, outcomes)
 
     def _follow(self, progress_actor: Any, outcomes: queue.Queue[Any]) -> None:
         started_s = checked_s = time.monotonic()
@@ -184,14 +200,15 @@ class Job:
             if now_s - looked_s < POLL_S and outcome:
                 continue  # units of a few rows end faster than all of them can be counted
             looked_s = now_s
-            self._workers, self._live = ray.get(progress_actor.read.remote())
+            with contextlib.suppress(RayError):  # a look that is not answered tells nothing; the next may be
+                self._workers, self._live = ray.get(progress_actor.read.remote())
+                if now_s - checked_s > CHECK_S:
+                    check_deployed(self.app)
+                    checked_s = now_s
             if not self._workers and now_s - started_s > START_TIMEOUT_S:
                 raise NotReadyError(
                     f"no worker started within {START_TIMEOUT_S:g} s: the cluster has no room for one", 60.0
                 )
-            if now_s - checked_s > CHECK_S:
-                checked_s = now_s
-                check_deployed(self.app)
             self._check_limit(is_end=False)
             self._report(meter, now_s)
 
@@ -201,7 +218,7 @@ class Job:
             self._n_failed = 0
             times = [*self._span, *outcome["span"]]
             self._span = [min(times), max(times)]
-            self.tally.add(Commit.from_json(c) for c in outcome["commits"])
+            self.tally.add(COMMIT.validate_python(c) for c in outcome["commits"])
             return
         self.tally.add(self.output.commits([unit]))  # chunks before the trouble are in the output
         path, reason = self.tally.units[unit].path, outcome["reason"]
@@ -236,38 +253,9 @@ class Job:
 
     def _report(self, meter: RateMeter, now_s: float) -> None:
         counts = self._counts()
-        self.show(meter.measure(now_s, counts.read, counts.rejected, self.tally.share))
-
-
-def check_deployed(app: str) -> None:
-    """Raise NotReadyError unless the application is there and able to answer, or coming back."""
-    there = _list_apps()
-    if app not in there:
-        named = ", ".join(sorted(name for name in there if "-v" in name)) or "none"
-        raise NotReadyError(
-            f"the version's application {app} is not deployed (deployed: {named}). What is scored stays; "
-            "continue with --resume once it is back, or with --resume --pool dedicated, which brings its own",
-            60.0,
-        )
-
-
-def check_can_begin(model: str, version: int) -> None:
-    """Raise NotReadyError unless a new job can be scored by the version's own application."""
-    if reason := explain_absence(model, version, _list_apps()):
-        raise NotReadyError(reason, 60.0)
-
-
-def _list_apps() -> list[str]:
-    applications = serve.status().applications
-    return [name for name, app in applications.items() if app.status not in _ABSENT]
-
-
-def count_calls(app: str, n_workers: int) -> int:
-    """Return how many calls each worker may have under way; a pool of the job's own may grow, a version's not."""
-    if parse_version_app(app) is None:
-        return MOST_CALLS
-    states = serve.status().applications[app].deployments["CatBoostModel"].replica_states
-    return share_calls(states.get(ReplicaState.RUNNING, 0), n_workers)
+        done = meter.measure(now_s, counts.read, counts.rejected, self.tally.share)
+        self.record.show(done)
+        self.show(done)
 
 
 def check_parts(output: OutputFolder, tally: UnitTally) -> None:
@@ -284,22 +272,20 @@ def check_parts(output: OutputFolder, tally: UnitTally) -> None:
                     raise InvariantError(f"{part.path} holds {n_rows} rows, {part.rows} are recorded")
 
 
-def _stream(
-    units: list[Any], config: WorkerConfig, progress_actor: Any, n_workers: int, outcomes: queue.Queue[Any]
-) -> None:
+def _stream(units: list[Any], arguments: tuple[Any, ...], n_workers: int, outcomes: queue.Queue[Any]) -> None:
     """Run Ray Data and put what becomes of each unit into `outcomes`, then None, or the error."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors come back as outcomes
-    rows = [{"unit": orjson.dumps(unit.to_json()).decode()} for unit in units]
+    rows = [{"unit": orjson.dumps(unit).decode()} for unit in units]
     try:
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             ScoreWorker,
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=n_workers, max_tasks_in_flight_per_actor=2),
             num_cpus=WORKER_CPUS,
-            fn_constructor_args=(config, progress_actor),
+            fn_constructor_args=arguments,
         )
         for row in dataset.iter_rows():
             outcomes.put(orjson.loads(row["outcome"]))

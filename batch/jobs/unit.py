@@ -23,14 +23,12 @@ from serve_app.features.core.row_errors import RowError
 from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.core.commits import Commit
 from serve_app.jobs.core.record import JobRows
+from serve_app.jobs.core.spec import DEFAULT_PATIENCE_S
 from serve_app.jobs.core.units import UNIT_ROWS, Unit
-from serve_app.models.core.manifest import Manifest
 from serve_app.models.service.ports import EncoderPort, ModelPort
 
 CALL_TIMEOUT_S: Final = 60.0
 """Below the 180 s after which arrays in shared memory are taken for forgotten."""
-PATIENCE_S: Final = 120.0
-"""So long a batch is tried again while its replicas are lost; they take about 10 s to come back."""
 RETRY_S: Final = 1.0
 
 Report = Callable[[JobRows], None]
@@ -53,7 +51,6 @@ class UnitScorer:
 
     Attributes
     ----------
-    manifest : Manifest
     columns : Columns
     files : RowFiles
     output : OutputFolder
@@ -70,7 +67,6 @@ class UnitScorer:
         Runs reading and writing beside the event loop, like `asyncio.to_thread`.
     """
 
-    manifest: Manifest
     columns: Columns
     files: RowFiles
     output: OutputFolder
@@ -80,7 +76,7 @@ class UnitScorer:
     pace: Pace = field(default_factory=Pace)
     partition_by: tuple[str, ...] = ()
     chunk_rows: int = UNIT_ROWS
-    patience_s: float = PATIENCE_S
+    patience_s: float = DEFAULT_PATIENCE_S
     retry_s: float = RETRY_S
     in_thread: Callable[..., Awaitable[Any]] = asyncio.to_thread
 
@@ -143,10 +139,10 @@ class UnitScorer:
             started_at = now_s()
             try:
                 scored = await self._call(rows, features)
-            except NotReadyError as exc:
+            except (NotReadyError, OSError) as exc:  # of a replica's socket or shared arrays: the input was read
                 self.pace.note_refusal()
                 if now_s() >= give_up_at:
-                    raise ReplicaLostError(f"no replica answered for {self.patience_s:g} s: {exc.detail}") from exc
+                    raise ReplicaLostError(f"no replica answered for {self.patience_s:g} s: {exc}") from exc
                 await asyncio.sleep(self.retry_s)
             else:
                 self.pace.note_answer(now_s() - started_at, rows.batch.num_rows)

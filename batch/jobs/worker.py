@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import socket
 import threading
 import time
 import traceback
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 import pyarrow as pa
 
+from batch.jobs.prepare import JobPlan
 from batch.jobs.unit import UnitScorer
-from batch.storage.row_files import RowFiles
-from batch.transforms.columns import Columns
+from batch.storage.row_files import BATCH_ROWS, RowFiles
 from batch.transforms.pace import Pace
 from batch.transforms.results import ResultColumns
 from serve_app.cluster.environment import SHARED_ARRAYS
 from serve_app.deployments.calls.handles import EncoderHandle, ModelHandle
 from serve_app.errors import BadRequestError, InvalidDataError, ScorecatError
 from serve_app.jobs.adapters.output_folder import OutputFolder
+from serve_app.jobs.core.commits import Commit
 from serve_app.jobs.core.record import JobRows
 from serve_app.jobs.core.units import Unit
-from serve_app.models.core.manifest import Manifest, parse_manifest
+from serve_app.models.core.manifest import parse_manifest
 from serve_app.runtime.shown_values import say_os_error
 
 NICENESS: Final = 15
@@ -40,55 +41,32 @@ UNSHARED_ROWS: Final = 16_384
 logger = logging.getLogger("scorecat.jobs")
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerConfig:
-    """What a worker is started with.
-
-    Attributes
-    ----------
-    app : str
-        The version's Serve application.
-    version : int
-    manifest : bytes
-        The package's ``manifest.json``.
-    location, output : str
-        Input and output.
-    columns : Columns
-    schema : bytes
-        Arrow schema of the columns that are read.
-    partition_by : tuple of str
-    n_reasons : int
-    patience_s : float
-    most_calls : int
-        Calls that this worker may have under way.
-    """
-
-    app: str
-    version: int
-    manifest: bytes
-    location: str
-    output: str
-    columns: Columns
-    schema: bytes
-    partition_by: tuple[str, ...]
-    n_reasons: int
-    patience_s: float
-    most_calls: int
-
-
 class ScoreWorker:
     """Scores units; what becomes of one is a row of Ray Data, an error too.
 
     Parameters
     ----------
-    config : WorkerConfig
+    app : str
+        The version's Serve application.
+    plan : JobPlan
+        Without its units.
+    manifest : bytes
+        The package's ``manifest.json``.
+    output : str
+    patience_s : float
+    most_calls : int
+        Calls that this worker may have under way.
     progress_actor : actor handle
         Where progress is shown, see `batch.jobs.progress_actor.ProgressActor`.
     """
 
-    def __init__(self, config: WorkerConfig, progress_actor: Any) -> None:
+    def __init__(
+        self, app: str, plan: JobPlan, manifest: bytes, output: str, patience_s: float, most_calls: int,
+        progress_actor: Any,
+    ) -> None:  # fmt: skip
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-        self._config, self._progress_actor = config, progress_actor
+        self._create = functools.partial(_create_scorer, app, plan, manifest, output, patience_s, most_calls)
+        self._progress_actor = progress_actor
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="calls", daemon=True).start()
         self._scorer: UnitScorer | None = None
@@ -96,8 +74,8 @@ class ScoreWorker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Score the units of a batch of Ray Data, which is one."""
-        outcomes = [self._score(Unit(**_decode(text))) for text in batch["unit"]]
-        return {"outcome": [_encode(outcome) for outcome in outcomes]}
+        outcomes = [self._score(Unit(**orjson.loads(text))) for text in batch["unit"]]
+        return {"outcome": [orjson.dumps(outcome).decode() for outcome in outcomes]}
 
     def _score(self, unit: Unit) -> dict[str, Any]:
         shown_at, began_at = 0.0, time.time()
@@ -108,10 +86,10 @@ class ScoreWorker:
                 shown_at = time.monotonic()
                 self._progress_actor.show.remote(unit.number, counts)
 
-        async def run() -> list[dict[str, Any]]:
+        async def run() -> list[Commit]:
             if self._scorer is None:  # handles belong to the loop they are made on
-                self._scorer = _create_scorer(self._config)
-            return [commit.to_json() for commit in await self._scorer.score(unit, report)]
+                self._scorer = self._create()
+            return await self._scorer.score(unit, report)
 
         try:
             commits = asyncio.run_coroutine_threadsafe(run(), self._loop).result()
@@ -135,30 +113,19 @@ def _judge(exc: Exception) -> tuple[str, str]:
     return "failed", "".join(traceback.format_exception_only(exc)).strip()[:1000]
 
 
-def _create_scorer(config: WorkerConfig) -> UnitScorer:
-    manifest: Manifest = parse_manifest(config.manifest)
-    schema = pa.ipc.read_schema(pa.py_buffer(config.schema))
-    files = RowFiles(config.location, config.columns, schema, manifest.features)
-    if not os.environ.get(SHARED_ARRAYS):
-        files = RowFiles(config.location, config.columns, schema, manifest.features, UNSHARED_ROWS)
+def _create_scorer(
+    app: str, plan: JobPlan, packed: bytes, output: str, patience_s: float, most_calls: int
+) -> UnitScorer:
+    manifest, spec = parse_manifest(packed), plan.spec
+    batch_rows = BATCH_ROWS if os.environ.get(SHARED_ARRAYS) else UNSHARED_ROWS
     return UnitScorer(
-        manifest=manifest,
-        columns=config.columns,
-        files=files,
-        output=OutputFolder(config.output),
-        results=ResultColumns(manifest, config.version, config.n_reasons),
-        encoder=EncoderHandle(config.app, is_bulk=True),
-        model=ModelHandle(config.app, is_bulk=True),
-        pace=Pace(config.most_calls),
-        partition_by=config.partition_by,
-        patience_s=config.patience_s,
+        columns=plan.columns,
+        files=RowFiles(spec.input, plan.columns, plan.schema, manifest.features, batch_rows),
+        output=OutputFolder(output),
+        results=ResultColumns(manifest, plan.version, spec.explain or 0),
+        encoder=EncoderHandle(app, is_bulk=True),
+        model=ModelHandle(app, is_bulk=True),
+        pace=Pace(most_calls),
+        partition_by=spec.partition_by or (),
+        patience_s=patience_s,
     )
-
-
-def _encode(value: dict[str, Any]) -> str:
-    return orjson.dumps(value).decode()
-
-
-def _decode(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads(text)
-    return found

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from serve_app.terminal.columns import measure
+
 METRICS: Final = ("roc_auc", "pr_auc", "log_loss", "ece", "base_rate", "mean_probability")
 """From the one that is left out last."""
 INTERVALS: Final = "intervals"
-GAP: Final = 2
 FEWEST: Final = 2
 """Metrics that are shown however narrow the terminal is."""
 
@@ -20,7 +21,7 @@ def lay_out(report: Mapping[str, Any], width: int | None) -> tuple[list[list[str
     has_intervals = report["overall"]["mean_probability"]["low"] is not None
     while True:
         rows = list(_build(report, metrics, has_intervals=has_intervals))
-        if width is None or _measure(rows) <= width or (not has_intervals and len(metrics) <= FEWEST):
+        if width is None or measure(rows) <= width or (not has_intervals and len(metrics) <= FEWEST):
             return rows, left_out
         if has_intervals:
             has_intervals = False
@@ -58,8 +59,3 @@ def _show(found: Mapping[str, Any], *, has_interval: bool) -> str:
 
 def _name(metric: str) -> str:
     return metric.replace("_", " ")
-
-
-def _measure(rows: Sequence[Sequence[str]]) -> int:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return sum(widths) + GAP * (len(widths) - 1)

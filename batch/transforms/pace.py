@@ -18,17 +18,16 @@ class Pace:
 
     Parameters
     ----------
-    most, least : int
-        Bounds of the limit.
+    most : int
+        Bound of the limit.
     """
 
     most: int = 4
-    least: int = 1
     limit: float = field(default=0.0)
     _quickest_s: float = field(default=float("inf"))
 
     def __post_init__(self) -> None:
-        self.limit = self.limit or float(min(self.most, max(self.least, 2)))
+        self.limit = self.limit or float(min(self.most, 2))
 
     @property
     def n_calls(self) -> int:
@@ -44,8 +43,8 @@ class Pace:
         if queued < self.limit * (1 - 1 / SLACK):
             self.limit = min(float(self.most), self.limit + step)
         else:
-            self.limit = max(float(self.least), self.limit - step)
+            self.limit = max(1.0, self.limit - step)
 
     def note_refusal(self) -> None:
         """Learn from a call that was refused or lost: half as many."""
-        self.limit = max(float(self.least), self.limit / 2)
+        self.limit = max(1.0, self.limit / 2)

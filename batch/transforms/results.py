@@ -117,17 +117,14 @@ def build_rejected(
         Index in the file of each row of the batch.
     """
     rows = _to_rows(batch.take(pa.array([e.row for e in errors], pa.int64())))
-    contents = [row.pop(CONTENT, None) or _dump(row) for row in rows]
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array([path] * len(errors), pa.string()),
-            pa.array([int(row_numbers[e.row]) for e in errors], pa.int64()),
-            pa.array([e.feature for e in errors], pa.string()),
-            pa.array([e.detail for e in errors], pa.string()),
-            pa.array(contents, pa.string()),
-        ],
-        schema=REJECTED_SCHEMA,
-    )
+    rejected = [
+        {
+            "file": path, "row": int(row_numbers[error.row]), "column": error.feature, "reason": error.detail,
+            "content": row.pop(CONTENT, None) or _dump(row),
+        }
+        for error, row in zip(errors, rows, strict=True)
+    ]  # fmt: skip
+    return pa.RecordBatch.from_pylist(rejected, REJECTED_SCHEMA)
 
 
 def _to_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
@@ -163,13 +160,5 @@ def _dump(row: dict[str, Any]) -> str:
 
 def build_unread(path: str, unread: Sequence[tuple[int, str, str]]) -> pa.RecordBatch:
     """Return lines that are no rows, given as (index in the file, reason, text), as rows of `REJECTED_SCHEMA`."""
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array([path] * len(unread), pa.string()),
-            pa.array([row for row, _, _ in unread], pa.int64()),
-            pa.nulls(len(unread), pa.string()),
-            pa.array([reason for _, reason, _ in unread], pa.string()),
-            pa.array([text for _, _, text in unread], pa.string()),
-        ],
-        schema=REJECTED_SCHEMA,
-    )
+    rejected = [{"file": path, "row": row, "reason": reason, "content": text} for row, reason, text in unread]
+    return pa.RecordBatch.from_pylist(rejected, REJECTED_SCHEMA)

@@ -17,7 +17,7 @@ from serve_app.deployments.apps.version_apps import ServeVersionApps
 from serve_app.deployments.meters import RayJobMeter
 from serve_app.deployments.tenants import Tenant, list_methods
 from serve_app.errors import InvariantError
-from serve_app.jobs.adapters.committed import count_committed
+from serve_app.jobs.adapters.output_folder import count_committed
 from serve_app.jobs.adapters.places import AllowedPlaces
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.service.control import JobControl, JobLimits, resolve_model

@@ -10,7 +10,6 @@ import typer
 
 from batch.backfill import backfill
 from batch.evaluate import evaluate as measure
-from batch.jobs.asked import RunOptions
 from batch.options import (
     ExplainOption,
     MaxRejectedOption,
@@ -19,7 +18,7 @@ from batch.options import (
     PatienceOption,
     ResumeOption,
     WorkersOption,
-    read_asked,
+    split_names,
 )
 from batch.record import STOPPED, StoppedError
 from batch.transforms.metrics_table import lay_out
@@ -27,6 +26,7 @@ from batch.view import make_absolute, name_program
 from serve_app.cli.open_log import open_log
 from serve_app.cli.options import LogArgument
 from serve_app.jobs.core.record import resume_command
+from serve_app.jobs.core.spec import JobSpec
 from serve_app.terminal.console import JsonOption, err, out, print_aligned, print_result
 
 ROUNDS: Final = 100
@@ -55,14 +55,16 @@ def backtest(
     as_json: JsonOption = False,
 ) -> None:
     """Score every view and cart of EVENTS as of its moment, with the running service's deployments."""
-    asked = read_asked(output, model, None, None, partition_by, explain)
+    spec = JobSpec(
+        "", make_absolute(output), model or "", partition_by=split_names(partition_by), explain=explain,
+        max_rejected=max_rejected, workers=workers, patience_s=patience_s, resume=resume,
+    )  # fmt: skip
     more = " --keep-features" if keep_features else ""
     go_on = resume_command(str(events), output, name_program(), BACKTEST) + more
-    elsewhere = resume_command(make_absolute(str(events)), make_absolute(output), command=BACKTEST) + more
+    elsewhere = resume_command(make_absolute(str(events)), spec.output, command=BACKTEST) + more
     try:
         backfill(
-            open_log(events.absolute()), output, asked, RunOptions(max_rejected, workers, patience_s), go_on, elsewhere,
-            keep_features=keep_features, resume=resume, as_json=as_json,
+            open_log(events.absolute()), spec, go_on, elsewhere, keep_features=keep_features, as_json=as_json
         )  # fmt: skip
     except (KeyboardInterrupt, StoppedError):
         err.print(f"stopped before anything was scored; go on with: {go_on}", markup=False, soft_wrap=True)

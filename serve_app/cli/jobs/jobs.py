@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
 import typer
@@ -104,18 +104,14 @@ def print_job(job: Mapping[str, Any]) -> None:
     for name, value in lines:
         if value:
             out.print(f"  {name:15}{value}", markup=False, soft_wrap=True)  # commands and paths, to be pasted
-    _print_results(job["results"])
+    for one in job["results"]:
+        out.print(f"  result         {one['href']} ({one['bytes']:,} bytes)", markup=False)
 
 
 def _name_way_on(command: str | None) -> str | None:
     """Return a command of the service's as a shell of this machine calls it."""
     is_plain = command is not None and command.startswith(f"{PROGRAM} ")
     return f"{name_program()} {command.removeprefix(f'{PROGRAM} ')}" if command and is_plain else command
-
-
-def _print_results(results: Sequence[Mapping[str, Any]]) -> None:
-    for one in results:
-        out.print(f"  result         {one['href']} ({one['bytes']:,} bytes)", markup=False)
 
 
 def _check(job_id: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import shlex
@@ -13,94 +12,68 @@ from typing import Any, Final
 
 import typer
 
-from batch.jobs.asked import Asked, RunOptions
-from batch.options import (
-    ExplainOption,
-    InputArgument,
-    KeepOption,
-    MappingOption,
-    MaxRejectedOption,
-    ModelOption,
-    OutputArgument,
-    PartitionOption,
-    PatienceOption,
-    PoolOption,
-    PoolReplicasOption,
-    ResumeOption,
-    WorkersOption,
-    read_asked,
-)
+from batch.jobs.prepare import plan_job
+from batch.options import takes_spec
 from batch.transforms.deployed import explain_absence
-from batch.transforms.progress import Progress
-from batch.view import make_absolute, name_program, open_bar
-from serve_app.cli.jobs.score_checks import check_job
+from batch.transforms.summary import RejectLimit
+from batch.view import open_progress
 from serve_app.cli.jobs.score_end import Followed, finish
 from serve_app.cluster.environment import cluster_environment
 from serve_app.cluster.running import list_apps, read_spec
 from serve_app.cluster.spec import ClusterSpec
 from serve_app.errors import NotReadyError
+from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.adapters.record_folders import JobFolders
-from serve_app.jobs.core.record import resume_command
+from serve_app.jobs.core.spec import JobSpec
 from serve_app.jobs.service.control import name_job
+from serve_app.models.service.ports import CHAMPION
 from serve_app.settings import PREFIX, Settings, load_settings
-from serve_app.terminal.console import JsonOption, err
+from serve_app.storage.file_listing import describe_left_out
+from serve_app.terminal.console import err
+from serve_app.wiring import find_default, open_settings_registry
 
 POLL_S: Final = 0.5
-LINE_S: Final = 10.0
-"""Where no terminal is, progress is a line this often."""
 STOP_S: Final = 20.0
 """How long a job that was asked to stop may take to say how to go on."""
 
 
-def score(
-    input: InputArgument,  # noqa: A002 - the name people read in --help
-    output: OutputArgument,
-    model: ModelOption = None,
-    mapping: MappingOption = None,
-    keep: KeepOption = None,
-    partition_by: PartitionOption = None,
-    explain: ExplainOption = None,
-    max_rejected: MaxRejectedOption = None,
-    workers: WorkersOption = None,
-    patience_s: PatienceOption = None,
-    pool: PoolOption = None,
-    pool_replicas: PoolReplicasOption = None,
-    resume: ResumeOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@takes_spec
+def score(spec: JobSpec, mapping: Path | None, go_on: str, as_json: bool) -> None:
     """Score a large table with the running service's deployments, as a job that can be resumed."""
     settings = load_settings()
-    spec = read_spec(settings)
-    asked = read_asked(input, model, mapping, keep, partition_by, explain)
-    run = RunOptions(max_rejected, workers, patience_s, pool, pool_replicas)
-    name, version = check_job(settings, asked, output, run, resume=resume)
-    if run.is_shared and not resume:
-        _check_deployed(spec, name, version)
-    places = [make_absolute(input), make_absolute(output)]
-    asked = asked if resume else dataclasses.replace(asked, model=asked.model or name)
-    arguments = _list_arguments(asked, run, mapping, keep, partition_by, resume=resume)
-    client, job_id = _submit(spec, settings, [*arguments, "--", *places])
-    show_log = shlex.join(["ray", "job", "logs", "--address", spec.job_address, job_id])
-    job = Followed(
-        job_id, places[1], resume_command(input, output, name_program()), show_log, JobFolders(settings.job_dir)
-    )
-    _await(client, job, as_json)
+    cluster = read_spec(settings)
+    model, version = check_job(settings, spec)
+    if spec.is_shared and not spec.resume:
+        _check_deployed(cluster, model, version)
+    asked = spec if spec.resume else dataclasses.replace(spec, model=spec.model or model)
+    client, job_id = _submit(cluster, settings, asked.to_arguments(str(mapping.absolute()) if mapping else ""))
+    show_log = shlex.join(["ray", "job", "logs", "--address", cluster.job_address, job_id])
+    _await(client, Followed(job_id, spec.output, go_on, show_log, JobFolders(settings.job_dir)), as_json)
 
 
-def _list_arguments(
-    asked: Asked, run: RunOptions, mapping: Path | None, keep: str | None, partition_by: str | None, *, resume: bool
-) -> list[str]:
-    """Return what was said as arguments of ``python -m batch.score``; what was not said is left to that."""
-    options: dict[str, Any] = {
-        "--model": asked.model,
-        "--mapping": None if mapping is None else mapping.absolute(),
-        "--keep": keep,
-        "--partition-by": partition_by,
-        "--explain": asked.explain,
-        **{f"--{name.replace('_', '-')}": value for name, value in dataclasses.asdict(run).items()},
-    }
-    said = [f"{name}={value}" for name, value in options.items() if value is not None]
-    return ["--json", *(["--resume"] if resume else []), *said]
+def check_job(settings: Settings, spec: JobSpec) -> tuple[str, int]:
+    """Return the model and version that will score: mistakes are said at once, and no job is made of them.
+
+    Raises
+    ------
+    BadRequestError, ConflictError, NotFoundError
+        As the job itself would end; see `batch.jobs.prepare`.
+
+    Notes
+    -----
+    Only places of this machine are looked at: the cluster may have keys of an object store that are not here.
+    """
+    if spec.max_rejected is not None:
+        RejectLimit.parse(spec.max_rejected)
+    registry = open_settings_registry(settings)
+    model = spec.model or find_default(settings, registry)
+    if any("://" in place for place in ([spec.output] if spec.resume else [spec.input, spec.output])):
+        name, _, chosen = model.partition("@")
+        return name, registry.resolve(name, chosen or CHAMPION)
+    plan, _ = plan_job(spec, model, OutputFolder(spec.output), registry)
+    if plan.not_read and not spec.resume:
+        err.print(describe_left_out(plan.not_read), markup=False)
+    return plan.model, plan.version
 
 
 def _await(client: Any, job: Followed, as_json: bool) -> None:
@@ -110,7 +83,7 @@ def _await(client: Any, job: Followed, as_json: bool) -> None:
         _stop(client, job.id)
         err.print(f"stopped: {job.describe_way_on()}", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
-    finish(job, client.get_job_logs(job.id), as_json=as_json)
+    finish(job, client, as_json=as_json)
 
 
 def _check_deployed(spec: ClusterSpec, model: str, version: int) -> None:
@@ -142,25 +115,13 @@ def _submit(spec: ClusterSpec, settings: Settings, arguments: list[str]) -> tupl
 
 
 def _follow(client: Any, job: Followed) -> None:
-    """Show the job's progress until it ends: a bar on a terminal, a line now and then elsewhere."""
-    said_s = time.monotonic()
-    with open_bar(err) as (bar, task):
+    """Show the job's progress until it ends."""
+    with open_progress() as show:
         while not client.get_job_status(job.id).is_terminal():
-            is_due = err.is_terminal or time.monotonic() - said_s >= LINE_S
-            if is_due and (done := _read_progress(job)) is not None:
-                said_s = time.monotonic()
-                bar.update(task, completed=done.share, text=done.describe(with_share=False), refresh=True)
-                if not err.is_terminal:
-                    err.print(str(done), markup=False)
+            record = job.find_record()
+            if record is not None and record.beat is not None and record.beat.progress is not None:
+                show(record.beat.progress)
             time.sleep(POLL_S)
-
-
-def _read_progress(job: Followed) -> Progress | None:
-    record = job.find_record()
-    found = record.beat.progress if record and record.beat else None
-    with contextlib.suppress(TypeError):  # of another release
-        return None if found is None else Progress(**found)
-    return None
 
 
 def _stop(client: Any, job_id: str) -> None:

@@ -21,10 +21,10 @@ POLL_S: Final = 0.5
 MESSAGE_CHARACTERS: Final = 500
 
 
-def open_submissions(address: str) -> JobSubmissionClient:
+def open_submissions(address: str, connect: Callable[[str], Any] = JobSubmissionClient) -> Any:
     """Return what submits jobs to a cluster; raises NotReadyError when it takes none."""
     try:
-        return JobSubmissionClient(address)
+        return connect(address)
     except (ConnectionError, RuntimeError) as exc:
         raise NotReadyError(f"no job can be submitted to {address}: see `scorecat status` ({exc})") from exc
 
@@ -98,10 +98,7 @@ class RayJobRunner:
             spec = load_spec(self._home)
             if spec is None:
                 raise NotReadyError(f"{self._home} has no record of a cluster")
-            try:
-                self._client = self._connect(spec.job_address)
-            except (ConnectionError, RuntimeError) as exc:
-                raise NotReadyError(f"{spec.job_address} takes no jobs: {exc}") from exc
+            self._client = open_submissions(spec.job_address, self._connect)
         return self._client
 
     def _find(self, client: Any, job_id: str) -> Any:

@@ -67,7 +67,7 @@ async def start_job(request: Request) -> Response:
 
     429 with `Retry-After` while as many jobs wait as may.
     """
-    found = await _need_jobs(request).start(parse_job(await read_record(request)))
+    found = await _need_jobs(request).start(*parse_job(await read_record(request)))
     return answer_json(found, 202, {"Location": f"/v1/jobs/{found['id']}"})
 
 

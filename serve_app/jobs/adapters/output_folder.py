@@ -5,6 +5,7 @@
     <output>/part-000012-0000.parquet      scored rows of a chunk of unit 12
     <output>/_rejected/part-…              its rejected rows
     <output>/_job/plan.json                what was asked, the units
+    <output>/_job/run.json                 how the last run was asked for
     <output>/_job/commits/000012-0000.json written after the parts: the chunk is done
     <output>/_SUMMARY.json                 written last
 """
@@ -12,30 +13,36 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import json
 import os
 import tempfile
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+from pydantic import TypeAdapter
 
 from serve_app.errors import BadRequestError, ConflictError, InvariantError
-from serve_app.jobs.core.commits import Commit
+from serve_app.jobs.core.commits import Commit, UnitTally
+from serve_app.jobs.core.record import Committed
+from serve_app.jobs.core.units import Unit
 from serve_app.runtime.shown_values import say_os_error
 from serve_app.storage.locations import open_location
 
 PLAN: Final = "_job/plan.json"
+RUN_OPTIONS: Final = "_job/run.json"
 SUMMARY: Final = "_SUMMARY.json"
 COMMITS: Final = "_job/commits"
 STAGING: Final = "_job/staging"
 LOCK: Final = "_job/lock"
 REJECTED: Final = "_rejected"
+COMMIT: Final = TypeAdapter(Commit)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -57,10 +64,6 @@ class OutputFolder:
         self.location = location
         self._system, self.root = open_location(location)
         self._is_local = isinstance(self._system, pafs.LocalFileSystem)
-
-    def __reduce__(self) -> tuple[type[OutputFolder], tuple[str]]:
-        """Pickle as the location."""
-        return OutputFolder, (self.location,)
 
     def prepare(self) -> None:
         """Make the folders; raises BadRequestError when that is not possible."""
@@ -108,12 +111,12 @@ class OutputFolder:
             with contextlib.suppress(OSError):
                 self._system.delete_dir_contents(f"{self.root}/{STAGING}", missing_dir_ok=True)
 
-    def read_json(self, name: str) -> Any:
-        """Return the content of a record, None when there is none."""
+    def read_json(self, name: str, parse: Callable[[bytes], Any] = json.loads) -> Any:
+        """Return the content of a record, None when there is none; `parse` raises ValueError for what is none."""
         with _explained(self.location):
             try:
                 with self._system.open_input_stream(f"{self.root}/{name}") as stream:
-                    return json.loads(stream.read())
+                    return parse(stream.read())
             except FileNotFoundError:
                 return None
             except ValueError as exc:
@@ -162,7 +165,7 @@ class OutputFolder:
 
     def commit(self, commit: Commit) -> None:
         """Record that a chunk is in the output; its files must be there already."""
-        self.write_json(f"{COMMITS}/{commit.unit:06d}-{commit.chunk:04d}.json", commit.to_json())
+        self.write_json(f"{COMMITS}/{commit.unit:06d}-{commit.chunk:04d}.json", dataclasses.asdict(commit))
 
     def commits(self, units: Collection[int] | None = None) -> list[Commit]:
         """Return the commits of some units or of all, by unit and chunk."""
@@ -172,8 +175,27 @@ class OutputFolder:
         names = sorted(i.base_name for i in there if i.base_name.endswith(".json"))
         wanted = None if units is None else {f"{unit:06d}" for unit in units}
         names = [name for name in names if wanted is None or name.partition("-")[0] in wanted]
-        found = [self.read_json(f"{COMMITS}/{name}") for name in names]
-        return [Commit.from_json(value) for value in found if value is not None]
+        found = [self.read_json(f"{COMMITS}/{name}", COMMIT.validate_json) for name in names]
+        return [commit for commit in found if commit is not None]
+
+
+def count_committed(location: str) -> Committed | None:
+    """Return what is committed of the job that writes to a place; None where no job was planned.
+
+    Whatever its driver said last, it is what ``--resume`` goes on from.
+
+    Raises
+    ------
+    BadRequestError, InvariantError
+        The place cannot be read, or a record there is damaged.
+    """
+    output = OutputFolder(location)
+    plan = output.read_json(PLAN)
+    if plan is None:
+        return None
+    tally = UnitTally([Unit(**unit) for unit in plan["units"]])
+    tally.add(output.commits())
+    return Committed(tally.counts, tally.share)
 
 
 def is_full(exc: BaseException) -> bool:

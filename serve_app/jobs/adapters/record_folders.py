@@ -11,18 +11,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psutil
+from pydantic import TypeAdapter
 
 from serve_app.errors import NotFoundError
-from serve_app.jobs.core.record import ENDED, JOB_ID, JobBeat, JobOrder, JobRecord, JobRuling, to_json
-from serve_app.jobs.service.ports import ResultFile
+from serve_app.jobs.core.record import ENDED, JOB_ID, JobBeat, JobOrder, JobRecord, JobRuling
 from serve_app.storage.json_file import replace_json
 
 ORDER: Final = "order.json"
@@ -30,6 +31,9 @@ BEAT: Final = "beat.json"
 RULING: Final = "ruling.json"
 MAPPING: Final = "mapping.json"
 OUTPUT: Final = "output"
+_BEAT: Final = TypeAdapter(JobBeat)
+_RULING: Final = TypeAdapter(JobRuling)
+Part = TypeVar("Part")
 _HIDDEN: Final = "_job"
 """A job's own records below its output."""
 
@@ -51,7 +55,7 @@ class JobFolders:
     def create(self, order: JobOrder) -> None:
         """Begin a record; does nothing when there is one."""
         if not (self.root / order.id / ORDER).exists():
-            self._write(order.id, ORDER, to_json(order))
+            self._write(order.id, ORDER, order.to_json())
 
     def all(self) -> list[JobRecord]:
         """Return every record, oldest first; folders that are no record are passed over."""
@@ -72,16 +76,15 @@ class JobFolders:
 
     def rule(self, job_id: str, ruling: JobRuling) -> None:
         """Replace what was decided of a job."""
-        self._write(job_id, RULING, to_json(ruling))
+        self._write(job_id, RULING, dataclasses.asdict(ruling))
 
     def read_ruling(self, job_id: str) -> JobRuling:
         """Return what was decided of a job."""
-        value = self._read(job_id, RULING)
-        return JobRuling.from_json(value) if value else JobRuling()
+        return self._read(job_id, RULING, _RULING.validate_python) or JobRuling()
 
     def write_beat(self, job_id: str, beat: JobBeat) -> None:
         """Replace what the driver says."""
-        self._write(job_id, BEAT, to_json(beat))
+        self._write(job_id, BEAT, dataclasses.asdict(beat))
 
     def save_mapping(self, job_id: str, mapping: Mapping[str, Any]) -> str:
         """Keep a mapping beside the record and return its path."""
@@ -98,11 +101,11 @@ class JobFolders:
         """Return where the output of a job goes that names none."""
         return str(self.root / job_id / OUTPUT)
 
-    def results(self, job_id: str) -> list[ResultFile]:
-        """Return the files of a job's own output, by name."""
+    def results(self, job_id: str) -> dict[str, int]:
+        """Return the bytes of each file of a job's own output, by its path below that."""
         folder = self.root / job_id / OUTPUT
         paths = [p for p in folder.rglob("*") if p.relative_to(folder).parts[0] != _HIDDEN and p.is_file()]
-        return [ResultFile(p.relative_to(folder).as_posix(), p.stat().st_size) for p in sorted(paths)]
+        return {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(paths)}
 
     def find_result(self, job_id: str, name: str) -> Path:
         """Return where a file of a job's own output is; raises NotFoundError for everything else."""
@@ -118,12 +121,11 @@ class JobFolders:
     def _load(self, job_id: str) -> JobRecord | None:
         if job_id in self._over:
             return self._over[job_id]
-        order, beat = self._read(job_id, ORDER), self._read(job_id, BEAT)
+        order, beat = self._read(job_id, ORDER, JobOrder.from_json), self._read(job_id, BEAT, _BEAT.validate_python)
         if order is None:
             return None
-        said = JobBeat.from_json(beat) if beat else None
-        record = JobRecord(JobOrder(**order), said, self.read_ruling(job_id), self._is_gone(said))
-        if said is not None and said.state in ENDED:
+        record = JobRecord(order, beat, self.read_ruling(job_id), self._is_gone(beat))
+        if beat is not None and beat.state in ENDED:
             self._over[job_id] = record  # nothing of it changes any more
         return record
 
@@ -134,12 +136,12 @@ class JobFolders:
             return psutil.Process(beat.pid).status() == psutil.STATUS_ZOMBIE
         return True
 
-    def _read(self, job_id: str, name: str) -> dict[str, Any] | None:
+    def _read(self, job_id: str, name: str, parse: Callable[[Any], Part]) -> Part | None:
+        """Return a part of a record; None where there is none, or one that is torn or of another release."""
         try:
-            found: dict[str, Any] = json.loads((self.root / job_id / name).read_bytes())
+            return parse(json.loads((self.root / job_id / name).read_bytes()))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
-        return found
 
     def _write(self, job_id: str, name: str, value: dict[str, Any]) -> None:
         folder = self.root / job_id

@@ -6,11 +6,13 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from serve_app.errors import InvariantError
 from serve_app.jobs.core.record import JobRows
 from serve_app.jobs.core.units import Unit
+
+NOT_REACHED: Final = "not reached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +53,6 @@ class Commit:
     is_last: bool = True
     reasons: Mapping[str, int] = field(default_factory=dict)
     new_members: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as a JSON object."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Commit:
-        """Return the record `to_json` gave."""
-        rejected = value["rejected_file"]
-        return cls(
-            value["unit"], value["chunk"], JobRows(**value["counts"]),
-            tuple(PartFile(**f) for f in value["files"]), PartFile(**rejected) if rejected else None, value["is_last"],
-            value.get("reasons", {}), tuple(value.get("new_members", ())),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +163,6 @@ class UnitTally:
             "units_done": len(self.units) - len(self.open_units),
             "set_aside": [dataclasses.asdict(s) for _, s in sorted(self.set_aside.items()) if not self.is_done(s.unit)],
             "missing": [
-                {"unit": n, "path": self.units[n].path, "reason": self.failed.get(n, "not reached")} for n in missing
+                {"unit": n, "path": self.units[n].path, "reason": self.failed.get(n, NOT_REACHED)} for n in missing
             ],
         }

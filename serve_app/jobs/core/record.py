@@ -9,8 +9,11 @@ import dataclasses
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+from serve_app.jobs.core.progress import Progress
+from serve_app.jobs.core.spec import JobSpec
 
 JobState = Literal["queued", "starting", "running", "succeeded", "incomplete", "failed", "cancelled", "died"]
 """``incomplete``: it ended, and some files were set aside or not reached. ``died``: its driver is gone without a
@@ -38,13 +41,10 @@ class JobOrder:
     origin : {"http", "command"}
         Jobs asked for over HTTP wait for their turn; others were started by somebody.
     who : str
-    input, output : str
+    spec : JobSpec
+        With an output in any case.
     has_own_output : bool
         Whether the output belongs to the record, and goes when that goes.
-    model : str
-        As asked; may be empty.
-    options : mapping
-        Other members of the request, plain JSON.
     go_on : str
         Command that resumes it, where that is not `resume_command`.
     """
@@ -53,12 +53,20 @@ class JobOrder:
     created_at_s: float
     origin: Origin
     who: str
-    input: str
-    output: str
+    spec: JobSpec
     has_own_output: bool = False
-    model: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
     go_on: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object, the members of the specification beside the others."""
+        others = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "spec"}
+        return {**others, **self.spec.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> JobOrder:
+        """Return what `to_json` gave."""
+        others = {field.name: value[field.name] for field in dataclasses.fields(cls) if field.name in value}
+        return cls(**others, spec=JobSpec.from_json(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +134,12 @@ class JobBeat:
         What scores; empty and 0 until that is known.
     rows_before, rows : JobRows
         Done by earlier runs of a resumed job; done in all.
-    progress : mapping or None
-        See `batch.transforms.progress.Progress`.
+    progress : Progress or None
     pool : PoolWish or None
     summary : mapping or None
-        What ``_SUMMARY.json`` holds.
+        What ``_SUMMARY.json`` holds, and the ``seconds`` that the run took.
     error : mapping or None
-        ``code`` and ``detail`` of what ended it.
+        ``code`` and ``detail`` of what ended it, and of what was raised on purpose the ``exit_code``.
     """
 
     state: JobState
@@ -144,23 +151,10 @@ class JobBeat:
     version: int = 0
     rows_before: JobRows = JobRows()
     rows: JobRows = JobRows()
-    progress: Mapping[str, Any] | None = None
+    progress: Progress | None = None
     pool: PoolWish | None = None
     summary: Mapping[str, Any] | None = None
     error: Mapping[str, Any] | None = None
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> JobBeat:
-        """Return the beat whose `dataclasses.asdict` this is."""
-        pool = value["pool"]
-        return cls(
-            **{
-                **value,
-                "rows_before": JobRows(**value["rows_before"]),
-                "rows": JobRows(**value["rows"]),
-                "pool": PoolWish(**pool) if pool else None,
-            }
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +183,6 @@ class JobRuling:
     problem: str = ""
     pool_problem: str = ""
     committed: Committed | None = None
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> JobRuling:
-        """Return the ruling whose `dataclasses.asdict` this is."""
-        committed = value.get("committed")
-        if committed is not None:
-            committed = Committed(JobRows(**committed["rows"]), committed["share"])
-        return cls(**{**value, "committed": committed})
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,11 +240,6 @@ class JobRecord:
     def holds_pool(self, now_s: float) -> PoolWish | None:
         """Return the pool that the driver wants and may have: it lives, and has not ended."""
         return self.beat.pool if self.beat is not None and self.state(now_s) == "running" else None
-
-
-def to_json(part: JobOrder | JobBeat | JobRuling) -> dict[str, Any]:
-    """Return a part of a record as a JSON object."""
-    return dataclasses.asdict(part)
 
 
 def resume_command(source: str, output: str, program: str = "scorecat", command: str = "score") -> str:

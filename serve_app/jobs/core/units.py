@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -67,10 +66,6 @@ class Unit:
     first_row: int = 0
     n_rows: int | None = None
     given: dict[str, str | None] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the unit as a JSON object."""
-        return dataclasses.asdict(self)
 
 
 def plan_units(files: Sequence[InputFile], unit_rows: int = UNIT_ROWS) -> list[Unit]:

@@ -23,9 +23,9 @@ from serve_app.errors import (
     ScorecatError,
 )
 from serve_app.jobs.core.record import ENDED, Committed, JobOrder, JobRecord
-from serve_app.jobs.service.ports import JobAsked, JobMeter, JobRunner, JobStore, PoolApps
+from serve_app.jobs.core.spec import JobSpec
+from serve_app.jobs.service.ports import JobMeter, JobRunner, JobStore, PoolApps
 from serve_app.jobs.service.report import describe_briefly, describe_job
-from serve_app.jobs.service.request import list_arguments
 from serve_app.jobs.service.tally import JobTally
 from serve_app.runtime.log_once import LogOnce
 
@@ -107,7 +107,7 @@ class JobControl:
         self._stopped: set[str] = set()
         self._trouble = LogOnce(logger)
 
-    def start(self, asked: JobAsked) -> dict[str, Any]:
+    def start(self, asked: JobSpec, who: str) -> dict[str, Any]:
         """Queue a job and return it; its version is fixed now.
 
         Raises
@@ -118,20 +118,16 @@ class JobControl:
             A place may not be used; NotFoundError for an input or a model that is not there, ConflictError for an
             output that holds something.
         """
-        if asked.options.get("resume") and not asked.output:
+        if asked.resume and not asked.output:
             raise InvalidDataError("a job is resumed where its output is: name that too")
         source = self._check_place(asked.input, is_input=True)
-        options = dict(asked.options)
-        is_new = not options.get("resume")
-        output = self._check_place(asked.output, is_input=False, is_new=is_new) if asked.output else ""
+        output = self._check_place(asked.output, is_input=False, is_new=not asked.resume) if asked.output else ""
         # what is resumed has a version already
-        model = asked.model if options.get("resume") else self._resolve(asked.model)
+        model = asked.model if asked.resume else self._resolve(asked.model)
         now_s = self._clock()
         job_id = name_job(now_s)
-        order = JobOrder(
-            job_id, now_s, "http", asked.who, source, output or self._store.place_output(job_id),
-            not output, model, options,
-        )  # fmt: skip
+        spec = dataclasses.replace(asked, input=source, output=output or self._store.place_output(job_id), model=model)
+        order = JobOrder(job_id, now_s, "http", who, spec, has_own_output=not output)
         with self._lock:
             states = [(record, record.state(now_s)) for record in self._store.all()]
             n_waiting = sum(state == "queued" for _, state in states)
@@ -141,7 +137,7 @@ class JobControl:
                     _estimate_wait_s([record for record, state in states if state == "running"]),
                 )
             self._store.create(order)
-        logger.info("job %s: %s asks to score %s", job_id, asked.who, source)
+        logger.info("job %s: %s asks to score %s", job_id, who, source)
         return self.describe(job_id)
 
     def recent(self, limit: int) -> list[dict[str, Any]]:
@@ -153,7 +149,7 @@ class JobControl:
         """Return a job as plain JSON; raises NotFoundError."""
         now_s = self._clock()
         record = self._settle(self._store.find(job_id), now_s)
-        results = self._store.results(job_id) if record.order.has_own_output else []
+        results = self._store.results(job_id) if record.order.has_own_output else {}
         return describe_job(record, now_s, results, self._limits.keep_s)
 
     def cancel(self, job_id: str, who: str) -> dict[str, Any]:
@@ -211,9 +207,9 @@ class JobControl:
                 self._submit(record)
 
     def _submit(self, record: JobRecord) -> None:
-        job_id = record.order.id
-        arguments = list_arguments(record.order, lambda mapping: self._store.save_mapping(job_id, mapping))
-        self._runner.submit(job_id, arguments)
+        job_id, spec = record.order.id, record.order.spec
+        mapping = self._store.save_mapping(job_id, spec.mapping) if spec.mapping else ""
+        self._runner.submit(job_id, spec.to_arguments(mapping))
         self._amend(job_id, submitted_at_s=self._clock())
 
     def _look(self, record: JobRecord, now_s: float) -> None:
@@ -244,7 +240,7 @@ class JobControl:
         if record.beat is None or record.ruling.committed or not record.is_without_last_word(now_s):
             return record
         try:
-            committed = self._count_committed(record.order.output)
+            committed = self._count_committed(record.order.spec.output)
         except ScorecatError as exc:  # an object store that is away: what the driver said last is shown
             if self._trouble.is_new(exc, record.order.id):
                 logger.warning("job %s: its output cannot be looked at: %s", record.order.id, exc)
@@ -300,6 +296,6 @@ def resolve_model(asked: str, served: str, resolve: Callable[[str, str], int], c
 
 
 def _estimate_wait_s(running: Sequence[JobRecord]) -> float:
-    left = [record.beat.progress.get("left_s") for record in running if record.beat and record.beat.progress]
-    known = [float(seconds) for seconds in left if seconds is not None]
+    left = [record.beat.progress.left_s for record in running if record.beat and record.beat.progress]
+    known = [seconds for seconds in left if seconds is not None]
     return min(max(min(known), 1.0), 3600.0) if known else RETRY_AFTER_S

@@ -1,52 +1,14 @@
-"""What batch jobs need from outside, as protocols, and what a person may ask."""
+"""What batch jobs need from outside, as protocols."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from serve_app.jobs.core.record import JobOrder, JobRecord, JobRuling, PoolWish
+from serve_app.jobs.core.spec import JobSpec
 from serve_app.scoring.service.ports import AppState
-
-
-@dataclass(frozen=True, slots=True)
-class JobAsked:
-    """What a person asks of a job over HTTP.
-
-    Attributes
-    ----------
-    input : str
-    output : str
-        Empty for one that is downloaded.
-    model : str
-        ``name``, ``name@version`` or ``name@alias``; empty for the served champion.
-    options : mapping
-        The other members, checked.
-    who : str
-    """
-
-    input: str
-    output: str
-    model: str
-    options: Mapping[str, Any]
-    who: str
-
-
-@dataclass(frozen=True, slots=True)
-class ResultFile:
-    """A file of a job's own output.
-
-    Attributes
-    ----------
-    name : str
-        Path below the output, with ``/``.
-    n_bytes : int
-    """
-
-    name: str
-    n_bytes: int
 
 
 class JobStore(Protocol):
@@ -80,8 +42,8 @@ class JobStore(Protocol):
         """Return where the output of a job goes that names none."""
         ...
 
-    def results(self, job_id: str) -> list[ResultFile]:
-        """Return the files of a job's own output, by name."""
+    def results(self, job_id: str) -> dict[str, int]:
+        """Return the bytes of each file of a job's own output, by its path below that."""
         ...
 
     def find_result(self, job_id: str, name: str) -> Path:
@@ -143,7 +105,7 @@ class JobMeter:
 class Jobs(Protocol):
     """The control app's jobs as Gateways and their routes see them; NotReadyError while it is away."""
 
-    async def start(self, asked: JobAsked) -> dict[str, Any]:
+    async def start(self, asked: JobSpec, who: str) -> dict[str, Any]:
         """Queue a job and return it; raises BadRequestError, NotFoundError, QueueFullError."""
         ...
 

@@ -1,24 +1,22 @@
-"""What a person asks of a batch job, read from the members of a request's body; and the command that does it."""
+"""What a person asks of a batch job, read from the members of a request's body."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from serve_app.errors import FieldError, InvalidDataError
-from serve_app.jobs.core.record import JobOrder
-from serve_app.jobs.service.ports import JobAsked
+from serve_app.jobs.core.spec import POOLS, JobSpec
 from serve_app.runtime.read_values import Kind, Member, count_of, read_flag, read_members
 
 MAX_CHARACTERS: Final = 2_000
 MAX_COLUMNS: Final = 1_000
 MAX_EXPLAIN: Final = 50
 MAX_WORKERS: Final = 64
-POOLS: Final = ("shared", "dedicated")
 
 
-def parse_job(record: Any) -> JobAsked:
-    """Return what the body of a request asks for.
+def parse_job(record: Any) -> tuple[JobSpec, str]:
+    """Return what the body of a request asks for, and who asks.
 
     Raises
     ------
@@ -33,31 +31,8 @@ def parse_job(record: Any) -> JobAsked:
         errors.append(FieldError("/input", "is needed: what is to be scored"))
     if errors:
         raise InvalidDataError("the job cannot be understood", tuple(errors))
-    places = {name: found.pop(name, "") for name in ("input", "output", "model")}
-    return JobAsked(**places, options=found, who=found.pop("who", "http"))
-
-
-def list_arguments(order: JobOrder, save_mapping: Callable[[Mapping[str, Any]], str]) -> list[str]:
-    """Return the arguments of ``python -m batch.score`` that do what was asked.
-
-    Parameters
-    ----------
-    order : JobOrder
-    save_mapping : callable
-        Keeps the mapping as a file and returns its path.
-    """
-    options = dict(order.options)
-    arguments = ["--json"]
-    if options.pop("resume", False):
-        arguments.append("--resume")
-    if mapping := options.pop("mapping", None):
-        arguments.append(f"--mapping={save_mapping(mapping)}")
-    if order.model:
-        arguments.append(f"--model={order.model}")
-    for name, value in options.items():
-        text = ",".join(value) if isinstance(value, list | tuple) else str(value)
-        arguments.append(f"--{name.replace('_', '-')}={text}")
-    return [*arguments, "--", order.input, order.output]  # a name may begin with a dash
+    who = found.pop("who", "http")
+    return JobSpec(**found), who
 
 
 def _read_text(value: Any) -> str:
@@ -66,14 +41,14 @@ def _read_text(value: Any) -> str:
     return value
 
 
-def _read_columns(value: Any) -> list[str]:
+def _read_columns(value: Any) -> tuple[str, ...]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not 0 < len(names) <= MAX_COLUMNS:
         raise ValueError(f"must be a list of up to {MAX_COLUMNS:,} names of columns")
     for name in names:
         if "," in _read_text(name):
             raise ValueError(f"{name!r}: names of columns have no comma here")
-    return names
+    return tuple(names)
 
 
 def _read_limit(value: Any) -> str:
@@ -105,7 +80,7 @@ def _read_mapping(value: Any) -> dict[str, Any]:
     for column in columns.values():
         _read_text(column)
     if defaults:
-        value = {**value, "defaults": _read_columns(defaults)}
+        value = {**value, "defaults": list(_read_columns(defaults))}
     if "history" in value:
         read_flag(value["history"])
     return {name: each for name, each in value.items() if each}

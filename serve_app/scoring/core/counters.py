@@ -108,5 +108,3 @@ def find_score_bin(probability: float) -> int:
         return N_SCORE_BINS - 1
     step = int((math.log(probability / (1.0 - probability)) + SCORE_LOGIT_MAX) * _BINS_PER_LOGIT)
     return min(max(step, 0), N_SCORE_BINS - 1)
-
-

@@ -8,10 +8,10 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from batch.jobs.asked import Asked
 from batch.jobs.prepare import begin_again, check_unchanged, take_up
 from serve_app.errors import BadRequestError, ConflictError, InvalidDataError, NotFoundError
 from serve_app.jobs.adapters.output_folder import PLAN, SUMMARY, OutputFolder
+from serve_app.jobs.core.spec import JobSpec
 from serve_app.storage.locations import open_location
 from tests.testing_kit.batch.batch_jobs import LocalJob, make_rows, read_output, spoil
 
@@ -77,7 +77,7 @@ def test_a_job_in_a_store_goes_on_where_it_was(store, package, tmp_path):
         LocalJob(package, f"{store}/in", f"{store}/out")
     output = OutputFolder(f"{store}/out")
     assert output.read_json(PLAN)["model"] == "purchase"
-    plan, _ = take_up(Asked(job.wanted.input), output, None, lambda *_: package.manifest)
+    plan, _ = take_up(JobSpec(job.spec.input), output, None, lambda *_: package.manifest)
     tally = begin_again(output, plan)
     check_unchanged(plan, tally)
     assert [unit.number for unit in tally.open_units] == [unit.number for unit in plan.units[1:]]

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.jobs.prepare import JobPlan, Wanted, begin_plan, draft_plan
+from batch.jobs.prepare import JobPlan, begin_plan, draft_plan
 from batch.jobs.unit import UnitScorer
 from batch.storage.row_files import RowFiles
 from batch.transforms.pace import Pace
@@ -19,6 +19,7 @@ from batch.transforms.results import ResultColumns
 from serve_app.features.core.encoding import FeatureEncoder
 from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.core.commits import Commit, UnitTally
+from serve_app.jobs.core.spec import JobSpec
 from serve_app.models.service.ports import Package
 from tests.testing_kit.deployments.replicas import Before, LocalEncoder, LocalModel
 from tests.testing_kit.models.package import random_rows
@@ -66,29 +67,27 @@ class LocalJob:
         chunk_rows: int = 200,
         before_encode: Before | None = None,
         before_predict: Before | None = None,
-        **wanted: Any,
+        **said: Any,
     ) -> None:
         self.package = package
         self.output = OutputFolder(str(output))
         manifest = package.manifest
-        asked: dict[str, Any] = {"mapping": {}, "keep": None, "partition_by": (), "explain": 0, **wanted}
-        self.wanted = Wanted(str(source), **asked)
-        self.plan = plan or draft_plan(self.wanted, self.output, "purchase", 1, manifest, unit_rows)
+        self.spec = JobSpec(str(source), **said)
+        self.plan = plan or draft_plan(self.spec, self.output, "purchase", 1, manifest, unit_rows)
         if plan is None:
             begin_plan(self.plan, self.output)
         self.tally = UnitTally(self.plan.units)
         self.encoder = LocalEncoder(FeatureEncoder(manifest.features, package.vocabularies), before_encode)
         self.model = LocalModel(package.model, before_predict)
         self.scorer = UnitScorer(
-            manifest=manifest,
             columns=self.plan.columns,
             files=RowFiles(str(source), self.plan.columns, self.plan.schema, manifest.features, batch_rows),
             output=self.output,
-            results=ResultColumns(manifest, 1, self.plan.wanted.explain),
+            results=ResultColumns(manifest, 1, self.plan.spec.explain or 0),
             encoder=self.encoder,
             model=self.model,
             pace=Pace(4),
-            partition_by=self.plan.wanted.partition_by,
+            partition_by=self.plan.spec.partition_by or (),
             chunk_rows=chunk_rows,
             in_thread=_run_here,
         )

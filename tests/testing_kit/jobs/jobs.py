@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.errors import NotFoundError
-from serve_app.jobs.adapters.committed import count_committed
+from serve_app.jobs.adapters.output_folder import count_committed
 from serve_app.jobs.adapters.places import AllowedPlaces
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.core.record import JobBeat, PoolWish
+from serve_app.jobs.core.spec import JobSpec
 from serve_app.jobs.service.control import JobControl, JobLimits, resolve_model
-from serve_app.jobs.service.ports import JobAsked, JobMeter, JobRunner, PoolApps
+from serve_app.jobs.service.ports import JobMeter, JobRunner, PoolApps
 from serve_app.scoring.service.ports import AppState
 from tests.testing_kit.rollouts.rollouts import FakeClock
 
@@ -111,8 +112,7 @@ class JobWorld:
 
     def ask(self, **members: Any) -> str:
         self.clock.now_s += 0.001
-        asked = JobAsked("rows.csv", members.pop("output", ""), members.pop("model", ""), members, "anna")
-        return str(self.control.start(asked)["id"])
+        return str(self.control.start(JobSpec("rows.csv", **members), "anna")["id"])
 
     def state(self, job_id: str) -> str:
         return str(self.control.describe(job_id)["state"])

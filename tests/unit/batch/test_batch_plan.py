@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,20 +16,21 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.jobs.asked import Asked, RunOptions, read_run, write_run
-from batch.jobs.prepare import MOST_CALLS, begin_again, check_unchanged, share_calls, take_up, with_workers
+from batch.jobs.apps import MOST_CALLS, share_calls
+from batch.jobs.prepare import begin_again, check_unchanged, take_up, with_workers
 from batch.storage.row_files import SUFFIXES
 from batch.transforms.columns import ColumnMapping, choose_columns, parse_mapping
 from batch.transforms.pace import Pace
-from batch.transforms.progress import RateMeter, format_duration
 from batch.transforms.summary import RejectLimit
 from serve_app.errors import BadRequestError, ConflictError, InvalidDataError, InvariantError, NotFoundError
 from serve_app.features.core.row_errors import list_unreadable
 from serve_app.features.core.row_keys import PUBLISHED_COLUMNS
 from serve_app.features.core.specs import HISTORY_NAMES, PURCHASE_FEATURES, arrow_schema
 from serve_app.jobs.adapters.output_folder import OutputFolder
-from serve_app.jobs.core.commits import Commit, SetAside, UnitTally
+from serve_app.jobs.core.commits import Commit, PartFile, SetAside, UnitTally
+from serve_app.jobs.core.progress import RateMeter, format_duration
 from serve_app.jobs.core.record import JobRows
+from serve_app.jobs.core.spec import JobSpec
 from serve_app.jobs.core.units import InputFile, plan_units
 from serve_app.storage.file_listing import list_files
 from serve_app.storage.locations import open_location
@@ -240,9 +242,20 @@ def test_the_summary_says_what_is_missing():
     assert (unknown.rows_planned, unknown.share) == (None, 0.75)
 
 
-def test_commits_come_back_as_they_were_written():
-    commit = Commit(3, 1, JobRows(5, 4, 1), is_last=False)
-    assert Commit.from_json(json.loads(json.dumps(commit.to_json()))) == commit
+def test_commits_come_back_as_they_were_written(tmp_path):
+    output = OutputFolder(str(tmp_path))
+    output.prepare()
+    file = PartFile("a=1/part.parquet", 4)
+    commit = Commit(3, 1, JobRows(5, 4, 1), (file,), PartFile("_rejected/part.parquet", 1), False, {"x": 1}, ("late",))
+    output.commit(commit)
+    assert output.commits() == [commit]
+    record = tmp_path / "_job" / "commits" / "000003-0001.json"
+    plain = json.loads(record.read_text())
+    record.write_text(json.dumps({name: plain[name] for name in plain if name not in ("reasons", "new_members")}))
+    assert output.commits() == [dataclasses.replace(commit, reasons={}, new_members=())]  # of an earlier release
+    record.write_text('{"unit": 3}')
+    with pytest.raises(InvariantError, match=r"000003-0001\.json is damaged"):
+        output.commits()
 
 
 @pytest.mark.parametrize(
@@ -387,7 +400,7 @@ def test_a_job_is_taken_up_as_it_was_planned(package, tmp_path):
     job = LocalJob(package, tmp_path / "in", tmp_path / "out")
     job.score(1)
     output = OutputFolder(str(tmp_path / "out"))
-    plan, _ = take_up(Asked(str(tmp_path / "in")), output, None, lambda *_: package.manifest)
+    plan, _ = take_up(JobSpec(str(tmp_path / "in")), output, None, lambda *_: package.manifest)
     assert plan == job.plan
     tally = begin_again(output, plan)
     assert [u.number for u in tally.open_units] == [0]
@@ -401,7 +414,7 @@ def test_a_job_is_not_taken_up_as_another(package, tmp_path):
     write_rows(tmp_path / "in", 1, 100)
     LocalJob(package, tmp_path / "in", tmp_path / "out")
     output = OutputFolder(str(tmp_path / "out"))
-    same, other = Asked(str(tmp_path / "in")), Asked(str(tmp_path / "in"), keep=("order_id",))
+    same, other = JobSpec(str(tmp_path / "in")), JobSpec(str(tmp_path / "in"), keep=("order_id",))
     with pytest.raises(ConflictError, match=r"begun with keep None, now it is \['order_id'\]"):
         take_up(other, output, None, lambda *_: package.manifest)
     with pytest.raises(ConflictError, match="begun with version 1, not 2"):
@@ -416,7 +429,7 @@ def test_what_is_not_said_when_a_job_is_taken_up_is_as_it_was(package, tmp_path)
     job = LocalJob(package, tmp_path / "in", tmp_path / "out", **wanted)
 
     def again(**said):
-        return take_up(Asked(str(tmp_path / "in"), **said), job.output, None, lambda *_: package.manifest)[0]
+        return take_up(JobSpec(str(tmp_path / "in"), **said), job.output, None, lambda *_: package.manifest)[0]
 
     assert again() == again(**wanted) == again(model="purchase") == job.plan
     with pytest.raises(ConflictError, match="begun with explain 3, now it is 0: leave that out"):
@@ -425,14 +438,12 @@ def test_what_is_not_said_when_a_job_is_taken_up_is_as_it_was(package, tmp_path)
         again(model="pets@2")
 
 
-def test_a_later_run_is_as_the_one_before_where_nothing_else_is_said(tmp_path):
-    output = OutputFolder(str(tmp_path))
-    output.prepare()
-    assert read_run(output) == RunOptions()  # of a job that was begun by an earlier release
-    write_run(RunOptions("5%", pool="dedicated"), output)
-    found = RunOptions(max_rejected="7", workers=2).after(read_run(output))
-    assert found == RunOptions("7", workers=2, pool="dedicated")
-    assert (found.is_shared, RunOptions().is_shared) == (False, True)
+def test_a_later_run_is_as_the_one_before_where_nothing_else_is_said():
+    said = JobSpec("/in", max_rejected="7", workers=2)
+    assert said.after({}) == said  # of a job that was begun by an earlier release
+    found = said.after({"max_rejected": "5%", "workers": None, "pool": "dedicated", "of_another_release": 1})
+    assert found == JobSpec("/in", max_rejected="7", workers=2, pool="dedicated")
+    assert (found.is_shared, said.is_shared) == (False, True)
 
 
 def test_an_input_that_changed_is_not_mixed_with_what_it_was(package, tmp_path):

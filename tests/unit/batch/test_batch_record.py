@@ -13,18 +13,19 @@ import typer
 from ray.job_submission import JobStatus
 
 from batch import record as module
-from batch.jobs.pool import REPLICA_CPUS, fit_replicas
+from batch.jobs.apps import REPLICA_CPUS, fit_replicas
 from batch.record import IN_JOB, StoppedError, find_submission_id, recorded
-from batch.transforms.progress import Progress
 from batch.view import describe_summary
 from serve_app.cluster.spec import plan_cluster, save_spec
 from serve_app.deployments.apps.job_runner import RayJobRunner
 from serve_app.errors import BadRequestError, InvalidDataError, NotReadyError
 from serve_app.jobs.adapters.record_folders import JobFolders
+from serve_app.jobs.core.progress import Progress
 from serve_app.jobs.core.record import JobOrder, JobRows, JobRuling, PoolWish
+from serve_app.jobs.core.spec import JobSpec
 
 pytestmark = pytest.mark.unit
-ORDER = JobOrder("raysubmit_1", 0.0, "command", "bob", "/in", "/out")
+ORDER = JobOrder("raysubmit_1", 0.0, "command", "bob", JobSpec("/in", "/out"))
 SUMMARY = {
     "rows_read": 9, "rows_scored": 7, "rows_rejected": 2, "rows_planned": 9, "is_complete": True, "share": 1.0,
     "rows_this_run": 7, "scored_from": "2026-11-30T00:00:59.000+00:00", "scored_until": "2026-11-30T00:01:01.000+00:00",
@@ -37,8 +38,8 @@ def folders(tmp_path) -> JobFolders:
 
 
 def test_a_driver_knows_whether_its_job_was_asked_for_over_http(folders):
-    folders.create(JobOrder("job-1", 0.0, "http", "bob", "/in", "/out"))
-    with recorded(folders, JobOrder("job-1", 0.0, "command", "bob", "/in", "/out"), print) as record:
+    folders.create(JobOrder("job-1", 0.0, "http", "bob", JobSpec("/in", "/out")))
+    with recorded(folders, JobOrder("job-1", 0.0, "command", "bob", JobSpec("/in", "/out")), print) as record:
         assert record.is_from_http
     with recorded(folders, ORDER, print) as record:
         assert not record.is_from_http
@@ -55,8 +56,8 @@ def test_a_driver_says_what_it_does_and_how_it_ended(folders):
         assert beat.pool.app == "purchase-v3-job-x"
         record.note_summary(SUMMARY)
     found = folders.find("raysubmit_1")
-    assert (found.beat.state, found.beat.rows, found.beat.progress["share"]) == ("succeeded", JobRows(9, 7, 2), 1.0)
-    assert found.beat.progress["rows_per_s"] == 3.5
+    assert (found.beat.state, found.beat.rows, found.beat.progress.share) == ("succeeded", JobRows(9, 7, 2), 1.0)
+    assert found.beat.progress.rows_per_s == 3.5
     assert found.holds_pool(time.time()) is None
 
 
@@ -65,7 +66,7 @@ def test_rows_and_share_of_a_job_that_ended_early_are_both_of_what_is_committed(
         record.show(Progress(8, 10, 1, 0.8, 10.0, 3.0))
         record.note_summary(SUMMARY | {"rows_read": 4, "rows_scored": 4, "rows_rejected": 0, "share": 0.4})
     found = folders.find("raysubmit_1").beat
-    assert (found.rows.read, found.progress["rows"], found.progress["share"]) == (4, 4, 0.4)
+    assert (found.rows.read, found.progress.rows, found.progress.share) == (4, 4, 0.4)
 
 
 def test_the_rate_is_that_of_scoring_in_this_run():

@@ -186,11 +186,12 @@ def test_batches_of_a_lost_replica_are_sent_again(package, tmp_path):
     assert read_output(tmp_path / "out").column("order_id").to_pylist() == list(range(200))
 
 
-def test_patience_ends(package, tmp_path):
+@pytest.mark.parametrize("error", [ReplicaLostError("gone", 1.0), FileNotFoundError("gone"), ConnectionError("gone")])
+def test_patience_ends(package, tmp_path, error):
     write_rows(tmp_path / "in", 1, 200)
 
     async def be_lost() -> None:
-        raise ReplicaLostError("gone", 1.0)
+        raise error
 
     job = LocalJob(package, tmp_path / "in", tmp_path / "out", before_encode=be_lost)
     with pytest.raises(ReplicaLostError, match="no replica answered for 120 s: gone"):
@@ -373,9 +374,3 @@ def test_reasons_are_the_strongest_shap_values(package, tmp_path):
         order = np.argsort(-np.abs(shap[k, :-1]), kind="stable")[:3]
         assert [r["feature"] for r in reasons] == [package.manifest.feature_names[j] for j in order]
         assert np.allclose([r["contribution"] for r in reasons], shap[k, order], rtol=0, atol=1e-12)
-
-
-def test_the_output_folder_travels_as_its_location(tmp_path):
-    import pickle
-
-    assert pickle.loads(pickle.dumps(OutputFolder(str(tmp_path)))).root == str(tmp_path)

@@ -17,6 +17,7 @@ from serve_app.client.jobs import JobsClient
 from serve_app.errors import QueueFullError
 from serve_app.http.app import create_app
 from serve_app.http.operator.job_schemas import JOB, JobList, JobView
+from serve_app.jobs.core.progress import Progress
 from serve_app.jobs.core.record import JobRows
 from serve_app.jobs.service.request import FIELDS
 from serve_app.scoring.service.traffic import Traffic
@@ -25,7 +26,7 @@ from tests.testing_kit.jobs.jobs import JobWorld
 from tests.testing_kit.rollouts.control import AppTransport, LocalJobs
 
 pytestmark = pytest.mark.unit
-PROGRESS = {"rows_total": 400, "share": 0.25, "rows_per_s": 50.4, "left_s": 6.0}
+PROGRESS = Progress(100, 400, 2, 0.25, 50.4, 6.0)
 
 
 class Shop:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 
 import pytest
 
-from batch.transforms.progress import Progress
 from serve_app.deployments.calls.handles import parse_pool_app, parse_version_app, pool_app
 from serve_app.errors import (
     BadRequestError,
@@ -22,9 +22,11 @@ from serve_app.errors import (
 from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.adapters.places import AllowedPlaces
 from serve_app.jobs.core.commits import Commit
+from serve_app.jobs.core.progress import Progress
 from serve_app.jobs.core.record import JobOrder, JobRows, PoolWish
+from serve_app.jobs.core.spec import JobSpec
 from serve_app.jobs.core.units import Unit
-from serve_app.jobs.service.request import list_arguments, parse_job
+from serve_app.jobs.service.request import parse_job
 from tests.testing_kit.jobs.jobs import JobWorld
 
 pytestmark = pytest.mark.unit
@@ -49,7 +51,7 @@ def test_jobs_wait_their_turn_in_the_order_they_came(world):
 def test_a_full_queue_says_when_to_come_again(world):
     running, *_ = world.ask(), world.ask()
     world.run(running)
-    world.beat(running, progress={"left_s": 17.0, "rows_total": 1, "share": 0.5, "rows_per_s": 1.0})
+    world.beat(running, progress=Progress(1, 2, 0, 0.5, 1.0, 17.0))
     world.ask()
     with pytest.raises(QueueFullError, match="2 jobs wait") as caught:
         world.ask()
@@ -57,7 +59,7 @@ def test_a_full_queue_says_when_to_come_again(world):
 
 
 def test_jobs_somebody_else_started_take_a_place_too(world):
-    world.folders.create(JobOrder("raysubmit_1", world.clock(), "command", "bob", "/in", "/out"))
+    world.folders.create(JobOrder("raysubmit_1", world.clock(), "command", "bob", JobSpec("/in", "/out")))
     world.beat("raysubmit_1")
     waiting = world.ask()
     world.pass_time(3, "raysubmit_1")
@@ -76,7 +78,7 @@ def test_records_outlive_the_control_app_and_no_job_is_submitted_twice(world):
 
 def test_the_version_is_fixed_when_the_job_is_asked_for_and_the_command_does_what_was_asked(world):
     asked = {"columns": {"price": "p"}, "history": True}
-    job = world.ask(keep=["order_id", "user_id"], mapping=asked, pool="dedicated")
+    job = world.ask(keep=("order_id", "user_id"), mapping=asked, pool="dedicated")
     world.control.tick()
     mapping, output = world.home / "jobs" / job / "mapping.json", world.home / "jobs" / job / "output"
     assert world.runner.submitted[job] == [
@@ -89,8 +91,32 @@ def test_the_version_is_fixed_when_the_job_is_asked_for_and_the_command_does_wha
 
 
 def test_a_resumed_job_keeps_the_version_it_began_with():
-    order = JobOrder("j", 0.0, "http", "x", "-in", "/out", options={"resume": True})
-    assert list_arguments(order, str) == ["--json", "--resume", "--", "-in", "/out"]
+    assert JobSpec("-in", "/out", resume=True).to_arguments() == ["--json", "--resume", "--", "-in", "/out"]
+
+
+def test_a_record_of_the_release_before_is_read(world):
+    options = {"keep": ["order_id"], "max_rejected": "5%", "resume": True}
+    order = {
+        "id": "job-1", "created_at_s": world.clock(), "origin": "http", "who": "anna", "input": "/in",
+        "output": "/out", "has_own_output": False, "model": "purchase@3", "options": options, "go_on": "",
+    }  # fmt: skip
+    beat = {
+        "state": "failed", "host": "elsewhere", "pid": 1, "began_at_s": 1.0, "beat_at_s": 2.0, "model": "purchase",
+        "version": 3, "rows_before": {"read": 0, "scored": 0, "rejected": 0}, "summary": None, "progress": None,
+        "rows": {"read": 3, "scored": 2, "rejected": 1}, "error": {"code": "not-ready", "detail": "no room"},
+        "pool": {"app": "purchase-v3-job-1", "model": "purchase", "version": 3, "replicas": 2},
+    }  # fmt: skip
+    (world.home / "jobs" / "job-1").mkdir(parents=True)
+    (world.home / "jobs" / "job-1" / "order.json").write_text(json.dumps(order))
+    assert world.control.describe("job-1")["options"] == options
+    world.pass_time(1)
+    said = ["--model=purchase@3", "--keep=order_id", "--max-rejected=5%"]
+    assert world.runner.submitted["job-1"] == ["--json", "--resume", *said, "--", "/in", "/out"]
+    assert world.folders.find("job-1").order.to_json() == order
+    (world.home / "jobs" / "job-1" / "beat.json").write_text(json.dumps(beat))
+    found = world.folders.find("job-1")
+    assert dataclasses.asdict(found.beat) == beat
+    assert world.control.describe("job-1")["error"] == beat["error"]
 
 
 def test_a_driver_that_is_silent_or_gone_has_died(world):
@@ -109,18 +135,18 @@ def test_a_driver_that_is_silent_or_gone_has_died(world):
     assert "resume" in world.control.describe(killed)["error"]["detail"]
 
 
-PLAN = {"units": [Unit(k, "/in/a", 1, 1, n_rows=100).to_json() for k in range(4)]}
+PLAN = {"units": [dataclasses.asdict(Unit(k, "/in/a", 1, 1, n_rows=100)) for k in range(4)]}
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
 def test_rows_and_percent_of_a_driver_that_is_gone_without_a_word_are_the_committed_ones(world, is_cancelled):
     job = world.ask()
     world.run(job)
-    output = OutputFolder(world.folders.find(job).order.output)
+    output = OutputFolder(world.folders.find(job).order.spec.output)
     output.prepare()
     output.write_json("_job/plan.json", PLAN)
     output.commit(Commit(0, 0, JobRows(100, 98, 2)))
-    progress = Progress(350, 400, 2, 0.875, 50.0, 1.0).to_json()
+    progress = Progress(350, 400, 2, 0.875, 50.0, 1.0)
     world.beat(job, rows=JobRows(350, 348, 2), progress=progress)
     assert world.control.describe(job)["progress"]["percent"] == 87.5  # rows under way are shown while it runs
     if is_cancelled:
@@ -144,8 +170,8 @@ def test_rows_and_percent_of_a_driver_that_is_gone_without_a_word_are_the_commit
 def test_an_output_that_cannot_be_looked_at_leaves_what_the_driver_said(world):
     job = world.ask()
     world.run(job)
-    world.beat(job, rows=JobRows(350, 348, 2), progress=Progress(350, 400, 2, 0.875, 50.0, 1.0).to_json())
-    output = OutputFolder(world.folders.find(job).order.output)
+    world.beat(job, rows=JobRows(350, 348, 2), progress=Progress(350, 400, 2, 0.875, 50.0, 1.0))
+    output = OutputFolder(world.folders.find(job).order.spec.output)
     output.prepare()
     output.write_json("_job/plan.json", PLAN)
     (world.home / "jobs" / job / "output" / "_job" / "plan.json").write_text("{")
@@ -154,9 +180,8 @@ def test_an_output_that_cannot_be_looked_at_leaves_what_the_driver_said(world):
 
 
 def test_a_backtest_goes_on_by_its_own_command(world):
-    order = JobOrder(
-        "job-1", world.clock(), "command", "bob", "/f", "/o/scores", go_on="scorecat backtest /e /o --resume"
-    )
+    spec, go_on = JobSpec("/f", "/o/scores"), "scorecat backtest /e /o --resume"
+    order = JobOrder("job-1", world.clock(), "command", "bob", spec, go_on=go_on)
     world.folders.create(order)
     world.beat("job-1", state="cancelled")
     assert world.control.describe("job-1")["resume_command"] == "scorecat backtest /e /o --resume"
@@ -333,8 +358,8 @@ def test_every_member_that_cannot_be_used_is_named():
         "/inptu", "/input", "/keep", "/explain", "/max_rejected", "/pool", "/resume", "/mapping", "/workers",
         "/partition_by",
     }  # fmt: skip
-    assert parse_job({"input": "x", "max_rejected": 5, "keep": "a"}).options == {"max_rejected": "5", "keep": ["a"]}
-    one_default = parse_job({"input": "x", "mapping": {"defaults": "brand"}})
+    assert parse_job({"input": "x", "max_rejected": 5, "keep": "a"})[0].options == {"max_rejected": "5", "keep": ["a"]}
+    one_default, _ = parse_job({"input": "x", "mapping": {"defaults": "brand"}})
     assert one_default.options == {"mapping": {"defaults": ["brand"]}}
 
 

@@ -13,12 +13,14 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-from batch.transforms.progress import Progress
 from batch.view import name_program
 from serve_app.cli.jobs import score as command
 from serve_app.cli.jobs.score_end import Followed, finish
 from serve_app.jobs.adapters.record_folders import JobFolders
+from serve_app.jobs.core.progress import Progress
 from serve_app.jobs.core.record import JobBeat, JobOrder, JobRuling, resume_command
+from serve_app.jobs.core.spec import JobSpec
+from serve_app.terminal import console
 
 pytestmark = pytest.mark.unit
 GO_ON = "scorecat score in out --resume"
@@ -33,18 +35,24 @@ PROGRESS = Progress(2_441_792, 5_000_000, 0, 0.488, 170_000.0, 15.0)
 @pytest.fixture
 def job(tmp_path) -> Followed:
     folders = JobFolders(tmp_path / "jobs")
-    folders.create(JobOrder("job-1", 0.0, "command", "bob", "in", "out"))
+    folders.create(JobOrder("job-1", 0.0, "command", "bob", JobSpec("in", "out")))
     return Followed("job-1", "/out", GO_ON, "ray job logs job-1", folders)
 
 
 def speak(job: Followed, **fields) -> None:
-    beat = JobBeat("running", "elsewhere", os.getpid(), 1.0, 1.0, "purchase", 3, progress=PROGRESS.to_json())
+    beat = JobBeat("running", "elsewhere", os.getpid(), 1.0, 1.0, "purchase", 3, progress=PROGRESS)
     job.folders.write_beat(job.id, dataclasses.replace(beat, **fields))
 
 
+def read_anew(job: Followed) -> Followed:
+    """Return the job as a process of its own sees it: the record of one that ended is read once."""
+    return dataclasses.replace(job, folders=JobFolders(job.folders.root))
+
+
 def end(job: Followed, log: str, capsys, **options) -> tuple[int, str, str]:
+    ray = SimpleNamespace(get_job_logs=lambda _: log, get_job_status=lambda _: "FAILED")
     with pytest.raises(typer.Exit) as caught:
-        finish(job, log, **{"as_json": False, **options})
+        finish(read_anew(job), ray, **{"as_json": False, **options})
     said = capsys.readouterr()
     return caught.value.exit_code, said.out, said.err
 
@@ -86,19 +94,46 @@ def test_a_driver_that_never_spoke_shows_what_it_printed(job, capsys):
     assert "the driver of job job-1 ended before it began" in said
 
 
+def test_a_job_that_is_done_though_its_record_could_not_be_written_has_not_failed(job, capsys):
+    ray = SimpleNamespace(get_job_logs=lambda _: LOG, get_job_status=lambda _: "SUCCEEDED")
+    finish(job, ray, as_json=False)
+    speak(job)
+    finish(job, ray, as_json=False)
+    assert capsys.readouterr().err.count("job job-1 is done, and its record could not be written: see /out") == 2
+
+
 def test_a_failure_that_can_be_resumed_says_how(job, capsys):
-    speak(job, state="failed")
-    log = '{"error": {"detail": "too many", "exit_code": 2}}\n'
-    assert end(job, log, capsys)[::2] == (2, "error: too many\n")
-    code, _, said = end(job, f"what is scored stays; go on with: x\n{log}", capsys)
-    assert (code, said) == (2, f"error: too many\nwhat is scored stays; go on with: {GO_ON}\n")
+    error = {"code": "invalid-data", "detail": "too many", "exit_code": 2}
+    speak(job, state="failed", version=0, error=error)
+    assert end(job, LOG, capsys)[::2] == (2, "error: too many\n")
+    units = {"set_aside": [{"path": "a", "reason": "torn"}], "missing": [{"unit": 1, "path": "b", "reason": "lost"}]}
+    speak(job, state="failed", error=error, summary=units)
+    code, said, told = end(job, LOG, capsys, as_json=True)
+    assert (code, json.loads(said)) == (2, {"error": error, "job_id": "job-1"})
+    assert told.splitlines() == [
+        "set aside: a: torn", "unit 1 (b) was given up: lost", "error: too many",
+        f"what is scored stays; go on with: {GO_ON}",
+    ]  # fmt: skip
+
+
+def test_a_failure_that_nobody_foresaw_is_told_with_its_log(job, capsys):
+    speak(job, state="failed", error={"code": "internal", "detail": "ZeroDivisionError: x"})
+    code, _, said = end(job, LOG, capsys)
+    assert (code, said.splitlines()) == (
+        1,
+        [
+            f"error: job job-1 failed: ZeroDivisionError: x; what is scored stays; go on with: {GO_ON}",
+            "more: scorecat jobs show job-1 · its log: ray job logs job-1",
+        ],
+    )
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(job, capsys, monkeypatch):
     speak(job)
     now_s = [0.0]
     clock = SimpleNamespace(monotonic=lambda: now_s[0], sleep=lambda s: now_s.__setitem__(0, now_s[0] + s))
-    monkeypatch.setattr(command, "time", clock)
+    for module in (command, console):
+        monkeypatch.setattr(module, "time", clock)
     status = SimpleNamespace(is_terminal=lambda: now_s[0] > 25)
     command._follow(SimpleNamespace(get_job_status=lambda _: status), job)
     said = capsys.readouterr()
@@ -135,19 +170,35 @@ def test_what_was_not_read_of_a_bucket_and_why_rows_were_rejected_is_told_at_the
         "rejected_by_reason": {"price: a value out of its range": 1, "a line that is no row": 1},
         "input": "s3://bucket/in", "not_read": ["notes.txt"],
     }  # fmt: skip
-    finish(job, json.dumps(summary), as_json=False)
+    succeed(job, summary)
     assert capsys.readouterr().err.splitlines() == [
         "rejected: price: a value out of its range (1) · a line that is no row (1)",
         "1 file or folder is not read: notes.txt",
     ]
-    finish(job, json.dumps({**summary, "input": "/in", "rejected_by_reason": {}}), as_json=False)
+    succeed(job, {**summary, "input": "/in", "rejected_by_reason": {}})
     assert capsys.readouterr().err == ""  # it was said before the job
-    finish(
-        job,
-        json.dumps({**summary, "input": "/in", "members_not_read": ["late"], "rejected_by_reason": {}}),
-        as_json=False,
-    )
+    succeed(job, {**summary, "input": "/in", "members_not_read": ["late"], "rejected_by_reason": {}})
     assert capsys.readouterr().err == "members that the first lines of their files lack are not read: late\n"
+
+
+def succeed(job: Followed, summary: dict) -> None:
+    speak(job, state="succeeded", summary=summary)
+    finish(read_anew(job), None, as_json=False)
+
+
+def test_a_job_that_is_not_complete_names_what_is_missing_and_the_way_on(job, capsys):
+    summary = {
+        "rows_read": 9, "rows_scored": 9, "rows_rejected": 0, "rows_this_run": 9, "seconds": 1.0, "is_complete": False,
+        "input": "in", "set_aside": [{"path": "a", "reason": "torn"}],
+        "missing": [{"unit": 1, "path": "b", "reason": "lost"}, {"unit": 2, "path": "c", "reason": "not reached"}],
+    }  # fmt: skip
+    speak(job, state="incomplete", summary=summary)
+    code, said, told = end(job, LOG, capsys)
+    assert (code, said) == (1, "read 9 = scored 9 + rejected 0 · 1 s · /out\n")
+    assert told.splitlines() == [
+        "set aside: a: torn", "unit 1 (b) was given up: lost", "missing: unit 1 of b: lost",
+        "missing: unit 2 of c: not reached", f"not complete; mend the input or wait, then: {GO_ON}",
+    ]  # fmt: skip
 
 
 def test_the_command_that_goes_on_can_be_pasted():

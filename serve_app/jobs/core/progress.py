@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 WINDOW_S: Final = 15.0
 """The rate is that of the last seconds: start-up and pauses do not spoil the time left for ever."""
@@ -35,10 +34,6 @@ class Progress:
     share: float
     rows_per_s: float
     left_s: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the progress as a JSON object."""
-        return dataclasses.asdict(self)
 
     def __str__(self) -> str:
         return self.describe()
