@@ -23,7 +23,7 @@ from serve_app.jobs.core.commits import UnitTally
 from serve_app.jobs.core.spec import PLANNED, JobSpec
 from serve_app.jobs.core.units import UNIT_ROWS, Unit, plan_units
 from serve_app.models.core.manifest import Manifest
-from serve_app.models.service.ports import CHAMPION, Registry
+from serve_app.models.service.registry import CHAMPION, Registry
 from serve_app.storage.file_listing import list_files
 from serve_app.storage.locations import open_location
 

@@ -26,7 +26,7 @@ from serve_app.jobs.adapters.output_folder import OutputFolder
 from serve_app.jobs.adapters.record_folders import JobFolders
 from serve_app.jobs.core.spec import JobSpec
 from serve_app.jobs.service.control import name_job
-from serve_app.models.service.ports import CHAMPION
+from serve_app.models.service.registry import CHAMPION
 from serve_app.settings import PREFIX, Settings, load_settings
 from serve_app.storage.file_listing import describe_left_out
 from serve_app.terminal.console import err
