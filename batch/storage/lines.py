@@ -1,9 +1,10 @@
-"""Text in blocks of whole records: of CSV, a line break inside quotes ends none."""
+"""Text in blocks of whole records, and the first line of CSV: there a line break inside quotes ends none."""
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
 from serve_app.errors import InvalidDataError
+from serve_app.storage.csv_headers import explain_separator
 
 MAX_RECORD_BYTES: Final = 64 << 20
 """A longer record is a quote that was never closed, or no table: the rest of the file is not held in memory for it."""
@@ -61,6 +63,35 @@ def find_first_end(lines: bytes) -> int:
     if at >= 0 and b'"' in lines[:at]:
         return int(find_record_ends(lines)[0])
     return at + 1 or len(lines)
+
+
+def skip_blank_lines(block: bytes) -> bytes:
+    """Return CSV from its first line on that is not empty."""
+    return block.lstrip(b"\r\n")
+
+
+def parse_header(block: bytes, known: Collection[str]) -> list[str]:
+    """Return the names in the first line of CSV; `known` are names that are right whatever marks they hold.
+
+    Raises
+    ------
+    InvalidDataError
+        The line is no text of such names, or another mark than a comma separates them.
+    """
+    first = block[: find_first_end(block)].rstrip(b"\r\n")
+    try:
+        line = first.decode("utf-8")
+        names = next(csv.reader([line]), [])
+    except (UnicodeDecodeError, csv.Error) as exc:
+        why = "lines end in CR alone" if b"\r" in first else "a name is longer"
+        why = "the names are no UTF-8" if isinstance(exc, UnicodeDecodeError) else why
+        raise InvalidDataError(
+            "cannot be read: its first line must be names of columns in UTF-8, of at most "
+            f"{csv.field_size_limit():,} characters each, and lines must end in LF or CRLF; {why}"
+        ) from exc
+    if len(names) == 1 and names[0] not in known and (separator := explain_separator(line)):
+        raise InvalidDataError(f"cannot be read: it begins with {line[:200]!r}: {separator}")
+    return names
 
 
 def _find_last_end(data: bytes, *, is_csv: bool) -> int:

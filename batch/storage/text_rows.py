@@ -17,8 +17,7 @@ import pyarrow.fs as pafs
 import pyarrow.json as pajson
 from numpy.typing import NDArray
 
-from batch.storage.csv_head import parse_header, skip_blank_lines
-from batch.storage.lines import find_first_end, find_record_ends, read_blocks
+from batch.storage.lines import find_first_end, find_record_ends, parse_header, read_blocks, skip_blank_lines
 from batch.transforms.columns import CONTENT
 from batch.transforms.json_members import (
     carries_any,
