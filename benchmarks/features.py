@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from statistics import median
 
-from serve_app.events.adapters.log_files import EventLog, LogWriter
+from serve_app.events.adapters.log_files import EventLog
+from serve_app.events.adapters.log_writer import LogWriter
 from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.service.partitions import MEMORY_ROWS, LogSummary
 from serve_app.events.service.synthetic import generate_events

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from serve_app.events.adapters.log_files import LogWriter
+from serve_app.events.adapters.log_writer import LogWriter
 from serve_app.events.service.synthetic import generate_events
 
 

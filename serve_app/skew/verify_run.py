@@ -17,7 +17,7 @@ from serve_app.models.service.ports import Package
 from serve_app.models.service.registry import Registry
 from serve_app.skew.report import SkewReport
 from serve_app.skew.verify_log import PartVerifier
-from serve_app.storage.progress_file import ProgressFile
+from serve_app.storage.json_file import ProgressFile
 
 MEMORY_EVENTS: Final = 50_000
 PART_EVENTS: Final = 5_000

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from serve_app.errors import InvariantError, NotReadyError
+
 
 def replace_json(path: Path, value: Mapping[str, Any], *, is_durable: bool = False) -> None:
     """Write a JSON object in place of the one before, see `replace_bytes`."""
@@ -41,3 +43,42 @@ def replace_bytes(path: Path, data: bytes, *, is_durable: bool = False) -> None:
         with contextlib.suppress(OSError):  # on a disk that cannot be written there is nothing to remove
             staged.unlink(missing_ok=True)
         raise
+
+
+class ProgressFile:
+    """How far a command has come: one record in one JSON file, which is there after the first `write`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the record, or None when there is none.
+
+        Raises
+        ------
+        InvariantError
+            The file holds something else.
+        """
+        try:
+            record = json.loads(self.path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise InvariantError(f"{self.path} is no record of progress: remove it to begin again")
+        return record
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Replace the record; whoever reads sees the old or the new one.
+
+        Raises
+        ------
+        NotReadyError
+            It cannot be written now.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            replace_json(self.path, record)
+        except OSError as exc:
+            raise NotReadyError(f"the progress cannot be written to {self.path}: {exc.strerror}") from exc

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from serve_app.events.adapters.log_files import LogWriter
+from serve_app.events.adapters.log_writer import LogWriter
 from serve_app.events.service.synthetic import generate_events
 from tests.testing_kit.cluster.service_process import SCORECAT
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serve_app.events.adapters.log_files import LogWriter
+from serve_app.events.adapters.log_writer import LogWriter
 from serve_app.events.service.synthetic import generate_events
 
 pytestmark = pytest.mark.cluster

@@ -25,7 +25,7 @@ from serve_app.settings import Settings, load_settings
 from serve_app.skew.verify import shift_of
 from serve_app.skew.verify_log import PartVerifier
 from serve_app.skew.verify_run import VerifyRun, load_run, open_packages
-from serve_app.storage.progress_file import ProgressFile
+from serve_app.storage.json_file import ProgressFile
 from serve_app.terminal.console import JsonOption, Lines, err, out, print_json
 from serve_app.terminal.interrupts import run_gently
 from serve_app.terminal.progress import open_progress

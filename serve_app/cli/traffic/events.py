@@ -22,7 +22,7 @@ from serve_app.errors import ScorecatError
 from serve_app.events.adapters.log_files import EventLog
 from serve_app.events.core.event_rows import drop_unsendable
 from serve_app.settings import load_settings
-from serve_app.storage.progress_file import ProgressFile
+from serve_app.storage.json_file import ProgressFile
 from serve_app.terminal.console import JsonOption, Lines, err, out, print_json
 
 TIMEOUT_S: Final = 60.0

@@ -12,7 +12,7 @@ from rich.table import Table
 from serve_app.cli.open_log import open_log
 from serve_app.cli.options import LogArgument
 from serve_app.errors import BadRequestError, ConflictError
-from serve_app.events.adapters.log_files import LogWriter
+from serve_app.events.adapters.log_writer import LogWriter
 from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.service.describe import Description, Figure, describe_log
 from serve_app.events.service.synthetic import generate_events

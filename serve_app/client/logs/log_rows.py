@@ -14,10 +14,9 @@ from serve_app.client.rows import SATURDAY
 SCORED_TYPES: Final = ("view", "cart")
 CHUNK_ROWS: Final = 1024
 """Rows made at once: a few milliseconds of work beside the sender."""
-_NAMES: Final = (
-    "user_id", "session_id", "product_id", "category_id", "category_code", "brand", "price",
-    "hour", "day_of_week", "is_weekend", "event_time",
-)  # fmt: skip
+_COPIED: Final = ("user_id", "user_session", "product_id", "category_id", "category_code", "brand", "price")
+_NAMES: Final = ("user_id", "session_id", *_COPIED[2:], "hour", "day_of_week", "is_weekend", "event_time")
+"""A request's names for those columns, and for what follows from the time."""
 
 
 def encode_log(batches: Iterable[pa.RecordBatch]) -> Iterator[list[bytes]]:
@@ -44,13 +43,7 @@ def encode_events(batch: pa.RecordBatch, **extra: Any) -> list[bytes]:
     at = batch.column("event_time").cast(pa.timestamp("s"))
     day = pc.day_of_week(at)
     columns = [
-        batch.column("user_id"),
-        batch.column("user_session"),
-        batch.column("product_id"),
-        batch.column("category_id"),
-        batch.column("category_code"),
-        batch.column("brand"),
-        batch.column("price"),
+        *(batch.column(name) for name in _COPIED),
         pc.hour(at),
         day,
         pc.cast(pc.greater_equal(day, SATURDAY), pa.int8()),

@@ -132,44 +132,6 @@ class ReplayReport:
         }
 
 
-class _Feed:
-    """Rows of all chunks, one after the other, to whoever asks; numbered from 0."""
-
-    def __init__(
-        self,
-        chunks: AsyncIterator[list[bytes]],
-        limit: int | None,
-        now: Callable[[], float],
-        note_wait: Callable[[int, float, float], None],
-    ) -> None:
-        self._chunks = chunks
-        self._now = now
-        self._note_wait = note_wait
-        self._limit = math.inf if limit is None else limit
-        self._chunk: list[bytes] = []
-        self._at = 0
-        self._n_taken = 0
-        self._lock = asyncio.Lock()
-
-    async def take(self) -> tuple[int, bytes] | None:
-        """Return the next row and its number; None at the end."""
-        while self._at == len(self._chunk):
-            async with self._lock:
-                if self._at == len(self._chunk):
-                    asked_s = self._now()
-                    chunk = await anext(self._chunks, None)
-                    if chunk is None:
-                        return None
-                    self._note_wait(self._n_taken, asked_s, self._now())
-                    self._chunk, self._at = chunk, 0
-        if self._n_taken >= self._limit:
-            return None
-        row = self._n_taken, self._chunk[self._at]
-        self._n_taken += 1
-        self._at += 1
-        return row
-
-
 async def replay(
     client: AsyncClient,
     chunks: AsyncIterator[list[bytes]],
@@ -227,7 +189,12 @@ class _Sender:
         now: Callable[[], float],
     ) -> None:
         self._client = client
-        self._feed = _Feed(chunks, limit, now, self._note_wait)
+        self._chunks = chunks
+        self._limit = math.inf if limit is None else limit
+        self._chunk: list[bytes] = []
+        self._at = 0
+        self._n_taken = 0
+        self._lock = asyncio.Lock()
         self._report = report
         self._rate = rate
         self._now = now
@@ -239,7 +206,7 @@ class _Sender:
         """Send one row after the other until there are no more, or no hope."""
         while not self._report.is_hopeless and self.broken is None:
             try:
-                taken = await self._feed.take()
+                taken = await self._take()
             except ScorecatError as error:
                 self.broken = error
                 return
@@ -250,6 +217,24 @@ class _Sender:
             if self._rate is not None and due_s > self._now():
                 await asyncio.sleep(due_s - self._now())
             await self._send(row, due_s)
+
+    async def _take(self) -> tuple[int, bytes] | None:
+        """Return the next row of all chunks and its number, from 0; None at the end."""
+        while self._at == len(self._chunk):
+            async with self._lock:
+                if self._at == len(self._chunk):
+                    asked_s = self._now()
+                    chunk = await anext(self._chunks, None)
+                    if chunk is None:
+                        return None
+                    self._note_wait(self._n_taken, asked_s, self._now())
+                    self._chunk, self._at = chunk, 0
+        if self._n_taken >= self._limit:
+            return None
+        row = self._n_taken, self._chunk[self._at]
+        self._n_taken += 1
+        self._at += 1
+        return row
 
     def _note_wait(self, number: int, asked_s: float, ready_s: float) -> None:
         """Move the schedule by the time that row `number` was due, wanted, and not yet read."""

@@ -8,8 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,7 +38,7 @@ from serve_app.features.core.arrow_types import (
     meaning_of,
     plain_type,
 )
-from serve_app.features.core.event_times import TIME_RULE, format_times, read_times
+from serve_app.features.core.event_times import TIME_RULE, read_times
 from serve_app.features.core.near_names import find_near
 from serve_app.features.core.row_keys import PUBLISHED_COLUMNS
 from serve_app.storage.file_listing import list_files
@@ -128,65 +127,6 @@ class EventLog:
         return {name: value for name, value in found.items() if name in (*PUBLISHED_COLUMNS, "event_id")}
 
 
-class LogWriter:
-    """Writes event batches to one CSV or Parquet file; the file appears when the writer closes without error.
-
-    Parameters
-    ----------
-    path : Path
-        Ends in ``.csv``, ``.csv.gz`` or ``.parquet``.
-    """
-
-    def __init__(self, path: Path) -> None:
-        _check_suffix(path)
-        self.path = path
-        self._partial = path.with_name("." + path.name + ".partial")
-        self._sink: Any = None
-        self._stream: Any = None
-        self.n_rows = 0
-
-    def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Append a batch of the published columns with ``event_time`` as int64 seconds since 1970 UTC."""
-        times = batch.column("event_time")
-        at = times.cast(pa.timestamp("s", "UTC")) if _is_parquet(self.path) else format_times(times.to_numpy())
-        batch = batch.set_column(batch.schema.get_field_index("event_time"), "event_time", at)
-        if self._sink is None:
-            self._open(batch.schema)
-        self._sink.write(batch)
-        self.n_rows += batch.num_rows
-
-    def _open(self, schema: pa.Schema) -> None:
-        if _is_parquet(self.path):
-            self._sink = pq.ParquetWriter(self._partial, schema)
-            return
-        compression = "gzip" if is_gzip(self.path) else None
-        self._stream = pa.output_stream(str(self._partial), compression=compression)
-        # Style "needed" quotes every string; "none" raises when a value holds a comma or a quote.
-        options = pacsv.WriteOptions(include_header=False, quoting_style="none")
-        self._stream.write((",".join(schema.names) + "\n").encode())
-        self._sink = pacsv.CSVWriter(self._stream, schema, write_options=options)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for stream in (self._sink, self._stream):
-            if stream is not None:
-                stream.close()
-        if kind is None and self._sink is not None:
-            self._partial.replace(self.path)
-        else:
-            self._partial.unlink(missing_ok=True)
-
-
-def _check_suffix(path: Path) -> None:
-    if not has_suffix(path.name, SUFFIXES):
-        raise InvalidDataError(f"{path} must end in one of {', '.join(SUFFIXES)}")
-
-
 def _add_partitions(file: Path, batch: pa.RecordBatch, given: Mapping[str, str | None]) -> pa.RecordBatch:
     """Return the batch with the columns that only its folders give."""
     for name, text in given.items():
@@ -200,7 +140,8 @@ def _add_partitions(file: Path, batch: pa.RecordBatch, given: Mapping[str, str |
     return batch
 
 
-def _is_parquet(file: Path) -> bool:
+def is_parquet(file: Path) -> bool:
+    """Return whether a file is a Parquet file, by its name."""
     return has_suffix(file.name, ".parquet")
 
 
@@ -212,7 +153,7 @@ def _find_types(file: Path, given: Collection[str]) -> dict[str, pa.DataType]:
     InvalidDataError
         A column is missing, or misspelt, or the file is no log.
     """
-    if _is_parquet(file):
+    if is_parquet(file):
         with _explained(file), pq.ParquetFile(file) as parquet:
             found = {field.name: field.type for field in parquet.schema_arrow}
             header = list(found)
@@ -249,7 +190,7 @@ def _is_number(kind: pa.DataType) -> bool:
 def _read_file(file: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yield the lines of one file as they are stored: those columns of `schema` that it has."""
     with _explained(file):
-        yield from _read_parquet(file, schema.names) if _is_parquet(file) else _read_csv(file, schema.names)
+        yield from _read_parquet(file, schema.names) if is_parquet(file) else _read_csv(file, schema.names)
 
 
 def _read_parquet(file: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -315,7 +256,7 @@ def _read_times(file: Path, column: pa.Array, n_before: int) -> pa.Array:
     times, bad = read_times(column)
     if bad:
         row = n_before + bad[0]
-        place = f"row {row + 1}" if _is_parquet(file) else f"line {find_line(file, row)}"
+        place = f"row {row + 1}" if is_parquet(file) else f"line {find_line(file, row)}"
         raise InvalidDataError(f"{file}: {place}: event_time {TIME_RULE}, got {str(column[bad[0]].as_py())[:40]!r}")
     return times
 
@@ -332,7 +273,7 @@ def _explained(file: Path) -> Iterator[None]:
 def _explain(file: Path, exc: Exception) -> str:
     if isinstance(exc, OSError) and exc.strerror and exc.errno:
         return f" cannot be read: {exc.strerror}"
-    if _is_parquet(file):
+    if is_parquet(file):
         return " is no Parquet file, or it is cut or damaged: write it again"
     fault = find_fault(file)
     if fault:

@@ -89,12 +89,12 @@ class FeatureEncoder:
         self.features = tuple(features)
         self._index = {spec.name: i for i, spec in enumerate(self.features)}
         self._categories = {
-            spec.name: CategoryEncoder(spec, vocabularies.get(spec.name))
-            for spec in self.features
+            j: CategoryEncoder(spec, vocabularies.get(spec.name))
+            for j, spec in enumerate(self.features)
             if spec.kind == "categorical"
         }
         self._numbers = NumericEncoder(self.features)
-        self._string_names = [spec.name for spec in self.features if spec.is_string]
+        self._strings = [encoder for encoder in self._categories.values() if encoder.spec.is_string]
         for spec in self.features:
             self._check_number(spec)
 
@@ -138,21 +138,12 @@ class FeatureEncoder:
         present = {name: i for i, name in enumerate(batch.schema.names)}
         found = self._numbers.encode(batch, state, matrix, sources)
         labels: dict[str, pa.Array] = {}
-        for j, spec in enumerate(self.features):
-            if spec.kind == "categorical":
-                column = batch.column(present[spec.name]) if spec.name in present else None
-                values = self._categories[spec.name].encode(column, n_rows)
-                matrix[:, j] = values.codes
-                labels[spec.name] = values.labels
-                if values.broken is not None and column is not None:
-                    found += [
-                        (j, _reject_fraction(spec, column, row)) for row in np.flatnonzero(values.broken).tolist()
-                    ]
-                if values.missing is not None:
-                    np.multiply(values.missing.view(np.uint8), FROM_DEFAULT, out=sources[:, j])
-                    if spec.on_null == "reject":
-                        found += [(j, reject_null(spec, row)) for row in np.flatnonzero(values.missing).tolist()]
-                found += [(j, error) for error in self._mark_unseen(spec, values, sources[:, j])]
+        for j, encoder in self._categories.items():
+            name = encoder.spec.name
+            column = batch.column(present[name]) if name in present else None
+            values = encoder.encode(column, n_rows)
+            matrix[:, j], labels[name] = values.codes, values.labels
+            found += [(j, error) for error in _mark_values(encoder, values, column, sources[:, j])]
         errors = list_unreadable(batch)
         for _, error in sorted(found, key=itemgetter(0)):  # of several, a row's first feature is named
             errors.setdefault(error.row, error)
@@ -162,32 +153,46 @@ class FeatureEncoder:
                 matrix[:, j] = np.where(missing, matrix[:, self._index[spec.fill_from]], matrix[:, j])
         rows = np.arange(n_rows, dtype=np.int64)
         if not errors:
-            return EncodedBatch(matrix, rows, sources, (), self._strings(labels, rows))
+            return EncodedBatch(matrix, rows, sources, (), self._take_strings(labels, rows))
         rows = np.setdiff1d(rows, np.fromiter(errors, np.int64, len(errors)))
         return EncodedBatch(
             np.asfortranarray(matrix[rows]),
             rows,
             np.asfortranarray(sources[rows]),
             tuple(errors[row] for row in sorted(errors)),
-            self._strings(labels, rows),
+            self._take_strings(labels, rows),
         )
 
-    def _strings(self, labels: Mapping[str, pa.Array], rows: NDArray[np.int64]) -> pa.RecordBatch | None:
-        if not self._string_names:
+    def _take_strings(self, labels: Mapping[str, pa.Array], rows: NDArray[np.int64]) -> pa.RecordBatch | None:
+        if not self._strings:
             return None
-        arrays = [self._categories[name].strings(labels[name], rows) for name in self._string_names]
-        return pa.RecordBatch.from_arrays(arrays, self._string_names)
+        arrays = [encoder.strings(labels[encoder.spec.name], rows) for encoder in self._strings]
+        return pa.RecordBatch.from_arrays(arrays, [encoder.spec.name for encoder in self._strings])
 
-    def _mark_unseen(self, spec: FeatureSpec, values: CategoryValues, sources: NDArray[np.uint8]) -> list[RowError]:
-        if values.unseen is None:
-            return []
+
+def _mark_values(
+    encoder: CategoryEncoder, values: CategoryValues, column: pa.Array | None, sources: NDArray[np.uint8]
+) -> list[RowError]:
+    """Say of a category where its values came from, and return the errors of its rows."""
+    spec = encoder.spec
+    errors: list[RowError] = []
+    if values.broken is not None and column is not None:
+        said = f"{describe_rule(spec)}, got"
+        errors += [RowError(row, spec.name, f"{said} {column[row].as_py()}", "type") for row in _where(values.broken)]
+    if values.missing is not None:
+        np.multiply(values.missing.view(np.uint8), FROM_DEFAULT, out=sources)
+        if spec.on_null == "reject":
+            errors += [reject_null(spec, row) for row in _where(values.missing)]
+    if values.unseen is not None:
         np.putmask(sources, values.unseen, UNSEEN)
-        if spec.on_unseen != "reject":
-            return []
-        describe = self._categories[spec.name].describe_unseen
-        rows = np.flatnonzero(values.unseen).tolist()
-        return [RowError(row, spec.name, describe(values.labels[row].as_py()), "unseen") for row in rows]
+        if spec.on_unseen == "reject":
+            errors += [
+                RowError(row, spec.name, encoder.describe_unseen(values.labels[row].as_py()), "unseen")
+                for row in _where(values.unseen)
+            ]
+    return errors
 
 
-def _reject_fraction(spec: FeatureSpec, column: pa.Array, row: int) -> RowError:
-    return RowError(row, spec.name, f"{describe_rule(spec)}, got {column[row].as_py()}", "type")
+def _where(mask: NDArray[np.bool_]) -> list[int]:
+    found: list[int] = np.flatnonzero(mask).tolist()
+    return found

@@ -134,6 +134,10 @@ def _row(name: str, unit: str, **rules: Any) -> FeatureSpec:
     return FeatureSpec(name, "numeric", unit, "row", **rules)
 
 
+def _label(name: str, unit: str, fill: str, description: str) -> FeatureSpec:
+    return FeatureSpec(name, "categorical", unit, "row", on_null="fill", fill=fill, description=description)
+
+
 def _history(name: str, unit: str, group: Group, description: str, **rules: Any) -> FeatureSpec:
     null: dict[str, Any] = {"on_null": "fill"} if "fill" in rules else {"on_null": "fill_from", "fill_from": "price"}
     return FeatureSpec(name, "numeric", unit, group, minimum=0.0, description=description, **null, **rules)
@@ -165,18 +169,8 @@ PURCHASE_FEATURES: Final[tuple[FeatureSpec, ...]] = (
     _history("total_sessions", "sessions", "user", "Sessions of the user so far.", fill=1.0),
     _history("avg_price_viewed", "currency", "user", "Mean of the sessions' mean prices."),
     _history("conversion_rate", "share", "user", "total_purchases / total_sessions.", fill=0.0, maximum=1.0),
-    FeatureSpec(
-        "brand", "categorical", "name", "row", on_null="fill", fill="unknown", description="Brand of the product."
-    ),
-    FeatureSpec(
-        "category_code",
-        "categorical",
-        "dotted path",
-        "row",
-        on_null="fill",
-        fill="other",
-        description="Category of the product.",
-    ),
+    _label("brand", "name", "unknown", "Brand of the product."),
+    _label("category_code", "dotted path", "other", "Category of the product."),
 )
 """The purchase model's inputs: names and order of existing `deployed_model.pkl` packages."""
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -35,17 +34,8 @@ NO_REFERENCE: Final = "absent"
 """Its value when there was no sample, and so there is no profile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Rows that somebody gave with a model.
-
-    Attributes
-    ----------
-    rows : RecordBatch
-        As they were, columns by name.
-    name : str
-        File name.
-    """
+class Sample(NamedTuple):
+    """Rows that somebody gave with a model, as they were, columns by name; and the name of their file."""
 
     rows: pa.RecordBatch
     name: str

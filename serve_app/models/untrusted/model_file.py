@@ -51,7 +51,7 @@ class ModelFile:
     model : Path
         The model alone, as CatBoost's own file.
     document : dict
-        What `serve_app.models.untrusted.pickle_content.PickleContent` calls so and the
+        What `serve_app.models.untrusted.pickle_content.read_content` returns beside the model, and the
         compression; empty for a bare model.
     protections : dict of str to str
         What held while the file was read.

@@ -20,7 +20,7 @@ import zlib
 from typing import Any, BinaryIO, Final
 
 from serve_app.models.untrusted.model_contents import CATBOOST, explain_contents, explain_unreadable
-from serve_app.models.untrusted.pickle_content import PickleContent, read_content
+from serve_app.models.untrusted.pickle_content import read_content
 from serve_app.models.untrusted.pickle_vm import NO_PICKLE, MalformedError, RefusedError, load_inert
 from serve_app.models.untrusted.sandbox import Limits, enter
 from serve_app.storage.contents import HEAD_BYTES
@@ -109,7 +109,7 @@ def read(file: io.BufferedReader, limits: Limits) -> tuple[dict[str, Any], bytes
         if compression != "none" and (document := _read_packed(head)):
             model = source.read(limits.memory_bytes) if "bare" in document else b""
             return {"compression": compression, **document}, model
-        content: PickleContent = read_content(load_inert(source))
+        model, document = read_content(load_inert(source))
     except RefusedError as exc:
         return {"error": {"kind": "refused", "detail": _show(exc)}}, b""
     except MemoryError:
@@ -118,7 +118,7 @@ def read(file: io.BufferedReader, limits: Limits) -> tuple[dict[str, Any], bytes
         if str(exc) == NO_PICKLE:
             return {"error": {"kind": "contents", "detail": explain_unreadable(head)}}, b""
         return {"error": {"kind": "malformed", "detail": _show(exc) or "the file is cut short"}}, b""
-    return {**content.document, "compression": compression}, content.model
+    return {**document, "compression": compression}, model
 
 
 def _read_packed(head: bytes) -> dict[str, Any]:

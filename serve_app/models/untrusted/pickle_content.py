@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import math
 import struct
-from dataclasses import dataclass
 from typing import Any, Final
 
 from serve_app.models.untrusted.pickle_members import METADATA, METRICS, Members
@@ -38,26 +37,17 @@ _FORMATS: Final = {"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": 
                    "f2": "e", "f4": "f", "f8": "d"}  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class PickleContent:
-    """A pickle's content in plain values.
+def read_content(value: Any) -> tuple[bytes, dict[str, Any]]:
+    """Interpret what `load_inert` returned.
 
-    Attributes
-    ----------
-    model : bytes
+    Returns
+    -------
+    bytes
         The CatBoost model as its author's library serialized it.
-    document : dict
+    dict
         The rest, fit for JSON: ``model_class``, ``label_encoders`` (classes by column),
         ``feature_names``, ``categorical_features``, ``metadata``, ``metrics``, ``extra_keys``,
         ``sklearn_version``, ``name_lists`` (other lists of names by key) and ``notes`` (what was taken for what).
-    """
-
-    model: bytes
-    document: dict[str, Any]
-
-
-def read_content(value: Any) -> PickleContent:
-    """Interpret what `load_inert` returned.
 
     Raises
     ------
@@ -74,7 +64,7 @@ def read_content(value: Any) -> PickleContent:
         raise MalformedError(f"a part is damaged: {type(exc).__name__}: {str(exc)[:200]}") from exc
 
 
-def _interpret(value: Any) -> PickleContent:
+def _interpret(value: Any) -> tuple[bytes, dict[str, Any]]:
     if _is(value, MODELS):
         value = {"model": value}
     if type(value) is not dict:
@@ -97,7 +87,7 @@ def _interpret(value: Any) -> PickleContent:
         "sklearn_version": versions,
         "name_lists": members.list_names(_Plain(MAX_NOTE_NODES, MAX_NOTE_TEXT).convert),
     }
-    return PickleContent(_read_model(model), {**document, "notes": plain.convert(members.notes)})
+    return _read_model(model), {**document, "notes": plain.convert(members.notes)}
 
 
 def _read_model(record: Record) -> bytes:

@@ -234,8 +234,6 @@ def measure_bands(
     cluster: NDArray[np.int64],
     rng: np.random.Generator,
     worth: Worth | None = None,
-    *,
-    n_rounds: int = BOOTSTRAP_ROUNDS,
 ) -> list[dict[str, Any]]:
     """Return what each band holds, from high to low.
 
@@ -266,7 +264,8 @@ def measure_bands(
     positive = np.bincount(cells, np.asarray(target, dtype=np.float64), minlength=rows.size).reshape(shape)
     found = _band_figures(rows.sum(axis=0), positive.sum(axis=0), worth)
     drawn = [
-        _band_figures(weight @ rows, weight @ positive, worth) for weight in draw_clusters(n_clusters, n_rounds, rng)
+        _band_figures(weight @ rows, weight @ positive, worth)
+        for weight in draw_clusters(n_clusters, BOOTSTRAP_ROUNDS, rng)
     ]
     out = []
     for k, name in enumerate(BANDS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +14,7 @@ from serve_app.features.core.specs import PURCHASE_FEATURES, PURCHASE_NAMES, arr
 from serve_app.training.core.bands import BandRule
 from serve_app.training.core.guards import Finding
 from serve_app.training.core.target import SLICE_NAMES, TEST
+from serve_app.training.service.options import TrainingOptions
 from serve_app.training.service.rows import TrainingRows
 
 N_GOLDEN: Final = 128
@@ -42,10 +43,9 @@ def describe_training(
     rows: TrainingRows,
     rule: BandRule,
     findings: Sequence[Finding],
+    options: TrainingOptions,
     *,
-    seed: int,
-    params: Mapping[str, Any],
-    category_codes: str,
+    is_continued: bool,
 ) -> dict[str, Any]:
     """Return the `training` member of a manifest: what was read, how it was split, what it was made with."""
     slices, target, summary = rows.split.slices, rows.target, rows.summary
@@ -66,9 +66,9 @@ def describe_training(
         "stop_from_s": rows.split.stop_from_s,
         "test_from_s": rows.split.test_from_s,
         "user_share": round(rows.user_share, 6),
-        "seed": seed,
-        "params": dict(params),
-        "category_codes": category_codes,
+        "seed": options.seed,
+        "params": dict(options.params),
+        "category_codes": "the parent's" if is_continued else "by name",
         "bands": rule.to_json(),
         "overridden_guards": [dataclasses.asdict(finding) for finding in findings],
     }

@@ -127,23 +127,10 @@ def train_rows(
         features=PURCHASE_FEATURES,
         thresholds=thresholds,
         metrics=metrics,
-        training=_describe(rows, rule, assessment, options, parent),
+        training=describe_training(rows, rule, assessment.findings, options, is_continued=fitted.is_continued),
         parent_version=parent.version if parent else follows,
     )
     return TrainingResult(_build(rows, fitted, manifest), assessment.findings, verdict)
-
-
-def _describe(
-    rows: TrainingRows, rule: BandRule, assessment: Assessment, options: TrainingOptions, parent: Parent | None
-) -> dict[str, Any]:
-    return describe_training(
-        rows,
-        rule,
-        assessment.findings,
-        seed=options.seed,
-        params=options.params,
-        category_codes="the parent's" if parent and parent.is_continued else "by name",
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +142,7 @@ class _Fitted:
     train: tuple[NDArray[np.float32], NDArray[np.bool_]]
     stop: Slice
     test: Slice
+    is_continued: bool
 
 
 def _fit(
@@ -178,7 +166,7 @@ def _fit(
         **options.params,
     )
     stop, test = (slice_rows(rows, matrix, model, code) for code in (STOP, TEST))
-    return _Fitted(model, vocabularies, (parts[TRAIN][0], target[slices == TRAIN]), stop, test)
+    return _Fitted(model, vocabularies, (parts[TRAIN][0], target[slices == TRAIN]), stop, test, continued is not None)
 
 
 def _assess(fitted: _Fitted, thresholds: Thresholds, options: TrainingOptions) -> Assessment:

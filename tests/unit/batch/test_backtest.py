@@ -15,7 +15,8 @@ from batch.evaluate import OTHERS, assess, find_outcomes, find_scores, read_log,
 from batch.transforms.metrics_table import METRICS, lay_out
 from batch.transforms.outcomes import join_scores
 from serve_app.errors import ConflictError, InvalidDataError
-from serve_app.events.adapters.log_files import EventLog, LogWriter
+from serve_app.events.adapters.log_files import EventLog
+from serve_app.events.adapters.log_writer import LogWriter
 from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.service.synthetic import generate_events
 from serve_app.features.core.encoding import FeatureEncoder

@@ -25,7 +25,7 @@ from serve_app import cli
 from serve_app.cli import start
 from serve_app.cli.unforeseen import LOG, explain
 from serve_app.errors import InvariantError, ScorecatError
-from serve_app.events.adapters.log_files import LogWriter
+from serve_app.events.adapters.log_writer import LogWriter
 from serve_app.events.service.synthetic import generate_events
 from serve_app.features.core.specs import PURCHASE_FEATURES
 from serve_app.models.adapters.registry_folder import DirectoryRegistry

@@ -17,11 +17,12 @@ from serve_app.client.frames import MEDIA_TYPE
 from serve_app.client.logs.event_load import REASONS, EventLoadReport
 from serve_app.client.logs.log_events import split_log
 from serve_app.errors import BadRequestError, InvariantError, NotReadyError
-from serve_app.events.adapters.log_files import EventLog, LogWriter
+from serve_app.events.adapters.log_files import EventLog
+from serve_app.events.adapters.log_writer import LogWriter
 from serve_app.events.core.event_rows import drop_unsendable
 from serve_app.events.service.synthetic import generate_events
 from serve_app.features.core.row_keys import PUBLISHED_COLUMNS
-from serve_app.storage.progress_file import ProgressFile
+from serve_app.storage.json_file import ProgressFile
 
 pytestmark = pytest.mark.unit
 

@@ -18,7 +18,8 @@ from serve_app.client import AsyncClient, Clocks
 from serve_app.client.logs.log_rows import CHUNK_ROWS, encode_log
 from serve_app.client.logs.replay import GIVE_UP_AFTER, SCORE_EDGES, Latencies, ReplayReport, read_ahead, replay
 from serve_app.errors import InvalidDataError, NotReadyError
-from serve_app.events.adapters.log_files import EventLog, LogWriter
+from serve_app.events.adapters.log_files import EventLog
+from serve_app.events.adapters.log_writer import LogWriter
 from serve_app.events.service.synthetic import generate_events
 from serve_app.http.row.row_body import parse_row
 from tests.testing_kit import run_virtual

@@ -13,7 +13,8 @@ import pytest
 
 from serve_app.cli.open_log import hash_lines, open_log
 from serve_app.errors import InvalidDataError, NotFoundError
-from serve_app.events.adapters.log_files import EventLog, LogWriter
+from serve_app.events.adapters.log_files import EventLog
+from serve_app.events.adapters.log_writer import LogWriter
 from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.service.partitions import LogSummary, read_partitions
 from serve_app.events.service.synthetic import GeneratedLog

@@ -11,14 +11,14 @@ from serve_app.cli import app
 from serve_app.cli.history.features import open_run
 from serve_app.cli.history.state_from import check_state_from, load_state
 from serve_app.errors import BadRequestError, NotFoundError
-from serve_app.events.adapters.log_files import LogWriter
+from serve_app.events.adapters.log_writer import LogWriter
 from serve_app.events.service.synthetic import generate_events
 from serve_app.features.core.specs import HISTORY_NAMES
 from serve_app.history.adapters.open_store import open_live_history
 from serve_app.history.service.live_history import LiveEvent, ScoredRow
 from serve_app.settings import load_settings
 from serve_app.skew.verify_run import VerifyRun
-from serve_app.storage.progress_file import ProgressFile
+from serve_app.storage.json_file import ProgressFile
 
 pytestmark = pytest.mark.unit
 

@@ -17,7 +17,7 @@ from serve_app.cli import app
 from serve_app.cli.history import features
 from serve_app.client import AsyncClient
 from serve_app.errors import InvariantError, NotReadyError
-from serve_app.events.adapters.log_files import LogWriter
+from serve_app.events.adapters.log_writer import LogWriter
 from serve_app.events.core.event_rows import EVENT_TYPES
 from serve_app.events.service.partitions import LogSummary, read_partitions
 from serve_app.events.service.synthetic import generate_events
@@ -25,7 +25,7 @@ from serve_app.skew.expected import SCORE, FeatureDifference
 from serve_app.skew.report import KEPT, SkewReport
 from serve_app.skew.verify import WEEK_S, plan_steps, shift_of
 from serve_app.skew.verify_log import PartVerifier
-from serve_app.storage.progress_file import ProgressFile
+from serve_app.storage.json_file import ProgressFile
 from serve_app.terminal import console
 from serve_app.terminal.interrupts import run_gently
 from tests.testing_kit.history.live import LiveService, TestableHistory

@@ -14,7 +14,7 @@ import pytest
 
 from serve_app.cli import main
 from serve_app.errors import BadRequestError, InvalidDataError
-from serve_app.events.adapters.log_files import LogWriter
+from serve_app.events.adapters.log_writer import LogWriter
 from serve_app.events.adapters.spill import EventSpill
 from serve_app.events.service.synthetic import GeneratedLog
 from serve_app.features.core.specs import PURCHASE_FEATURES
