@@ -160,7 +160,7 @@ def measure_drift(
         before, last = (new[-2:] / max(new.sum(), 1.0)).tolist()  # a profile's last bins
         odd = (0.0, 0.0, last) if is_categorical else (last, before, 0.0)
         p_value = psi_p_value(psi, n_bins, *sizes)
-        found.append(Drift(name, psi, expected_psi(n_bins, *sizes), p_value, n_bins, *odd, verdict="none"))
+        found.append(Drift(name, psi, expected_psi(n_bins, *sizes), p_value, n_bins, *odd, "none"))
     if not found:
         return []
     is_beyond_chance = find_discoveries([one.p_value for one in found], FALSE_DISCOVERY_SHARE)
