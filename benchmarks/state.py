@@ -58,9 +58,7 @@ def measure_core(n):
     users, sessions, k = {}, {}, 0
     start = time.perf_counter()
     for user, session, *body in zip(*(c[:200_000].tolist() for c in columns), strict=True):
-        users[user], sessions[session] = add_event(
-            users.get(user, NO_USER), sessions.get(session), HistoryEvent(*body)
-        )
+        users[user], sessions[session] = add_event(users.get(user, NO_USER), sessions.get(session), HistoryEvent(*body))
         k += 1
     print(f"fold, event by event: {k / (time.perf_counter() - start):,.0f} events/s")
 
