@@ -126,21 +126,17 @@ def rewrite_config(text: str, folder: str) -> str:
     text = re.sub(r"(?m)^(frontend http_frontend\n.*\n)", rf"\1{_REQUEST_RULES}", text)
     text = re.sub(r"(?m)^\s*server \S+ \S+ .*\bbackup\b.*\n", "", text)
     text = re.sub(r"(?m)^(    server \S+ \S+) check", rf"\1 maxconn {MAX_REQUESTS} check", text)
-    text = re.sub(r"(?m)^(backend (?!default_backend).*\n)", rf"\1{_refusal(folder)}", text)
+    refusal = (  # at once, of what would wait too long
+        "    http-request return status 503 content-type application/problem+json hdr Retry-After 1 "
+        f"hdr Cache-Control no-store lf-file {folder}/{_OVERLOADED_FILE} if METH_POST {{ queue ge {MAX_QUEUED} }}\n"
+    )
+    text = re.sub(r"(?m)^(backend (?!default_backend).*\n)", rf"\1{refusal}", text)
     text = re.sub(
         r"(?m)^(backend default_backend\n)    http-request return status 404 .*$",
         rf"\1    http-request return status 503 errorfile {folder}/503.http",
         text,
     )
     return re.sub(r"(?m)^(\s*)bind (?:\*)?:(\d+)", r"\1bind 127.0.0.1:\2", text)
-
-
-def _refusal(folder: str) -> str:
-    """Return the rule of a backend that refuses at once what would wait too long."""
-    return (
-        "    http-request return status 503 content-type application/problem+json hdr Retry-After 1 "
-        f"hdr Cache-Control no-store lf-file {folder}/{_OVERLOADED_FILE} if METH_POST {{ queue ge {MAX_QUEUED} }}\n"
-    )
 
 
 def main() -> None:

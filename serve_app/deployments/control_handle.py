@@ -54,7 +54,12 @@ class ControlHandle:
     async def _call(self, entrance: str, timeout_s: float, /, *arguments: Any, **named: Any) -> Any:
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._connect(entrance).remote(*arguments, **named)
+                if self._handle is None:
+                    self._handle = open_handle(CONTROL_DEPLOYMENT, CONTROL_APP)  # the app may come up after the Gateway
+                handle = self._handle.options(
+                    method_name=entrance, request_serialization="pickle", response_serialization="pickle"
+                )
+                return await handle.remote(*arguments, **named)
         except FAILURES as exc:
             error = translate(exc)
             if isinstance(error, ReplicaLostError):
@@ -63,10 +68,3 @@ class ControlHandle:
                     RETRY_AFTER_S,
                 ) from exc
             raise error from exc
-
-    def _connect(self, entrance: str) -> Any:
-        if self._handle is None:
-            self._handle = open_handle(CONTROL_DEPLOYMENT, CONTROL_APP)  # the app may come up after the Gateway
-        return self._handle.options(
-            method_name=entrance, request_serialization="pickle", response_serialization="pickle"
-        )

@@ -129,9 +129,6 @@ class InputMeter:
         for (feature, kind), n in self._counted.items():
             self._values.inc(n, {**self._tags, "feature": feature, "kind": kind})
         self._n_rows, self._counted, self._is_due = 0, Counter(), False
-        self._flush_histories()
-
-    def _flush_histories(self) -> None:
         for status, n in zip(HISTORY_STATUSES, self._statuses.tolist(), strict=True):
             if n:
                 self._histories.inc(n, {**self._tags, "kind": status})

@@ -11,8 +11,8 @@ import contextlib
 import itertools
 import logging
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -111,14 +111,15 @@ class Webhooks:
 
     async def _tell(self, client: httpx.AsyncClient, notice: Notice) -> None:
         """Post one event until it is told or given up; what became of it and could not be stored is not done again."""
-        found = self._unsettled.get(notice.id)
+        found, host = self._unsettled.get(notice.id), _say_host(notice.url)
         for attempt in itertools.count(notice.n_attempts + 1):
             if found is None:
                 problem, is_final = await self._post(client, notice)
                 status: NoticeStatus = "waiting" if problem else "delivered"
                 if problem and (is_final or attempt >= ATTEMPTS):
                     status = "undelivered"
-                    _log_undelivered(notice, attempt, problem)
+                    what = notice.event.get("event"), notice.event.get("rollout"), problem, attempt
+                    logger.warning("webhook %s was not told of %s of rollout %s: %s (%d attempts)", host, *what)
                 found = status, attempt, problem
             self._unsettled[notice.id] = found
             await asyncio.to_thread(self._outbox.settle, notice.id, *found)
@@ -144,12 +145,6 @@ class Webhooks:
             httpx.codes.REQUEST_TIMEOUT,
         )
         return ("" if httpx.codes.is_success(status) else f"it answered {status}"), not is_worth_it
-
-
-def _log_undelivered(notice: Notice, n_attempts: int, problem: str) -> None:
-    event: Mapping[str, Any] = notice.event
-    text = "webhook %s was not told of %s of rollout %s: %s (%d attempts)"
-    logger.warning(text, _say_host(notice.url), event.get("event"), event.get("rollout"), problem, n_attempts)
 
 
 def _say_host(url: str) -> str:

@@ -15,6 +15,7 @@ from serve_app.client.clients import AsyncClient
 from serve_app.client.rows import Prediction
 from serve_app.errors import InvalidRowError, InvariantError, NotReadyError
 from serve_app.events.service.partitions import LogSummary, Partition
+from serve_app.history.service.observing import OFF, UNAVAILABLE
 from serve_app.models.service.ports import Package
 from serve_app.skew.expected import ExpectedRows, FeatureDifference, compare_answer, expect_rows
 from serve_app.skew.report import SkewReport
@@ -22,11 +23,9 @@ from serve_app.skew.verify import Step, plan_steps, read_positions
 from serve_app.training.service.features_table import feature_rows
 
 SETTLED: Final = ("recorded", "duplicate")
-UNAVAILABLE: Final = "unavailable"
 UNAVAILABLE_TRIES: Final = 40
 UNAVAILABLE_WAIT_S: Final = 0.5
 """After a failure the service leaves its store alone for a second."""
-OFF: Final = "off"
 
 
 class PartVerifier:

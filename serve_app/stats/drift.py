@@ -158,9 +158,10 @@ def measure_drift(
         new = count_classes(bins, column, classes, unseen) if is_categorical else count_numbers(bins, column)
         psi, n_bins = measure_psi(np.array([row["count"] for row in bins], dtype=np.float64), new)
         before, last = (new[-2:] / max(new.sum(), 1.0)).tolist()  # a profile's last bins
-        odd = (0.0, 0.0, last) if is_categorical else (last, before, 0.0)
+        missing, outside, strange = (0.0, 0.0, last) if is_categorical else (last, before, 0.0)
         p_value = psi_p_value(psi, n_bins, *sizes)
-        found.append(Drift(name, psi, expected_psi(n_bins, *sizes), p_value, n_bins, *odd, verdict="none"))
+        expected = expected_psi(n_bins, *sizes)
+        found.append(Drift(name, psi, expected, p_value, n_bins, missing, outside, strange, "none"))
     if not found:
         return []
     is_beyond_chance = find_discoveries([one.p_value for one in found], FALSE_DISCOVERY_SHARE)

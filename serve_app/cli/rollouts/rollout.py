@@ -56,11 +56,10 @@ def start(
         if wait:
             finish(client, started["id"], as_json)
             return
-    if as_json:
-        print_json(started)
-        return
-    print_brief(started)
-    err.print(f"see `scorecat rollout status {started['id']}`; `scorecat rollout abort {started['id']}` takes it back")
+    print_result(started, print_brief, as_json=as_json)
+    if not as_json:
+        number = started["id"]
+        err.print(f"see `scorecat rollout status {number}`; `scorecat rollout abort {number}` takes it back")
 
 
 def status(
@@ -120,10 +119,7 @@ def history(
     with connect(url) as client:
         if every:
             found = client.recent(limit=limit)
-            if as_json:
-                print_json({"rollouts": found})
-            else:
-                print_list(found)
+            print_result({"rollouts": found}, lambda _: print_list(found), as_json=as_json)
             return
         number = _need_newest(client, rollout_id)
         changes = client.history(number)

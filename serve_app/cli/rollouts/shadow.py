@@ -11,7 +11,7 @@ from serve_app.cli.rollouts.rollout import WhyOption, connect, name_caller
 from serve_app.cli.rollouts.rollout_view import print_brief
 from serve_app.errors import NotFoundError
 from serve_app.rollouts.service.request import parse_start
-from serve_app.terminal.console import JsonOption, err, print_json, print_result
+from serve_app.terminal.console import JsonOption, err, print_result
 
 
 def start(
@@ -26,11 +26,9 @@ def start(
     parse_start(body)  # what JSON cannot say, such as nan, would become something else on the way
     with connect(url) as client:
         started = client.start({**body, "who": name_caller(), "why": why})
-    if as_json:
-        print_json(started)
-        return
-    print_brief(started)
-    err.print("see `scorecat rollout status`; `scorecat shadow stop` ends it")
+    print_result(started, print_brief, as_json=as_json)
+    if not as_json:
+        err.print("see `scorecat rollout status`; `scorecat shadow stop` ends it")
 
 
 def stop(why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False) -> None:

@@ -82,7 +82,7 @@ class Change:
     """
 
     def __init__(self, read: Mapping[bytes, bytes]) -> None:
-        self._read = read
+        self.read = read
         self._values: dict[bytes, bytes] = {}
         self._sessions: list[bytes | int] = []
         self._events: dict[bytes, list[bytes]] = {}
@@ -92,11 +92,6 @@ class Change:
     def is_empty(self) -> bool:
         """Whether nothing is to be written."""
         return not (self._values or self._gone)
-
-    @property
-    def compared(self) -> list[bytes]:
-        """The keys that are compared."""
-        return list(self._read)
 
     def put(self, key: bytes, value: bytes) -> None:
         """Write a value under a full key; an empty one removes the key."""
@@ -123,7 +118,7 @@ class Change:
             prefix,
             schema,
             secret,
-            *self._read.values(),
+            *self.read.values(),
             len(self._values),
             *values,
             len(self._sessions) // 3,

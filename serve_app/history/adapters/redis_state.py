@@ -218,7 +218,7 @@ class RedisStateStore:
         )
 
     def _apply(self, change: Change) -> bool:
-        keys, arguments = change.compared, change.arguments(self._prefix, _SCHEMA, self._check)
+        keys, arguments = list(change.read), change.arguments(self._prefix, _SCHEMA, self._check)
         try:
             applied = int(self._apply_script(keys=keys, args=arguments))
         except (redis.ConnectionError, redis.TimeoutError) as exc:

@@ -213,7 +213,7 @@ class LookedUp(NamedTuple):
     Attributes
     ----------
     accumulators : ndarray of int64, shape (12, n)
-        See `accumulate_rows`.
+        See `serve_app.history.core.as_of.ACCUMULATOR_NAMES`.
     is_found : ndarray of bool, shape (n,)
         Whether the user has a history.
     newest_s : ndarray of int64, shape (n,)
@@ -226,16 +226,6 @@ class LookedUp(NamedTuple):
 
 
 def look_up_rows(known: Known, rows: Sequence[KeyedRow], now_s: int) -> LookedUp:
-    """Return what is known of each row, see `accumulate_rows`."""
-    sessions = (known.sessions.get(row.session) for row in rows)
-    return LookedUp(
-        accumulate_rows(known, rows, now_s),
-        np.fromiter((row.user in known.users for row in rows), np.bool_, len(rows)),
-        np.fromiter((-1 if s is None else s.last_s for s in sessions), np.int64, len(rows)),
-    )
-
-
-def accumulate_rows(known: Known, rows: Sequence[KeyedRow], now_s: int) -> NDArray[np.int64]:
     """Return what is known at each row, the row itself added unless its event is stored.
 
     Parameters
@@ -245,15 +235,15 @@ def accumulate_rows(known: Known, rows: Sequence[KeyedRow], now_s: int) -> NDArr
     rows : sequence of KeyedRow
     now_s : int
         The server's clock, for rows without a time, seconds since 1970 UTC.
-
-    Returns
-    -------
-    ndarray of int64, shape (12, n)
-        See `serve_app.history.core.as_of.ACCUMULATOR_NAMES`.
     """
     columns = [_accumulate_row(known, row, now_s) for row in rows]
-    out = np.array(columns, dtype=np.int64).reshape(len(rows), len(ACCUMULATOR_NAMES))
-    return np.ascontiguousarray(out.T)
+    accumulators = np.array(columns, dtype=np.int64).reshape(len(rows), len(ACCUMULATOR_NAMES))
+    sessions = (known.sessions.get(row.session) for row in rows)
+    return LookedUp(
+        np.ascontiguousarray(accumulators.T),
+        np.fromiter((row.user in known.users for row in rows), np.bool_, len(rows)),
+        np.fromiter((-1 if s is None else s.last_s for s in sessions), np.int64, len(rows)),
+    )
 
 
 def _accumulate_row(known: Known, row: KeyedRow, now_s: int) -> Accumulators:

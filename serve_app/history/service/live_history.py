@@ -135,12 +135,7 @@ class LiveHistory:
     """
 
     def __init__(
-        self,
-        store: StateStore,
-        pseudonyms: Pseudonyms,
-        clock: Callable[[], float],
-        *,
-        retention_s: int | None,
+        self, store: StateStore, pseudonyms: Pseudonyms, clock: Callable[[], float], *, retention_s: int | None
     ) -> None:
         self._store = store
         self._pseudonyms = pseudonyms

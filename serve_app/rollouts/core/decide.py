@@ -85,15 +85,11 @@ def decide(plan: Plan, state: RolloutState, observations: Observations, now_s: f
     now_s : float
         Seconds since the epoch; does not run backwards.
     """
-    if not state.is_active or state.phase is Phase.PENDING:
-        return Decision("hold", state.why, state)
-    if observations.failures:
-        return _give_up(state, observations.failures, now_s)
+    early = _decide_early(plan, state, observations, now_s)
+    if early is not None:
+        return early
     if state.phase is Phase.DEPLOYING:
-        waiting = _await_ready(plan, state, observations, now_s)
-        return waiting or _advance(
-            plan, state, f"v{state.canary} is ready: every replica proved its golden rows", now_s
-        )
+        return _advance(plan, state, f"v{state.canary} is ready: every replica proved its golden rows", now_s)
     if state.phase is Phase.PROMOTING:
         return _bake(plan, state, observations, now_s)
     state = add_intervals(plan, state, observations.intervals)
@@ -104,15 +100,11 @@ def decide(plan: Plan, state: RolloutState, observations: Observations, now_s: f
 
 def decide_trial(plan: Plan, state: RolloutState, observations: Observations, now_s: float) -> Decision:
     """Return what an A/B test or a shadow does now: it starts when ready and ends when a version fails, no more."""
-    if not state.is_active or state.phase is Phase.PENDING:
-        return Decision("hold", state.why, state)
-    if observations.failures:
-        return _give_up(state, observations.failures, now_s)
+    early = _decide_early(plan, state, observations, now_s)
+    if early is not None:
+        return early
     if state.phase is not Phase.DEPLOYING:
         return Decision("hold", state.why, state)
-    waiting = _await_ready(plan, state, observations, now_s)
-    if waiting is not None:
-        return waiting
     why = "every version is ready: every replica proved its golden rows"
     return Decision("advance", why, dataclasses.replace(move_state(state, Phase.PROGRESSING, now_s, why), step=0))
 
@@ -124,9 +116,13 @@ def _give_up(state: RolloutState, failures: tuple[str, ...], now_s: float) -> De
     return _leave("roll_back", Phase.ROLLED_BACK, state, why, now_s)
 
 
-def _await_ready(plan: Plan, state: RolloutState, observations: Observations, now_s: float) -> Decision | None:
-    """Return the decision about versions that are not ready, or None when they are."""
-    if observations.is_ready:
+def _decide_early(plan: Plan, state: RolloutState, observations: Observations, now_s: float) -> Decision | None:
+    """Return the decision about what is over, failed, or not ready yet; None about all else."""
+    if not state.is_active or state.phase is Phase.PENDING:
+        return Decision("hold", state.why, state)
+    if observations.failures:
+        return _give_up(state, observations.failures, now_s)
+    if state.phase is not Phase.DEPLOYING or observations.is_ready:
         return None
     if now_s >= state.since_s + plan.deploy_timeout_s:
         what = f": {observations.unready}" if observations.unready else ""

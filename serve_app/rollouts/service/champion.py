@@ -50,7 +50,9 @@ def settle_champion(registry: Registry, running: RunningRollout, served: int) ->
     found = aliases.versions.get(CHAMPION)
     before = (running.terms.champion, stored.stable)
     is_back = running.state.phase is not Phase.SUCCEEDED
-    target = _find_before(running) if is_back else stored.canary
+    target = stored.canary
+    if is_back:  # where it pointed before, but never at what was taken back
+        target = stored.stable if running.terms.champion in (None, stored.canary) else running.terms.champion
     if is_back and not running.champion:  # it never had everything, so that the alias is still a person's
         stays = f"{CHAMPION} stays at {_name(found)}, where it was before, and the next `scorecat up` serves that"
         return "left", f"{stays}; `scorecat models alias {model}@{served} {CHAMPION}` names v{served}, which is served"
@@ -65,12 +67,6 @@ def settle_champion(registry: Registry, running: RunningRollout, served: int) ->
     what = "taken back" if is_back else "succeeded"
     registry.move_alias(model, CHAMPION, target, expected=aliases, reason=f"rollout {stored.id} {what}")
     return ("returned" if is_back else "moved"), f"{CHAMPION} moved from {_name(found)} to v{target}"
-
-
-def _find_before(running: RunningRollout) -> int:
-    """Return where the alias belongs after a take-back: where it pointed before, but never at what was taken back."""
-    before, stored = running.terms.champion, running.stored
-    return stored.stable if before is None or before == stored.canary else before
 
 
 def _name(version: int | None) -> str:

@@ -22,7 +22,7 @@ from serve_app.history.core.fold import (
     parse_user,
     remove_session,
 )
-from serve_app.history.core.fold_batch import KeyedEvent, KeyedRow, Known, accumulate_rows, fold_events
+from serve_app.history.core.fold_batch import KeyedEvent, KeyedRow, Known, fold_events, look_up_rows
 from serve_app.history.service.live_history import cents_of
 from tests.testing_kit.history.history_logs import LOGS, NOON_S, fold_log, to_columns, to_event
 
@@ -128,10 +128,10 @@ def replay_live(log):
     for k, event in enumerate(log):
         user, session, key, body = b"u%d" % event[0], b"s%d-%d" % event[:2], b"e%d" % k, to_event(event)
         row = KeyedRow(user, session, key, body.product, body.category, body.time_s, body.cents, False)
-        at = accumulate_rows(known, [row, row], now_s=0)
+        at = look_up_rows(known, [row, row], now_s=0).accumulators
         np.testing.assert_array_equal(at[:, 0], at[:, 1])  # rows do not see each other
         fold_events(known, [KeyedEvent(user, session, key, b"", body)])
-        again = accumulate_rows(known, [row], now_s=0)
+        again = look_up_rows(known, [row], now_s=0).accumulators
         if body.is_purchase:  # counts from the next event on; a row that is looked up is none
             again[9] = at[9, 0]
         np.testing.assert_array_equal(again[:, 0], at[:, 0])  # what is stored is what was scored

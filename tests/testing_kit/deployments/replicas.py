@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve_app.features.core.encoding import EncodedBatch, FeatureEncoder, ModelRows
-from serve_app.history.service.reader import HistoryReader, RowHistories, encode_rows
+from serve_app.history.service.reader import HistoryReader, encode_rows
 from serve_app.http.admission import AccessLog, Meter
 from serve_app.models.core.outputs import Extra
 from serve_app.models.service.ports import EncodedRows, EncoderPort, Model, ModelPort, Package, SplitSource
@@ -33,19 +33,18 @@ class LocalEncoder(EncoderPort):
     reader: HistoryReader | None = None
 
     async def encode(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedBatch:
-        return await self._encode(batch, self.reader.read if self.reader else None)
+        return await self._encode(batch, is_table=False)
 
     async def encode_rows(self, batch: pa.RecordBatch, *, timeout_s: float) -> EncodedRows:
-        encoded = await self._encode(batch, self.reader.read_table if self.reader else None)
+        encoded = await self._encode(batch, is_table=True)
         return EncodedRows(encoded.for_model, encoded.rows, encoded.errors)
 
-    async def _encode(
-        self, batch: pa.RecordBatch, read: Callable[[pa.RecordBatch], Awaitable[RowHistories]] | None
-    ) -> EncodedBatch:
+    async def _encode(self, batch: pa.RecordBatch, *, is_table: bool) -> EncodedBatch:
         self.batches.append(batch)
         if self.before is not None:
             await self.before()
-        return encode_rows(self.encoder, batch, await read(batch) if read else None)
+        found = await self.reader.read(batch, is_table=is_table) if self.reader else None
+        return encode_rows(self.encoder, batch, found)
 
 
 @dataclass

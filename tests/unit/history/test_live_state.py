@@ -24,7 +24,7 @@ from serve_app.history.core.fold import (
     parse_user,
     peek_event,
 )
-from serve_app.history.core.fold_batch import KeyedRow, Known, accumulate_rows
+from serve_app.history.core.fold_batch import KeyedRow, Known, look_up_rows
 from serve_app.privacy.pseudonyms import Pseudonyms
 
 pytestmark = pytest.mark.unit
@@ -119,7 +119,7 @@ def test_a_damaged_session_is_named():
 
 def look_up(known, now_s=0, **changes):
     row = KeyedRow(b"u", b"s", None, 1, 1, 1000, 100)._replace(**changes)
-    return accumulate_rows(known, [row], now_s)[:, 0].tolist()
+    return look_up_rows(known, [row], now_s).accumulators[:, 0].tolist()
 
 
 def test_a_row_whose_event_is_stored_is_not_added_again():

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from scipy.stats import nchypergeom_fisher
 
-from serve_app.rollouts.core.group_cap import cap_counts, find_cap
 from serve_app.rollouts.core.rate_bounds import log_harmless, lower_rate, upper_rate
 from serve_app.rollouts.core.sequential import (
     THETAS,
@@ -18,6 +17,8 @@ from serve_app.rollouts.core.sequential import (
     add_alone,
     add_errors,
     begin_step,
+    cap_counts,
+    find_cap,
     log_hypergeometric,
     log_ratios_of,
 )
