@@ -30,7 +30,7 @@ def service(services, serve_champion, redis_server) -> ServiceProcess:
         process.environment["SCORECAT_STATE"] = redis_server.url
         serve_champion(process)
 
-    return services.ask("service", prepare)
+    return services.ask("outage", prepare)
 
 
 class Sender(threading.Thread):
