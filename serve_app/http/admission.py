@@ -41,8 +41,14 @@ MAX_ROW_BYTES: Final = 256 * 1024
 MAX_BULK_BYTES: Final = 32 * 1024 * 1024
 MAX_RECORD_BYTES: Final = 1024 * 1024
 """A thousand named users with ids of 512 characters are half of it."""
-_MAX_BYTES: Final = {HOT_PATH: MAX_ROW_BYTES, "/invocations": MAX_BULK_BYTES, "/v1/events": MAX_BULK_BYTES}
-"""Bodies by path, and of ``/v2`` as of tables; of all others `MAX_RECORD_BYTES`."""
+_MAX_BYTES: Final = {
+    "/invocations": MAX_BULK_BYTES,
+    "/v2/": MAX_BULK_BYTES,
+    "/v1/events": MAX_BULK_BYTES,
+    "/v1/rollouts": MAX_RECORD_BYTES,
+    "/v1/jobs": MAX_RECORD_BYTES,
+}
+"""Bodies by what their path begins with; all others have `MAX_ROW_BYTES`."""
 _SMALL_DIGITS: Final = 5
 """Digits of a length that every route takes."""
 LONGEST_TIMEOUT_S: Final = 60.0
@@ -146,7 +152,7 @@ class Exchange:
     @property
     def max_body_bytes(self) -> int:
         """What a body may have, as it came and unpacked."""
-        return MAX_BULK_BYTES if self.path.startswith("/v2/") else _MAX_BYTES.get(self.path, MAX_RECORD_BYTES)
+        return next((most for path, most in _MAX_BYTES.items() if self.path.startswith(path)), MAX_ROW_BYTES)
 
     def find_deadline(self) -> float:
         """Return when the answer is due, in event-loop time: by ``X-Request-Timeout-Seconds`` or the default.
