@@ -41,8 +41,16 @@ MAX_ROW_BYTES: Final = 256 * 1024
 MAX_BULK_BYTES: Final = 32 * 1024 * 1024
 MAX_RECORD_BYTES: Final = 1024 * 1024
 """A thousand named users with ids of 512 characters are half of it."""
-_MAX_BYTES: Final = {HOT_PATH: MAX_ROW_BYTES, "/invocations": MAX_BULK_BYTES, "/v1/events": MAX_BULK_BYTES}
-"""Bodies by path, and of ``/v2`` as of tables; of all others `MAX_RECORD_BYTES`."""
+_MAX_BYTES: Final = {
+    "/invocations": MAX_BULK_BYTES,
+    "/v2/": MAX_BULK_BYTES,
+    "/v1/events": MAX_BULK_BYTES,
+    "/v1/rollouts": MAX_RECORD_BYTES,
+    "/v1/jobs": MAX_RECORD_BYTES,
+}
+"""Bodies by what their path begins with; all others have `MAX_ROW_BYTES`."""
+_SMALL_DIGITS: Final = 5
+"""Digits of a length that every route takes."""
 LONGEST_TIMEOUT_S: Final = 60.0
 DEADLINE_MARGIN_S: Final = 0.02
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -94,7 +102,7 @@ class Admission:
     def __init__(self, access_log: AccessLog, meter: Meter, timeout_s: float) -> None:
         self.access_log = access_log
         self.meter = meter
-        self.timeout_s = timeout_s
+        self.timeout_s = min(timeout_s, LONGEST_TIMEOUT_S)
 
     def open(self, method: str, path: str, headers: dict[bytes, bytes]) -> Exchange:
         """Begin an exchange, whatever is asked: what is refused is answered and logged, too."""
@@ -107,7 +115,9 @@ class Admission:
 
         The fast lane leaves what is refused here to the next entrance, which asks again.
         """
-        check_announced(exchange.headers, exchange.max_body_bytes)
+        declared = exchange.headers.get(b"content-length", b"0")
+        if len(declared) > _SMALL_DIGITS:
+            check_announced(declared, exchange.max_body_bytes)
 
 
 @dataclass(slots=True)
@@ -142,7 +152,7 @@ class Exchange:
     @property
     def max_body_bytes(self) -> int:
         """What a body may have, as it came and unpacked."""
-        return MAX_BULK_BYTES if self.path.startswith("/v2/") else _MAX_BYTES.get(self.path, MAX_RECORD_BYTES)
+        return next((most for path, most in _MAX_BYTES.items() if self.path.startswith(path)), MAX_ROW_BYTES)
 
     def find_deadline(self) -> float:
         """Return when the answer is due, in event-loop time: by ``X-Request-Timeout-Seconds`` or the default.
@@ -156,7 +166,7 @@ class Exchange:
         """
         # The proxy renames the header, see `serve_app.cluster.proxy_front`, and may leave it empty.
         given = self.headers.get(b"x-scorecat-timeout-seconds") or self.headers.get(b"x-request-timeout-seconds")
-        seconds = self.admission.timeout_s
+        left_s = self.admission.timeout_s
         if given is not None:
             try:
                 seconds = float(given)
@@ -164,14 +174,12 @@ class Exchange:
                 seconds = -1.0
             if not seconds > 0:
                 raise BadRequestError("X-Request-Timeout-Seconds must be a number of seconds above 0")
-        left_s = min(seconds, LONGEST_TIMEOUT_S) - DEADLINE_MARGIN_S - self._waited_s()
-        return asyncio.get_running_loop().time() + left_s
-
-    def _waited_s(self) -> float:
-        """Return how long the request waited since the proxy got it; a clock that is off counts as no wait."""
+            left_s = min(seconds, LONGEST_TIMEOUT_S)
         arrived = self.headers.get(b"x-scorecat-arrived-ms", b"")
         waited_s = time.time() - int(arrived) / 1000 if arrived.isdigit() else 0.0
-        return waited_s if 0 < waited_s < LONGEST_TIMEOUT_S else 0.0
+        if 0 < waited_s < LONGEST_TIMEOUT_S:  # else the proxy's clock is off, which counts as no wait
+            left_s -= waited_s
+        return asyncio.get_running_loop().time() + left_s - DEADLINE_MARGIN_S
 
     def read_number(self, name: str, what: str, max_digits: int = _MAX_VERSION_DIGITS) -> int | None:
         """Return the whole number that a header is, None without it; raises BadRequestError when it is no `what`."""

@@ -61,9 +61,8 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit_byte
     return await asyncio.to_thread(unpack, body, encoding, limit_bytes)
 
 
-def check_announced(headers: Mapping[bytes, bytes], limit_bytes: int) -> None:
-    """Raise PayloadTooLargeError when ``Content-Length`` says that the body has more."""
-    declared = headers.get(b"content-length", b"0")
+def check_announced(declared: bytes, limit_bytes: int) -> None:
+    """Raise PayloadTooLargeError when a ``Content-Length`` says that the body has more."""
     if declared.isdigit() and int(declared) > limit_bytes:
         raise PayloadTooLargeError(f"the body may have {limit_bytes} bytes, {int(declared)} were announced")
 
