@@ -23,6 +23,10 @@ TAGS: Final[list[dict[str, Any]]] = [
 """Groups of operations; every operation has one."""
 
 
+BINARY: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}
+"""A body of bytes."""
+
+
 def describe_parameter(name: str, place: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
     """Return a parameter as OpenAPI writes it."""
     return {"name": name, "in": place, "required": False, "schema": schema, "description": description}

@@ -11,7 +11,7 @@ from serve_app.errors import FieldError, InvalidRowError, NotReadyError, point_a
 from serve_app.history.service.intake import Intake
 from serve_app.http.bodies import ARROW, JSON, NDJSON
 from serve_app.http.events.event_bodies import choose_event_media
-from serve_app.http.parameters import EVENTS, REQUEST_ID, TIMEOUT
+from serve_app.http.parameters import BINARY, EVENTS, REQUEST_ID, TIMEOUT
 from serve_app.http.problems import document_problems
 from serve_app.http.schemas import EventsAnswer
 from serve_app.http.services import exchange_of, services_of
@@ -24,7 +24,7 @@ _BODY: Final[dict[str, Any]] = {
     "content": {
         JSON: {"schema": {"anyOf": [_EVENT, {"type": "array", "items": _EVENT}]}},
         NDJSON: {"schema": {"type": "string"}},
-        ARROW: {"schema": {"type": "string", "format": "binary"}},
+        ARROW: BINARY,
     },
 }
 

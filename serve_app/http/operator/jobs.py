@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 
 from serve_app.errors import NotReadyError
 from serve_app.http.operator.job_schemas import CANCEL, JOB, JobList, JobView
-from serve_app.http.parameters import JOBS, LOCATION_HEADER
+from serve_app.http.parameters import BINARY, JOBS, LOCATION_HEADER
 from serve_app.http.problems import document_problems
 from serve_app.http.records import answer_json, describe_answers, read_reason, read_record
 from serve_app.http.services import services_of
@@ -18,12 +18,7 @@ from serve_app.jobs.service.ports import Jobs
 from serve_app.jobs.service.request import parse_job
 
 JobId = Annotated[str, Path(pattern=f"^{JOB_ID.pattern}$", description="Id of the job.")]
-_BINARY: Any = {
-    200: {
-        "description": "The file.",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
+_FILE: Any = {200: {"description": "The file.", "content": {"application/octet-stream": BINARY}}}
 
 
 ROUTER: Final = APIRouter(prefix="/v1/jobs", tags=[JOBS])
@@ -45,7 +40,7 @@ async def get_job(request: Request, job_id: JobId) -> Response:
     "/{job_id}/results/{name:path}",
     summary="A file of a job's results",
     response_class=FileResponse,
-    responses={**_BINARY, **document_problems(404, 422, 503)},
+    responses={**_FILE, **document_problems(404, 422, 503)},
 )
 async def download_job_result(request: Request, job_id: JobId, name: str) -> Response:
     """Download a file of a job that named no output; the job's page links to each. `Range` is understood."""

@@ -16,7 +16,7 @@ from serve_app.features.core.specs import PURCHASE_FEATURES
 from serve_app.features.core.typed_columns import ParsedTable
 from serve_app.http.bodies import ARROW, CSV, JSON, PARQUET
 from serve_app.http.column_names import describe_ignored, parse_named
-from serve_app.http.parameters import IGNORED_COLUMNS, IGNORED_HEADER, MANY_ROWS, ROUTING_HEADERS, TABLES
+from serve_app.http.parameters import BINARY, IGNORED_COLUMNS, IGNORED_HEADER, MANY_ROWS, ROUTING_HEADERS, TABLES
 from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.query import parse_query, read_defaults
@@ -38,7 +38,6 @@ Asked = Literal["prediction", "label", "raw"]
 """Values of the query parameter ``output``."""
 _COLUMNS: Final = [f.name for f in PURCHASE_FEATURES if f.group == "row"]
 _EXAMPLE: Final[dict[str, Any]] = {"dataframe_records": [{name: EXAMPLE_REQUEST[name] for name in _COLUMNS}]}
-_BINARY: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}
 _BODY: Final[dict[str, Any]] = {
     "required": True,
     "content": {
@@ -63,8 +62,8 @@ _BODY: Final[dict[str, Any]] = {
             "example": _EXAMPLE,
         },
         CSV: {"schema": {"type": "string"}},
-        ARROW: _BINARY,
-        PARQUET: _BINARY,
+        ARROW: BINARY,
+        PARQUET: BINARY,
     },
 }
 
@@ -79,7 +78,7 @@ ROUTER: Final = APIRouter(tags=[TABLES])
     responses={
         200: {
             "headers": {**ROUTING_HEADERS, **IGNORED_HEADER},
-            "content": {ARROW: _BINARY, CSV: {"schema": {"type": "string"}}},
+            "content": {ARROW: BINARY, CSV: {"schema": {"type": "string"}}},
         },
         **document_problems(400, 404, 406, 413, 415, 422, 500, 503, 504),
     },

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from serve_app import __version__
 from serve_app.errors import FieldError, NotFoundError, point_at
 from serve_app.features.core.row_errors import RowError
-from serve_app.http.parameters import INFERENCE, MANY_ROWS, ROUTING_HEADERS, describe_header
+from serve_app.http.parameters import BINARY, INFERENCE, MANY_ROWS, ROUTING_HEADERS, describe_header
 from serve_app.http.parsing_process import MIN_BYTES
 from serve_app.http.problems import document_problems
 from serve_app.http.query import parse_query, read_defaults
@@ -37,7 +37,7 @@ _BODY: Final[dict[str, Any]] = {
     "required": True,
     "content": {
         "application/json": {"schema": {"$ref": "#/components/schemas/InferBody"}},
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "application/octet-stream": BINARY,
     },
 }
 
@@ -118,18 +118,9 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
 
 
 def _add_model_routes(path: str, what: str) -> None:
-    ROUTER.get(
-        path,
-        operation_id=f"get{what}Metadata",
-        summary="Model metadata",
-        responses=document_problems(404, 503),
-    )(metadata)
-    ROUTER.get(
-        f"{path}/ready",
-        operation_id=f"is{what}Ready",
-        summary="Can the model score?",
-        responses=document_problems(404, 503),
-    )(model_ready)
+    about = partial(ROUTER.get, responses=document_problems(404, 503))
+    about(path, operation_id=f"get{what}Metadata", summary="Model metadata")(metadata)
+    about(f"{path}/ready", operation_id=f"is{what}Ready", summary="Can the model score?")(model_ready)
     ROUTER.post(
         f"{path}/infer",
         operation_id=f"infer{what}",
@@ -138,7 +129,7 @@ def _add_model_routes(path: str, what: str) -> None:
         responses={
             200: {
                 "headers": {**ROUTING_HEADERS, **_LENGTH},
-                "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+                "content": {"application/octet-stream": BINARY},
             },
             **document_problems(400, 404, 413, 415, 422, 500, 503, 504),
         },
