@@ -64,7 +64,14 @@ def make_package(
     )  # fmt: skip
     reference = profile_table(matrix, model.predict(matrix), PURCHASE_NAMES, VOCABULARIES, UNKNOWN_CLASS)
     package = build_package(
-        manifest=Manifest("purchase", "2026-01-01T00:00:00Z", "binary", tuple(features), training={"seed": seed}),
+        manifest=Manifest(
+            "purchase",
+            "2026-01-01T00:00:00Z",
+            "binary",
+            tuple(features),
+            training={"seed": seed},
+            libraries={"scorecat": "0.1.0"},
+        ),  # fmt: skip
         model=model,
         vocabularies=VOCABULARIES,
         golden_rows=random_rows(64, seed + 1, features=features),
