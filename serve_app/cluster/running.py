@@ -10,7 +10,7 @@ import httpx
 from serve_app.cluster.processes import find_processes
 from serve_app.cluster.spec import ClusterSpec, load_spec
 from serve_app.errors import NotReadyError, ScorecatError
-from serve_app.runtime.shown_text import show_line
+from serve_app.runtime.shown_values import show_line
 from serve_app.runtime.trust import choose_trust
 from serve_app.settings import PREFIX, Settings
 

@@ -1,13 +1,16 @@
-"""How a value that cannot be used is shown in the words that refuse it."""
+"""How values and texts of others are shown: short, on one line, with nothing in them that steers a terminal."""
 
 from __future__ import annotations
 
 import math
 import os
 import reprlib
+import unicodedata
 from typing import Any, Final
 
 MAX_CHARACTERS: Final = 60
+LIMIT: Final = 2_000
+"""Characters of a text of others that are shown at most where a page or file shows them."""
 
 _SHORT: Final = reprlib.Repr()
 _SHORT.maxlevel = 2
@@ -36,3 +39,26 @@ def is_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
+
+
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories of what has no glyph of its own: control, direction, surrogate, unassigned, line separators."""
+
+
+def show_line(text: str, limit: int | None = None) -> str:
+    """Return a text as one line: what would steer a terminal or break the line is escaped; cut to `limit`."""
+    if limit is not None and len(text) > limit:
+        text = f"{text[:limit]}... ({len(text)} characters)"
+    return _escape(text, "")
+
+
+def show_lines(text: str) -> str:
+    """Return a text with its line breaks and tabs, everything else as `show_line` shows it."""
+    return _escape(text, "\n\t")
+
+
+def _escape(text: str, kept: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    unseen = {c: c.encode("unicode_escape").decode() for c in set(text) if unicodedata.category(c) in _UNSEEN}
+    return "".join([c if c in kept else unseen.get(c, c) for c in text])

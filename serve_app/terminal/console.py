@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from serve_app.runtime.shown_text import show_line, show_lines
+from serve_app.runtime.shown_values import show_line, show_lines
 from serve_app.terminal.columns import GAP, align, fold, measure, name_cells
 from serve_app.terminal.health import choose_style
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from serve_app.client.rollouts import RolloutClient
 from serve_app.errors import NotReadyError
-from serve_app.runtime.shown_text import show_line
+from serve_app.runtime.shown_values import show_line
 from serve_app.terminal.columns import measure
 from serve_app.terminal.console import err, out, print_aligned
 from serve_app.terminal.health import choose_style

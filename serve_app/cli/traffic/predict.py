@@ -27,7 +27,7 @@ from serve_app.errors import (
     PayloadTooLargeError,
 )
 from serve_app.features.core.specs import PURCHASE_NAMES
-from serve_app.runtime.shown_text import show_line
+from serve_app.runtime.shown_values import show_line
 from serve_app.runtime.trust import choose_trust
 from serve_app.settings import load_settings
 from serve_app.storage.document_file import load_bytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
@@ -60,9 +59,7 @@ class LogWriter:
         self._stream.write((",".join(schema.names) + "\n").encode())
         self._sink = pacsv.CSVWriter(self._stream, schema, write_options=options)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for stream in (self._sink, self._stream):
             if stream is not None:
                 stream.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
@@ -51,9 +50,7 @@ class EventSpill:
         with pa.OSFile(str(self._folder / f"{partition}.arrow")) as source, pa.ipc.open_file(source) as reader:
             return reader.read_all()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for writer in self._writers.values():
             writer.close()
         if self._folder is not None:

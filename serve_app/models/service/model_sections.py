@@ -10,7 +10,7 @@ from serve_app.features.core.numeric_columns import describe_rule
 from serve_app.features.core.specs import FeatureSpec
 from serve_app.models.core.manifest import Manifest
 from serve_app.models.service.global_figures import GlobalFigures
-from serve_app.runtime.shown_text import LIMIT, show_line
+from serve_app.runtime.shown_values import LIMIT, show_line
 from serve_app.stats.profile import SCORE
 
 TITLES: Final[Mapping[str, str]] = {

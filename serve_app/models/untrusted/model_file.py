@@ -23,7 +23,7 @@ from typing import IO, Any, Final, Literal
 from serve_app.errors import InvalidDataError, NotFoundError
 from serve_app.models.untrusted.model_contents import CATBOOST, explain_contents
 from serve_app.models.untrusted.sandbox import Limits
-from serve_app.runtime.shown_text import LIMIT, show_line
+from serve_app.runtime.shown_values import LIMIT, show_line
 from serve_app.storage.contents import HEAD_BYTES
 
 MAX_HEADER_BYTES: Final = 256 << 20

@@ -71,7 +71,7 @@ def make_package(
             tuple(features),
             training={"seed": seed},
             libraries={"scorecat": "0.1.0"},
-        ),  # fmt: skip
+        ),
         model=model,
         vocabularies=VOCABULARIES,
         golden_rows=random_rows(64, seed + 1, features=features),

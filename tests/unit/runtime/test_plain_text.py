@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.table import Table
 
-from serve_app.runtime.shown_text import show_line, show_lines
+from serve_app.runtime.shown_values import show_line, show_lines
 from serve_app.terminal.console import PlainConsole
 
 pytestmark = pytest.mark.unit
