@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from copy import copy
+from dataclasses import fields
 from typing import Any, ClassVar, Self
 
 from serve_app.errors import InvariantError
@@ -20,25 +21,29 @@ class Sums:
     """Members of which the largest is kept, not the sum."""
 
     @classmethod
+    def _names(cls) -> list[str]:
+        return [field.name for field in fields(cls)]  # type: ignore[arg-type] # every subclass is a dataclass
+
+    @classmethod
     def merge(cls, parts: Iterable[Self]) -> Self:
         """Return the sum of counters; the parts stay as they are."""
         total = cls()
         for part in parts:
-            for field in fields(cls):  # type: ignore[arg-type] # every subclass is a dataclass
-                add = max if field.name in cls.LARGEST else _add
-                setattr(total, field.name, add(getattr(total, field.name), getattr(part, field.name)))
+            for name in cls._names():
+                add = max if name in cls.LARGEST else _add
+                setattr(total, name, add(getattr(total, name), getattr(part, name)))
         return total
 
     def dump(self) -> dict[str, Any]:
         """Return counters as a plain dict for JSON."""
-        return asdict(self)  # type: ignore[call-overload,no-any-return] # every subclass is a dataclass
+        return {name: copy(getattr(self, name)) for name in self._names()}
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> Self:
         """Return the counters of a record; raises InvariantError when `dump` did not write it."""
         try:
             counters, empty = cls(**record), cls()
-            wrong = [name for name in empty.dump() if not _is_sound(getattr(counters, name), getattr(empty, name))]
+            wrong = [name for name in cls._names() if not _is_sound(getattr(counters, name), getattr(empty, name))]
         except (TypeError, AttributeError) as exc:
             raise InvariantError(f"these are not {cls.TITLE}: {exc}") from exc
         if wrong:
