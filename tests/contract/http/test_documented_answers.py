@@ -14,7 +14,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 
-from serve_app.history.service.writer import EventWriter, write_events
+from serve_app.history.service.intake import EventSink, write_events
 from serve_app.http.app import build_api
 from serve_app.http.events.event_bodies import parse_events
 from tests.testing_kit.deployments.calls import AppCalls
@@ -57,7 +57,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory, package, package_dir) -> Ite
     options = {
         "rollouts": LocalRollouts(RolloutWorld(folder / "rollouts", package_dir, n_versions=1).control),
         "jobs": LocalJobs(JobWorld(folder / "jobs").control),
-        "events": EventWriter(write),
+        "events": EventSink(write),
     }
     with AppCalls(package, **options) as calls:
         yield calls
