@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -101,3 +101,24 @@ def name_program() -> str:
 def describe_resume(command: str) -> str:
     """Return how a job that ended early goes on, by a command."""
     return f"what is scored stays; go on with: {command}"
+
+
+def explain_absence(model: str, version: int, apps: Iterable[str]) -> str:
+    """Return why a job cannot begin with a version's own replicas, and the two ways out; nothing when it can.
+
+    Parameters
+    ----------
+    model, version : str, int
+        What is to score.
+    apps : iterable of str
+        Names of the Serve applications that can answer.
+    """
+    prefix = f"{model}-v"
+    numbers = (app.removeprefix(prefix) for app in apps if app.startswith(prefix))
+    there = sorted(int(number) for number in numbers if number.isdecimal())
+    if version in there:
+        return ""
+    named = f"deployed of it: {', '.join(f'version {v}' for v in there)}" if there else "no version of it is"
+    ways = [f"score with --model {model}@{there[-1]}"] if there else []
+    ways.append("let the job bring its own replicas with --pool dedicated")
+    return f"{model} version {version} is not deployed ({named}), nothing was scored: {', or '.join(ways)}"

@@ -12,7 +12,7 @@ from ray.serve.schema import ApplicationStatus, ReplicaState
 
 from batch.jobs.prepare import WORKER_CPUS, JobPlan
 from batch.record import DriverRecord
-from batch.transforms.deployed import explain_absence
+from batch.view import explain_absence
 from serve_app.deployments.apps.apps import START_TIMEOUT_S, describe_app
 from serve_app.deployments.calls.handles import parse_version_app, pool_app, version_app
 from serve_app.deployments.options import DeploymentOptions, pool_options

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from serve_app.cluster.home import derive_spec, lock_home
 from serve_app.cluster.processes import find_processes, stop_cluster
-from serve_app.cluster.spec import SPEC_FILE
+from serve_app.cluster.spec import SPEC_FILE, derive_spec, lock_home
 from serve_app.errors import InvariantError
 from serve_app.settings import load_settings
 from serve_app.terminal.console import JsonOption, err, print_json

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from serve_app.cluster.environment import cluster_environment
-from serve_app.cluster.home import derive_spec
 from serve_app.cluster.processes import stop_cluster
 from serve_app.cluster.running import probe
-from serve_app.cluster.spec import SPEC_FILE, ClusterSpec, save_spec
+from serve_app.cluster.spec import SPEC_FILE, ClusterSpec, derive_spec, save_spec
 from serve_app.cluster.start import keep_logs, start_cluster
 from serve_app.errors import InvariantError
 from serve_app.models.service.registry import Registry

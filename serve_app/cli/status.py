@@ -10,14 +10,13 @@ from rich.padding import Padding
 from rich.text import Text
 
 from serve_app.cli.models.champion_gap import describe_gap, find_champion
-from serve_app.client.rollouts import RolloutClient
+from serve_app.client.operator import RolloutClient
 from serve_app.cluster.processes import find_processes
 from serve_app.cluster.running import describe_endpoints, explain_unready, list_apps, probe, url_of
 from serve_app.cluster.spec import ClusterSpec, load_spec
 from serve_app.errors import ScorecatError
 from serve_app.settings import load_settings
-from serve_app.terminal.console import JsonOption, err, out, print_aligned, print_json
-from serve_app.terminal.health import choose_style
+from serve_app.terminal.console import JsonOption, choose_style, err, out, print_aligned, print_json
 from serve_app.wiring import open_settings_registry
 
 

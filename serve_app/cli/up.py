@@ -13,11 +13,10 @@ from serve_app.cli.models.champion_gap import describe_gap, find_champion
 from serve_app.cli.start import start_service
 from serve_app.cli.status import describe_shares, list_models
 from serve_app.cli.traffic.example import example_command
-from serve_app.cluster.home import derive_spec, lock_home
 from serve_app.cluster.private_names import check_names
 from serve_app.cluster.processes import find_processes
 from serve_app.cluster.running import describe_endpoints, probe, url_of
-from serve_app.cluster.spec import ClusterSpec, load_spec
+from serve_app.cluster.spec import ClusterSpec, derive_spec, load_spec, lock_home
 from serve_app.cluster.start import check_port
 from serve_app.deployments.options import OPTIONS
 from serve_app.errors import BadRequestError, InvariantError, NotReadyError

@@ -1,9 +1,10 @@
-"""Calls of the operator's routes over HTTP."""
+"""Calls of the operator's routes over HTTP: batch jobs, rollouts, and what is served."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -15,6 +16,9 @@ from serve_app.runtime.trust import choose_trust
 
 TIMEOUT_S: Final = 70.0
 """Longer than the service waits for its control app: a start fetches and checks the package."""
+_JOB: Final = ("id", "state", "created_at")
+_ROLLOUT: Final = ("id", "kind", "phase")
+"""Members by which an answer is known."""
 
 
 class OperatorClient:
@@ -66,15 +70,90 @@ class OperatorClient:
         return found
 
 
-def take_list(answer: Mapping[str, Any], name: str, members: Sequence[str]) -> list[dict[str, Any]]:
+class JobsClient(OperatorClient):
+    """Batch jobs of one service.
+
+    Raises
+    ------
+    NotReadyError
+        Nothing answers, or the control app does not; QueueFullError when as many jobs wait as may.
+    ConflictError
+        The job has ended.
+    NotFoundError
+        There is no such job.
+    BadRequestError
+        Change what was asked; `errors` names the members.
+    """
+
+    def start(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Queue a job, and return it."""
+        return _take_object(self.send("POST", "/v1/jobs", body), _JOB)
+
+    def recent(self, limit: int = 20) -> list[dict[str, Any]]:
+        """Return jobs in short form, newest first."""
+        return _take_list(self.send("GET", f"/v1/jobs?limit={limit}"), "jobs", _JOB)
+
+    def describe(self, job_id: str) -> dict[str, Any]:
+        """Return a job."""
+        return _take_object(self.send("GET", f"/v1/jobs/{quote(job_id, safe='')}"), _JOB)
+
+    def cancel(self, job_id: str, who: str) -> dict[str, Any]:
+        """Tell a job to end, and return it."""
+        answer = self.send("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel", {"who": who})
+        return _take_object(answer, _JOB)
+
+
+class RolloutClient(OperatorClient):
+    """Rollouts of one service.
+
+    Raises
+    ------
+    NotReadyError
+        Nothing answers, or the control app does not.
+    ConflictError
+        The rollout's phase does not allow it, or another rollout is active.
+    NotFoundError
+        There is no such rollout or version.
+    BadRequestError
+        Change what was asked; `errors` names the members.
+    """
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return what is served, with the share of each version."""
+        return _take_list(self.send("GET", "/v1/models"), "models", ("name", "versions"))
+
+    def start(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a rollout, and return it."""
+        return _take_object(self.send("POST", "/v1/rollouts", body), _ROLLOUT)
+
+    def recent(self, model: str = "", limit: int = 20) -> list[dict[str, Any]]:
+        """Return rollouts in short form, newest first."""
+        query = httpx.QueryParams({"model": model, "limit": limit})
+        return _take_list(self.send("GET", f"/v1/rollouts?{query}"), "rollouts", _ROLLOUT)
+
+    def describe(self, rollout_id: int) -> dict[str, Any]:
+        """Return a rollout."""
+        return _take_object(self.send("GET", f"/v1/rollouts/{rollout_id}"), _ROLLOUT)
+
+    def history(self, rollout_id: int) -> list[dict[str, Any]]:
+        """Return the changes of a rollout, oldest first."""
+        return _take_list(self.send("GET", f"/v1/rollouts/{rollout_id}/history"), "changes", ("at", "who", "why"))
+
+    def command(self, rollout_id: int, command: str, who: str, why: str) -> dict[str, Any]:
+        """Tell a rollout to pause, resume, promote or abort, and return it."""
+        answer = self.send("POST", f"/v1/rollouts/{rollout_id}/{command}", {"who": who, "why": why})
+        return _take_object(answer, _ROLLOUT)
+
+
+def _take_list(answer: Mapping[str, Any], name: str, members: Sequence[str]) -> list[dict[str, Any]]:
     """Return a list of objects of an answer; raises InvariantError when it is another answer."""
     found = answer.get(name)
     if not isinstance(found, list):
         raise InvariantError(f"the answer has no list of {name}: is it scorecat that answers there?")
-    return [take_object(each, members) for each in found]
+    return [_take_object(each, members) for each in found]
 
 
-def take_object(found: Any, members: Sequence[str]) -> dict[str, Any]:
+def _take_object(found: Any, members: Sequence[str]) -> dict[str, Any]:
     """Return an object of an answer; raises InvariantError when it lacks a member that scorecat's have."""
     if not isinstance(found, dict) or not all(member in found for member in members):
         raise InvariantError(f"the answer lacks {', '.join(members)}: is it scorecat that answers there?")

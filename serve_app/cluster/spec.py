@@ -1,17 +1,21 @@
-"""What is needed to start a cluster of this machine, and to find it again."""
+"""What is needed to start a cluster of this machine and to find it again; one command at a time does so."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from serve_app.cluster.machine import LOOPBACK, free_ports, is_free
-from serve_app.errors import InvariantError
+from serve_app.errors import BadRequestError, InvariantError
+from serve_app.settings import Settings
 from serve_app.storage.json_file import replace_json
 
 SPEC_FILE: Final = "cluster.json"
@@ -122,3 +126,24 @@ def load_spec(home: Path) -> ClusterSpec | None:
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as exc:
         raise InvariantError(f"{path} is damaged: `scorecat down` ends the cluster and removes it") from exc
     return spec
+
+
+def derive_spec(settings: Settings) -> ClusterSpec:
+    """Return a spec with the mark and folder that any cluster of this home has; its ports mean nothing."""
+    return plan_cluster(settings.home, settings.host, settings.port, settings.num_cpus)
+
+
+@contextlib.contextmanager
+def lock_home(home: Path) -> Iterator[None]:
+    """Let one command at a time start or stop the service; raises BadRequestError while another does."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        file = (home / "up.lock").open("a")
+    except OSError as exc:
+        raise BadRequestError(f"the state folder {home} cannot be written: {exc.strerror}") from exc
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise BadRequestError(f"another `scorecat up` or `down` works on {home}: wait for it") from exc
+        yield

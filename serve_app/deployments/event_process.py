@@ -11,9 +11,8 @@ from typing import Final
 from serve_app.errors import ScorecatError, UnknownOutcomeError
 from serve_app.history.adapters.open_store import open_live_history
 from serve_app.history.service.config import StateConfig
-from serve_app.history.service.intake import Result, Work
+from serve_app.history.service.intake import Result, Work, write_events
 from serve_app.history.service.live_history import LiveHistory
-from serve_app.history.service.writer import write_events
 from serve_app.http.events.event_bodies import parse_events
 from serve_app.http.parsing_process import ParsingProcess
 
@@ -30,7 +29,7 @@ class EventProcess:
         self._process = ParsingProcess(_lost)
 
     async def write(self, works: Sequence[Work]) -> Sequence[Result]:
-        """Record works, see `serve_app.history.service.writer.write_events`."""
+        """Record works, see `serve_app.history.service.intake.write_events`."""
         return await self._process.run(partial(_write, self._config, list(works)))
 
     async def keep(self) -> None:

@@ -13,9 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve_app.stats.bins import count_ranges
 from serve_app.stats.profile import SCORE
-from serve_app.stats.psi import expected_psi, measure_psi, psi_p_value, smallest_visible_psi
+from serve_app.stats.psi import count_ranges, expected_psi, measure_psi, psi_p_value, smallest_visible_psi
 
 _COUNTS = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve_app.stats.bins import count_ranges, decile_edges
+from serve_app.stats.psi import count_ranges, decile_edges
 
 SCORE: Final = "score"
 TOP_CLASSES: Final = 20

@@ -15,7 +15,22 @@ from rich.text import Text
 
 from serve_app.runtime.shown_values import show_line, show_lines
 from serve_app.terminal.columns import GAP, align, fold, measure, name_cells
-from serve_app.terminal.health import choose_style
+
+_WELL: Final = ("healthy", "running", "serving", "succeeded", "ready", "pass", "no harm")
+_WAIT: Final = (
+    *("starting", "updating", "upscaling", "downscaling", "queued", "pending", "deploying", "progressing"),
+    *("promoting", "paused", "incomplete", "inconclusive", "not started", "not measured"),
+)
+_ILL: Final = ("unhealthy", "deploy_failed", "failed", "died", "not ready", "rolled back", "fail", "error")
+
+
+def choose_style(state: str) -> str:
+    """Return the style of a state by the words it begins with; none for what is neither well nor ill."""
+    said = state.lower()
+    for style, words in (("red", _ILL), ("yellow", _WAIT), ("green", _WELL)):
+        if said.startswith(words):
+            return style
+    return ""
 
 
 class PlainConsole(Console):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import typer
@@ -12,14 +11,13 @@ from rich.text import Text
 
 from batch.view import PROGRAM, name_program
 from serve_app.cli.options import UrlOption
-from serve_app.client.jobs import JobsClient
+from serve_app.client.operator import JobsClient
 from serve_app.cluster.running import read_url
 from serve_app.errors import BadRequestError, InvariantError
 from serve_app.jobs.core.record import ENDED, JOB_ID
 from serve_app.models.service.registry import name_mover
 from serve_app.settings import load_settings
-from serve_app.terminal.console import JsonOption, out, print_aligned, print_json, print_result
-from serve_app.terminal.health import choose_style
+from serve_app.terminal.console import JsonOption, choose_style, out, print_aligned, print_json, print_result
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the job, as `scorecat jobs list` shows it.")]
 POLL_S: Final = 0.5
@@ -77,11 +75,9 @@ def cancel(
     print_result(found, print_job, as_json=as_json)
 
 
-@contextlib.contextmanager
-def connect(url: str | None) -> Iterator[JobsClient]:
-    """Give a client of the service at `url`, or of the one that `up` started."""
-    with JobsClient(url or read_url(load_settings())) as client:
-        yield client
+def connect(url: str | None) -> JobsClient:
+    """Return a client of the service at `url`, or of the one that `up` started; a context."""
+    return JobsClient(url or read_url(load_settings()))
 
 
 def print_job(job: Mapping[str, Any]) -> None:

@@ -14,9 +14,8 @@ import typer
 
 from batch.jobs.prepare import plan_job
 from batch.options import takes_spec
-from batch.transforms.deployed import explain_absence
 from batch.transforms.summary import RejectLimit
-from batch.view import open_progress
+from batch.view import explain_absence, open_progress
 from serve_app.cli.jobs.score_end import Followed, finish
 from serve_app.cluster.environment import cluster_environment
 from serve_app.cluster.running import list_apps, read_spec

@@ -1,4 +1,4 @@
-"""``scorecat rollout``: ship a version step by step, and take it back, through the running service."""
+"""``scorecat rollout`` and ``shadow``: ship a version step by step, take it back, or only try it, by the service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from serve_app.cli.options import UrlOption
 from serve_app.cli.rollouts.rollout_view import is_over, print_brief, print_history, print_list, print_rollout, watch
-from serve_app.client.rollouts import RolloutClient
+from serve_app.client.operator import RolloutClient
 from serve_app.cluster.running import read_url
 from serve_app.errors import BadRequestError, NotFoundError
 from serve_app.models.service.registry import name_mover
@@ -127,6 +127,33 @@ def history(
             print_json({"rollout": number, "changes": changes})
         else:
             print_history(client.describe(number), changes)
+
+
+def start_shadow(
+    version: Annotated[str, typer.Argument(help="Number or alias.")],
+    share: Annotated[float, typer.Option(help="Share of the requests that are copied, above 0 and up to 1.")] = 0.1,
+    why: WhyOption = "",
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Deploy a version and send it copies; `scorecat rollout status` shows how its scores differ."""
+    body = {"version": version, "kind": "shadow", "share": share}
+    parse_start(body)  # what JSON cannot say, such as nan, would become something else on the way
+    with connect(url) as client:
+        started = client.start({**body, "who": name_caller(), "why": why})
+    print_result(started, print_brief, as_json=as_json)
+    if not as_json:
+        err.print("see `scorecat rollout status`; `scorecat shadow stop` ends it")
+
+
+def stop_shadow(why: WhyOption = "", url: UrlOption = None, as_json: JsonOption = False) -> None:
+    """End the shadow that runs."""
+    with connect(url) as client:
+        running = [r for r in client.recent(limit=1) if r["kind"] == "shadow" and r["is_active"]]
+        if not running:
+            raise NotFoundError("no shadow runs; `scorecat rollout history --all` lists what there was")
+        ended = client.command(running[0]["id"], "abort", name_caller(), why)
+    print_result(ended, print_brief, as_json=as_json)
 
 
 def connect(url: str | None) -> RolloutClient:

@@ -9,12 +9,11 @@ from typing import Any, Final
 from rich.markup import escape
 from rich.text import Text
 
-from serve_app.client.rollouts import RolloutClient
+from serve_app.client.operator import RolloutClient
 from serve_app.errors import NotReadyError
 from serve_app.runtime.shown_values import show_line
 from serve_app.terminal.columns import measure
-from serve_app.terminal.console import err, out, print_aligned
-from serve_app.terminal.health import choose_style
+from serve_app.terminal.console import choose_style, err, out, print_aligned
 
 POLL_S: Final = 1.0
 FIRST_WORD_LOOKS: Final = 15

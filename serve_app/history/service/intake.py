@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from serve_app.errors import DeadlineExceededError, NotReadyError, OverloadedError, ScorecatError
-from serve_app.history.service.live_history import LiveEvent, Recorded
+from serve_app.history.service.live_history import LiveEvent, LiveHistory, Recorded
 from serve_app.runtime.log_once import LogOnce
 from serve_app.runtime.microbatch import BatchLimits, MicroBatcher
 
@@ -109,6 +109,45 @@ Work = Body | LiveEvent
 Result = Intake | Recorded | ScorecatError
 
 
+def write_events(
+    history: LiveHistory, parse: Callable[[str, bytes], ParsedEvents], works: Sequence[Work]
+) -> list[Result]:
+    """Record bodies and single events in their order, and return what became of each.
+
+    Those of one group are one commit; a group is as many as make up to `MAX_EVENTS` events. When the store
+    fails, nothing of the group is stored and each of it gets the error.
+    """
+    results: dict[int, Result] = {}
+    parsed: dict[int, ParsedEvents] = {}
+    for k, work in enumerate(works):
+        try:
+            parsed[k] = (
+                ParsedEvents([work], [0], []) if isinstance(work, LiveEvent) else parse(work.media, work.content)
+            )
+        except ScorecatError as exc:
+            results[k] = exc
+    group: dict[int, ParsedEvents] = {}
+    for k, each in parsed.items():
+        if group and sum(len(one.events) for one in group.values()) + len(each.events) > MAX_EVENTS:
+            results |= _write_group(history, works, group)
+            group = {}
+        group[k] = each
+    results |= _write_group(history, works, group)
+    return [results[k] for k in range(len(works))]
+
+
+def _write_group(history: LiveHistory, works: Sequence[Work], group: Mapping[int, ParsedEvents]) -> dict[int, Result]:
+    try:
+        outcomes = history.record([event for each in group.values() for event in each.events])
+    except ScorecatError as exc:
+        return dict.fromkeys(group, exc)
+    results: dict[int, Result] = {}
+    for k, each in group.items():
+        mine, outcomes = outcomes[: len(each.events)], outcomes[len(each.events) :]
+        results[k] = mine[0] if isinstance(works[k], LiveEvent) else summarize(each, mine)
+    return results
+
+
 class EventSink:
     """Records events durably: those of concurrent requests together, one commit for all that wait, one under way.
 
@@ -117,7 +156,7 @@ class EventSink:
     Parameters
     ----------
     write : callable
-        ``await write(works)`` does what `serve_app.history.service.writer.write_events` does, beside the event loop.
+        ``await write(works)`` does what `serve_app.history.service.intake.write_events` does, beside the event loop.
     """
 
     def __init__(self, write: Callable[[Sequence[Work]], Awaitable[Sequence[Result]]]) -> None:

@@ -32,14 +32,11 @@ class LoadReport:
         Users that were stored.
     n_kept : int
         Users that the store knew already and that stay as they were.
-    n_sessions : int
-        Sessions of the log that were given to the store, those of users it kept included.
     """
 
     summary: LogSummary
     n_users: int = 0
     n_kept: int = 0
-    n_sessions: int = 0
 
 
 def load_log(
@@ -96,7 +93,6 @@ def _store_chunk(store: StateStore, chunk: list[StoredUser], report: LoadReport)
     n_new = store.load_states(chunk)
     report.n_users += n_new
     report.n_kept += len(chunk) - n_new
-    report.n_sessions += sum(len(user.sessions) for user in chunk)
 
 
 def _stored_users(

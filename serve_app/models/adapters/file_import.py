@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 from catboost import CatBoost
 
-from serve_app.errors import BadRequestError, InvalidDataError
+from serve_app.errors import BadRequestError, InvalidDataError, NotFoundError
+from serve_app.features.core.specs import FeatureSpec, arrow_schema
 from serve_app.models.adapters.package_dir import save_package
 from serve_app.models.adapters.proof import prove_package
-from serve_app.models.adapters.sample_file import load_sample
 from serve_app.models.catboost.facts import read_facts
 from serve_app.models.catboost.files import load_catboost
 from serve_app.models.catboost.scorer import CatBoostScorer
@@ -31,6 +35,8 @@ from serve_app.models.untrusted.sandbox import Limits
 from serve_app.storage.document_file import load_document
 
 MISSING_CLASSES: Final = "missing-classes"
+MAX_SAMPLE_ROWS: Final = 200_000
+"""Rows of a sample that are used; a profile of them is exact to about 0.2 % of a share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,7 @@ def import_and_publish(
     path: Path, registry: Registry, options: ImportOptions, *, report: Callable[[str], None] = lambda _: None
 ) -> tuple[int, Manifest, dict[str, Any]]:
     """Read, plan, build, prove and publish; the first version of a name becomes its champion."""
-    schema = _load_schema(options.schema)
+    schema = parse_schema(load_document(options.schema, "the schema")) if options.schema else Schema()
     if options.name is not None:
         registry.aliases(options.name)  # an unusable name is refused before the work, not after it
     with tempfile.TemporaryDirectory(prefix="scorecat-import-") as folder:
@@ -92,7 +98,7 @@ def import_and_publish(
         lacking = _check_vocabularies(original, plan, options.allow)
         proposals = propose_fills(plan, read_known(original.model), hash_labels)
         plan = replace(plan, notes=(*plan.notes, *proposals))
-        sample = _load_sample(options.sample, plan)
+        sample = Sample(load_sample(options.sample, plan.features), options.sample.name) if options.sample else None
         plan = add_sample_classes(plan, sample)
         report("building and proving the package")
         parent = _find_parent(name, document, registry)
@@ -133,14 +139,6 @@ def _build(
     return manifest, used
 
 
-def _load_schema(path: Path | None) -> Schema:
-    return Schema() if path is None else parse_schema(load_document(path, "the schema"))
-
-
-def _load_sample(path: Path | None, plan: ImportPlan) -> Sample | None:
-    return None if path is None else Sample(load_sample(path, plan.features), path.name)
-
-
 def _check_vocabularies(original: _Original, plan: ImportPlan, allow: tuple[str, ...]) -> list[str]:
     lacking = check_vocabularies(plan, original.borders, read_known(original.model), hash_labels)
     if lacking and MISSING_CLASSES not in allow:
@@ -170,3 +168,42 @@ def _find_parent(name: str, document: Mapping[str, Any], registry: Registry) -> 
         return None
     version = metadata.get("version")
     return version if isinstance(version, int) and version in registry.versions(name) else None
+
+
+def load_sample(path: Path, features: Sequence[FeatureSpec]) -> pa.RecordBatch:
+    """Read the first rows of a Parquet or CSV file, only the columns that are features.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such file.
+    InvalidDataError
+        It cannot be read, has no rows, or no column of a feature's name.
+    """
+    names = [spec.name for spec in features]
+    try:
+        if path.suffix.lower() == ".parquet":
+            file = pq.ParquetFile(path)
+            present = [name for name in names if name in file.schema_arrow.names]
+            batches = file.iter_batches(batch_size=MAX_SAMPLE_ROWS, columns=present)
+            batch = next(batches, None)
+        else:
+            types = {field.name: field.type for field in arrow_schema(tuple(features))}
+            options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+            table = pyarrow.csv.read_csv(path, convert_options=options).slice(0, MAX_SAMPLE_ROWS)
+            present = [name for name in names if name in table.column_names]
+            batch = next(iter(table.select(present).combine_chunks().to_batches()), None)
+    except FileNotFoundError as exc:
+        raise NotFoundError(f"{path} is not there") from exc
+    except UnicodeError as exc:
+        raise InvalidDataError(f"{path} is no text in UTF-8: save it as UTF-8, or as Parquet") from exc
+    except OSError as exc:
+        reason = os.strerror(exc.errno) if exc.errno else "its bytes make no sense"
+        raise InvalidDataError(f"{path} is no readable Parquet or CSV file: {reason}") from exc
+    except pa.ArrowException as exc:
+        raise InvalidDataError(f"{path} is no readable Parquet or CSV file: {exc}") from exc
+    if not present:
+        raise InvalidDataError(f"{path} has no column named like an input of the model: {', '.join(names[:10])}")
+    if batch is None or not batch.num_rows:
+        raise InvalidDataError(f"{path} has no rows")
+    return batch

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from serve_app.errors import BadRequestError
 from serve_app.models.core.manifest import Manifest
-from serve_app.models.service.global_figures import GlobalFigures
 from serve_app.models.service.model_page import render_model_page
+from serve_app.models.service.model_sections import GlobalFigures
 
 
 def save_report(directory: Path, manifest: Manifest, facts: GlobalFigures) -> Path:

@@ -12,7 +12,7 @@ import contextlib
 import json
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,19 +43,10 @@ class StoreRegistry(Registry):
         Local folder that versions are fetched to.
     by : str, optional
         Who publishes and moves aliases; default the OS user and host.
-    now : callable, optional
-        Returns the time, aware.
     """
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        cache: Path,
-        by: str | None = None,
-        *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        super().__init__(store, by, now=now)
+    def __init__(self, store: ObjectStore, cache: Path, by: str | None = None) -> None:
+        super().__init__(store, by)
         self._store = store
         self._cache = PackageCache(cache, store.identity)
 
@@ -93,7 +84,7 @@ class StoreRegistry(Registry):
         return version
 
     def _claim_number(self, name: str) -> int:
-        at = self._now().isoformat(timespec="seconds")
+        at = datetime.now(UTC).isoformat(timespec="seconds")
         claim = {"id": uuid.uuid4().hex, "at": at, "by": self._by or name_mover()}
         data = json.dumps(claim).encode()
         version = max(self._uploads(name).changed_at, default=0)
@@ -170,7 +161,7 @@ class StoreRegistry(Registry):
         removed = []
         for version in uploads.unfinished:
             changed_at = uploads.changed_at[version]
-            if (self._now() - changed_at).total_seconds() < older_than_s:
+            if (datetime.now(UTC) - changed_at).total_seconds() < older_than_s:
                 continue
             upload = self._describe(name, version, changed_at)
             with contextlib.suppress(ConflictError):  # it came to its end meanwhile

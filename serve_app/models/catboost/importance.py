@@ -10,7 +10,7 @@ from catboost import CatBoost, CatBoostError
 
 from serve_app.errors import PackageError
 from serve_app.models.catboost.files import load_catboost
-from serve_app.models.service.global_figures import GlobalFigures
+from serve_app.models.service.model_sections import GlobalFigures
 
 _KINDS = {"FeatureImportance": "importance", "Interaction": "interactions"}
 

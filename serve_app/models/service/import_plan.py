@@ -21,8 +21,7 @@ from serve_app.features.core.specs import (
 )
 from serve_app.models.core.model_facts import ModelFacts, check_features
 from serve_app.models.core.schema_file import FeatureEntry, Schema
-from serve_app.models.service.import_names import choose_names
-from serve_app.models.service.schema_example import quote, write_codes
+from serve_app.models.service.import_names import choose_names, quote, write_codes
 
 _PURCHASE: Final = {spec.name: spec for spec in PURCHASE_FEATURES}
 

@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from serve_app.features.core.specs import FeatureSpec
 from serve_app.models.core.manifest import Manifest
-from serve_app.models.service.import_names import is_taken
+from serve_app.models.service.import_names import is_taken, write_rules
 from serve_app.models.service.importing import NO_REFERENCE, REFERENCE_SOURCE
-from serve_app.models.service.schema_example import write_rules
 from serve_app.runtime.shown_values import LIMIT, show_line
 
 _SHOWN: Final = 6

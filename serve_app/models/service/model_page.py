@@ -8,8 +8,7 @@ from typing import Any
 
 from serve_app.models.core.manifest import Manifest
 from serve_app.models.service import model_sections as sections
-from serve_app.models.service.global_figures import GlobalFigures
-from serve_app.models.service.model_sections import interval, number, table
+from serve_app.models.service.model_sections import GlobalFigures, interval, number, table
 
 
 def render_model_page(manifest: Manifest, facts: GlobalFigures | None = None, *, plot: str | None = None) -> str:

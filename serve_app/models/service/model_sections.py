@@ -4,14 +4,45 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from serve_app.features.core.numeric_columns import describe_rule
 from serve_app.features.core.specs import FeatureSpec
 from serve_app.models.core.manifest import Manifest
-from serve_app.models.service.global_figures import GlobalFigures
 from serve_app.runtime.shown_values import LIMIT, show_line
 from serve_app.stats.profile import SCORE
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalFigures:
+    """Global figures of a model.
+
+    Attributes
+    ----------
+    n_trees : int
+    importance : tuple of (str, float)
+        Features and the share of the changes of prediction they cause, percent, falling.
+    interactions : tuple of (str, str, float)
+        Pairs of features and the strength of their interaction, percent of all pairs', falling.
+    missing : tuple of str
+        What could not be told, and why.
+    """
+
+    n_trees: int
+    importance: tuple[tuple[str, float], ...]
+    interactions: tuple[tuple[str, str, float], ...]
+    missing: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as a JSON object."""
+        return {
+            "n_trees": self.n_trees,
+            "importance": dict(self.importance),
+            "interactions": [{"features": [a, b], "strength": strength} for a, b, strength in self.interactions],
+            "missing": list(self.missing),
+        }
+
 
 TITLES: Final[Mapping[str, str]] = {
     "roc_auc": "ROC-AUC",

@@ -9,7 +9,7 @@ import socket
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,20 +74,11 @@ class Registry(ABC):
     files : ConditionalFiles
     by : str, optional
         Who publishes and moves, for the history; default the OS user and host.
-    now : callable, optional
-        Returns the time of a move, aware.
     """
 
-    def __init__(
-        self,
-        files: ConditionalFiles,
-        by: str | None = None,
-        *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, files: ConditionalFiles, by: str | None = None) -> None:
         self._files = files
         self._by = by
-        self._now = now
 
     @property
     def where(self) -> str:
@@ -199,7 +190,7 @@ class Registry(ABC):
             old = log.versions.get(alias)
             if version is None and old is None:
                 raise _unknown_alias(name, alias, log.versions)
-            at = self._now().isoformat(timespec="milliseconds")
+            at = datetime.now(UTC).isoformat(timespec="milliseconds")
             move = AliasMove(uuid.uuid4().hex, at, self._by or name_mover(), alias, old, version, reason)
             try:
                 return self._write(name, log.record(move), stored)

@@ -16,8 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.stats.bins import join_bins
-from serve_app.stats.psi import expected_psi, measure_psi, pooled_shares, psi_share_below
+from serve_app.stats.psi import expected_psi, join_bins, measure_psi, pooled_shares, psi_share_below
 
 MIN_SCORES: Final = 100
 """Below this many scores (after division by the clusters' factor) ten bins say nothing."""

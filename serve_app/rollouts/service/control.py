@@ -19,7 +19,6 @@ from serve_app.errors import ConflictError, NotReadyError
 from serve_app.models.service.registry import CHAMPION, Registry
 from serve_app.rollouts.core.state import Phase, restart_phase, shift_times
 from serve_app.rollouts.service.app_reconciler import AppReconciler
-from serve_app.rollouts.service.champion import find_unsettled
 from serve_app.rollouts.service.changes import make_change
 from serve_app.rollouts.service.commands import list_commands, obey
 from serve_app.rollouts.service.decision import collect_evidence, decide_running, is_due
@@ -44,7 +43,7 @@ from serve_app.rollouts.service.running_rollout import (
 )
 from serve_app.rollouts.service.split import find_split, follow_state, put_split, read_split
 from serve_app.rollouts.service.start import begin_running, check_asked
-from serve_app.rollouts.service.version_reconciler import VersionReconciler
+from serve_app.rollouts.service.version_reconciler import VersionReconciler, find_unsettled
 from serve_app.runtime.clock_jumps import SMALLEST_S, ClockJumps
 from serve_app.scoring.core.split import Split, dump_split
 

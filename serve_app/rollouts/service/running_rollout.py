@@ -136,13 +136,7 @@ def parse_running(stored: Rollout) -> RunningRollout:
         return RunningRollout(
             stored,
             restore_plan(plan),
-            Terms(
-                bytes.fromhex(terms["salt"]),
-                dict(terms["allow"]),
-                {int(version): float(share) for version, share in terms["shares"]},
-                float(terms["share"]),
-                terms["champion"],
-            ),
+            Terms(**{**terms, "salt": bytes.fromhex(terms["salt"]), "shares": dict(terms["shares"])}),
             parse_state(state),
             RolloutCounts(
                 _parse_arms(counts["total"]), _parse_arms(counts["pending"]), ShadowCounters.parse(counts["shadow"])
@@ -162,11 +156,9 @@ def dump_running(running: RunningRollout, split_revision: int, now_s: float) -> 
         plan={
             **dump_plan(running.plan),
             "terms": {
+                **dataclasses.asdict(terms),
                 "salt": terms.salt.hex(),
-                "allow": dict(terms.allow),
                 "shares": [[version, share] for version, share in terms.shares.items()],
-                "share": terms.share,
-                "champion": terms.champion,
             },
         },
         state={

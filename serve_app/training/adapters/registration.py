@@ -15,7 +15,7 @@ from serve_app.models.adapters.package_dir import MODEL, load_package, save_pack
 from serve_app.models.catboost.importance import load_facts
 from serve_app.models.catboost.scorer import CatBoostScorer, train_classifier
 from serve_app.models.core.manifest import Manifest
-from serve_app.models.service.global_figures import GlobalFigures
+from serve_app.models.service.model_sections import GlobalFigures
 from serve_app.models.service.registry import CHAMPION, Registry
 from serve_app.training.service.options import DEMO_EVENTS, DEMO_PARAMS, TrainingOptions
 from serve_app.training.service.retraining import Parent

@@ -26,6 +26,8 @@ TRAIN: Final = 0
 STOP: Final = 1
 TEST: Final = 2
 SLICE_NAMES: Final = ("train", "stop", "test")
+STOP_SHARE: Final = 0.1
+TEST_SHARE: Final = 0.2
 
 
 def purchase_target(events: EventColumns) -> NDArray[np.bool_]:
@@ -78,15 +80,13 @@ class TimeSplit:
     slices: NDArray[np.int8]
 
 
-def choose_split(start_s: NDArray[np.int64], *, stop_share: float = 0.1, test_share: float = 0.2) -> TimeSplit:
+def choose_split(start_s: NDArray[np.int64]) -> TimeSplit:
     """Split rows by the time their session began: train first, then early stopping, then test.
 
     Parameters
     ----------
     start_s : ndarray of int64, shape (n,)
         Time of the first event of the row's session, seconds since 1970 UTC.
-    stop_share, test_share : float
-        Shares of the rows in the later slices.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def choose_split(start_s: NDArray[np.int64], *, stop_share: float = 0.1, test_sh
     """
     if len(start_s) == 0:
         raise InvalidDataError("the log has no rows to train on: only views and carts of closed sessions are")
-    at = np.quantile(start_s, [1 - stop_share - test_share, 1 - test_share], method="higher")
+    at = np.quantile(start_s, [1 - STOP_SHARE - TEST_SHARE, 1 - TEST_SHARE], method="higher")
     stop_from, test_from = int(at[0]), int(at[1])
     slices = np.full(len(start_s), TRAIN, dtype=np.int8)
     slices[start_s >= stop_from] = STOP

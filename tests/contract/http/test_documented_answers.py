@@ -14,8 +14,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 
-from serve_app.history.service.intake import EventSink
-from serve_app.history.service.writer import write_events
+from serve_app.history.service.intake import EventSink, write_events
 from serve_app.http.app import build_api
 from serve_app.http.events.event_bodies import parse_events
 from tests.testing_kit.deployments.calls import AppCalls

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import httpx
 
-from serve_app.history.service.intake import EventSink, Result, Work
+from serve_app.history.service.intake import EventSink, Result, Work, write_events
 from serve_app.history.service.live_history import Histories, LiveEvent, LiveHistory, Recorded, ScoredRow
 from serve_app.history.service.reader import HistoryReader
-from serve_app.history.service.writer import write_events
 from serve_app.http.app import create_app
 from serve_app.http.events.event_bodies import parse_events
 from serve_app.models.service.ports import Package

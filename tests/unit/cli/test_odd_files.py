@@ -28,8 +28,8 @@ from serve_app.errors import InvariantError, ScorecatError
 from serve_app.events.adapters.log_writer import LogWriter
 from serve_app.events.service.synthetic import generate_events
 from serve_app.features.core.specs import PURCHASE_FEATURES
+from serve_app.models.adapters.file_import import load_sample
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
-from serve_app.models.adapters.sample_file import load_sample
 
 pytestmark = pytest.mark.unit
 

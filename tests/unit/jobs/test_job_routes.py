@@ -13,7 +13,7 @@ import pytest
 from batch.view import name_program
 from serve_app import cli
 from serve_app.cli.jobs import jobs as commands
-from serve_app.client.jobs import JobsClient
+from serve_app.client.operator import JobsClient
 from serve_app.errors import QueueFullError
 from serve_app.http.app import create_app
 from serve_app.http.operator.job_schemas import JOB, JobList, JobView

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from batch.transforms.deployed import explain_absence
+from batch.view import explain_absence
 from serve_app.cli import app
 from serve_app.cli.jobs import score as score_command
 from serve_app.cluster.spec import plan_cluster

@@ -26,7 +26,7 @@ from serve_app.models.adapters.file_import import ImportOptions, import_and_publ
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from serve_app.models.catboost.facts import read_facts
 from serve_app.models.core.schema_file import parse_schema
-from serve_app.models.service.schema_example import MAX_LINES, write_example, write_rules
+from serve_app.models.service.import_names import MAX_LINES, write_example, write_rules
 from serve_app.models.untrusted import model_file
 from serve_app.models.untrusted.model_trial import try_model
 

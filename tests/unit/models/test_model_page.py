@@ -17,9 +17,8 @@ from serve_app.models.adapters.package_dir import MODEL
 from serve_app.models.adapters.registry_folder import DirectoryRegistry
 from serve_app.models.catboost.importance import load_facts
 from serve_app.models.core.manifest import Manifest
-from serve_app.models.service.global_figures import GlobalFigures
 from serve_app.models.service.model_page import render_model_page
-from serve_app.models.service.model_sections import bar, describe_null
+from serve_app.models.service.model_sections import GlobalFigures, bar, describe_null
 
 pytestmark = pytest.mark.unit
 

@@ -22,8 +22,7 @@ from serve_app.rollouts.core.sample_ratio import RatioEvidence, add_routed, log_
 from serve_app.rollouts.core.score_shift import compare_scores, spend_alpha
 from serve_app.scoring.core.counters import N_SCORE_BINS, find_score_bin
 from serve_app.scoring.core.split import N_GROUPS
-from serve_app.stats.bins import join_bins
-from serve_app.stats.psi import measure_psi, pooled_shares
+from serve_app.stats.psi import join_bins, measure_psi, pooled_shares
 
 pytestmark = pytest.mark.unit
 

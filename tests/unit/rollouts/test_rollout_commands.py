@@ -14,7 +14,7 @@ from serve_app import cli
 from serve_app.cli.rollouts import rollout as rollout_commands
 from serve_app.cli.rollouts import rollout_view
 from serve_app.cli.status import describe_shares
-from serve_app.client.rollouts import RolloutClient
+from serve_app.client.operator import RolloutClient
 from serve_app.errors import ConflictError, InvariantError, NotFoundError, NotReadyError
 from serve_app.http.app import create_app
 from serve_app.rollouts.service.ports import Report

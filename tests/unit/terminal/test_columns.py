@@ -13,7 +13,7 @@ from serve_app.cli.jobs import jobs
 from serve_app.cluster.spec import plan_cluster
 from serve_app.terminal import console
 from serve_app.terminal.columns import fold, measure, shorten
-from serve_app.terminal.health import choose_style
+from serve_app.terminal.console import choose_style
 
 pytestmark = pytest.mark.unit
 

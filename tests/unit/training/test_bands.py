@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve_app.cli.training.band_options import parse_band_rule
+from serve_app.cli.training.train import parse_band_rule
 from serve_app.errors import BadRequestError, InvalidDataError
 from serve_app.models.core.recommendation import BANDS, Thresholds
 from serve_app.training.core.bands import (
