@@ -128,8 +128,9 @@ def takes_spec(run: Callable[[JobSpec, Path | None, str, bool], None]) -> Callab
     ) -> None:
         content = None if mapping is None else read_mapping(mapping)
         spec = JobSpec(
-            make_absolute(input), make_absolute(output), model or "", content, split_names(keep),
-            split_names(partition_by), explain, max_rejected, workers, patience_s, pool, pool_replicas, resume,
+            make_absolute(input), make_absolute(output), model or "", mapping=content, keep=split_names(keep),
+            partition_by=split_names(partition_by), explain=explain, max_rejected=max_rejected, workers=workers,
+            patience_s=patience_s, pool=pool, pool_replicas=pool_replicas, resume=resume,
         )  # fmt: skip
         run(spec, mapping, resume_command(input, output, name_program()), as_json)
 

@@ -68,7 +68,6 @@ class JobPlan:
             "model": self.model,
             "version": self.version,
             "digest": self.digest,
-            "keep": None,
             **self.spec.said(*PLANNED),
             "columns": dataclasses.asdict(self.columns),
             "schema": pack_schema(self.schema),
@@ -79,7 +78,7 @@ class JobPlan:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> JobPlan:
         """Return the plan `to_json` gave."""
-        options = {name: value[name] for name in PLANNED if name != "input"}
+        options = {name: value.get(name) for name in PLANNED if name != "input"}
         spec = JobSpec.from_json({"input": value["input"], "output": "", "options": options})
         columns = _COLUMNS.validate_python(value["columns"])
         units = [Unit(**unit) for unit in value["units"]]
@@ -192,12 +191,12 @@ def take_up(
     plan = JobPlan.from_json(value)
     if asked.model and (name := asked.model.partition("@")[0]) != plan.model:
         raise ConflictError(f"{output.location} was begun with the model {plan.model}, not {name}")
-    then, now = {"keep": None, **plan.spec.said(*PLANNED)}, asked.said(*PLANNED)
-    for name in now:
-        if then[name] != now[name]:
+    then, now = plan.spec.said(*PLANNED), asked.said(*PLANNED)
+    for name, value_now in now.items():
+        if then.get(name) != value_now:
             raise ConflictError(
-                f"{output.location} was begun with {name.replace('_', '-')} {then[name]!r}, now it is {now[name]!r}: "
-                "leave that out, which resumes as it was begun, or start a new job in another folder"
+                f"{output.location} was begun with {name.replace('_', '-')} {then.get(name)!r}, now it is "
+                f"{value_now!r}: leave that out, which resumes as it was begun, or start a new job in another folder"
             )
     if version is not None and version != plan.version:
         raise ConflictError(

@@ -82,10 +82,9 @@ class JobSpec:
 
     def planned(self) -> JobSpec:
         """Return what a new job keeps to: its `PLANNED` members, as usual where nothing was said."""
-        return JobSpec(
-            self.input, mapping=self.mapping or {}, keep=self.keep, partition_by=self.partition_by or (),
-            explain=self.explain or 0,
-        )  # fmt: skip
+        usual: dict[str, Any] = {"mapping": {}, "partition_by": (), "explain": 0}
+        said = {name: getattr(self, name) for name in PLANNED if getattr(self, name) is not None}
+        return JobSpec(**{**usual, **said})
 
     def after(self, earlier: Mapping[str, Any]) -> JobSpec:
         """Return what a run does that goes on after another, given as its `RUN` members."""

@@ -91,11 +91,10 @@ def add_intervals(plan: Plan, state: RolloutState, intervals: Sequence[Interval]
 
 def judge_metric(metric: Metric, state: RolloutState) -> tuple[Verdict, bool]:
     """Return the verdict of one metric, and whether this look spends alpha."""
-    if metric.name == "errors":
-        return judge_errors(metric, state), False
-    if metric.name == "latency":
-        return judge_latency(metric, state), False
-    return judge_score(metric, state)
+    if metric.name == "score":
+        return judge_score(metric, state)
+    judge = {"errors": judge_errors, "latency": judge_latency}[metric.name]
+    return judge(metric, state), False
 
 
 def judge_errors(metric: Metric, state: RolloutState) -> Verdict:
