@@ -98,14 +98,14 @@ def summarize(parsed: ParsedEvents, outcomes: Sequence[Recorded]) -> Intake:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class EventsBody:
     """Events as they came."""
 
     media: str
     content: bytes
 
 
-Work = Body | LiveEvent
+Work = EventsBody | LiveEvent
 Result = Intake | Recorded | ScorecatError
 
 
@@ -177,7 +177,7 @@ class EventSink:
             raise OverloadedError("more events wait than can be written in time", 1.0)
         self._n_bytes += len(body)
         try:
-            found = await self._submit(Body(media, body), deadline_at)
+            found = await self._submit(EventsBody(media, body), deadline_at)
         finally:
             self._n_bytes -= len(body)
         assert isinstance(found, Intake)
