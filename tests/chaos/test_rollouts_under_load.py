@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -145,11 +146,12 @@ def test_after_an_abort_no_canary_answers_within_a_second_and_nobody_is_refused(
     await_phase(service, number, "progressing")
     wait_for(lambda: load.versions(time.time() - 2)[str(canary)] > 20, 60, "the canary to answer")
     harm_split_file(service, load)
-    asked_at = time.time()
     httpx.post(f"{service.url}/v1/rollouts/{number}/abort", json={"why": "a test"}, timeout=60).raise_for_status()
-    load.await_all_users(since=asked_at + 1.0)
+    (aborted,) = [c for c in rollout(service, "history", str(number))["changes"] if c["to"] == "rolled_back"]
+    decided_at = datetime.fromisoformat(aborted["at"]).timestamp()
+    load.await_all_users(since=decided_at + 1.0)
     load.stop()
-    assert str(canary) not in load.versions(since=asked_at + 1.0)
+    assert str(canary) not in load.versions(since=decided_at + 1.0)
     lost = sum(n for status, n in load.statuses.items() if status != 200)
     assert lost <= 24, load.problems  # one for each connection: what was in flight at the Gateway that was killed
     assert set(load.paths()) <= {f"{stable}", f"{stable}>{canary}>{stable}"}, load.paths()
