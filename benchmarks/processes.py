@@ -106,6 +106,7 @@ def _start_service(environment: dict[str, str], profile: str, scorecat: Path) ->
         up = subprocess.Popen(
             [scorecat, "up", "--port", str(port), "--profile", profile, "--json"],
             env=environment,
+            cwd=scorecat.parents[2],  # Ray's processes find modules where they are started
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
